@@ -1,0 +1,44 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Rules and arithmetic, where no unsafe code has any business.
+let pure: [SwiftSetting] = [.strictMemorySafety()]
+
+/// One file without shared libraries beside libc's: it starts in milliseconds and can be copied to a test machine.
+let standalone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
+
+let package = Package(
+  name: "kvmclock",
+  products: [
+    .library(name: "KVM", targets: ["KVM"]),
+    .library(name: "PVClock", targets: ["PVClock"]),
+    .executable(name: "kvmclock", targets: ["kvmclock"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+  ],
+  targets: [
+    .systemLibrary(name: "CKVM"),
+    .target(name: "GuestImages", path: "guest-images", exclude: ["README.md"]),
+    .target(name: "KVM", dependencies: ["CKVM"]),
+    .target(name: "PVClock", swiftSettings: pure),
+    .target(name: "VMBuilder", dependencies: ["CKVM", "KVM", "PVClock", "GuestImages"]),
+    .target(name: "ABIChecker", dependencies: ["PVClock"], swiftSettings: pure),
+    .target(name: "Scenarios", dependencies: ["ABIChecker", "KVM", "PVClock", "VMBuilder"]),
+    .target(name: "Reporting", dependencies: ["ABIChecker"]),
+    .executableTarget(
+      name: "kvmclock",
+      dependencies: [
+        "ABIChecker", "KVM", "Reporting", "Scenarios",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      linkerSettings: standalone),
+    .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
+    .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
+    .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
+    .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "Reporting"]),
+    .testTarget(
+      name: "LiveTests", dependencies: ["ABIChecker", "KVM", "Scenarios", "VMBuilder"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

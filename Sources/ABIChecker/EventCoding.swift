@@ -1,0 +1,65 @@
+// An event is one line: {"n":7,"by":"vcpu0","tsc":[…,…],"raw":[…,…],"did":{"wroteMSR":{…}}}
+
+extension Actor: Codable {
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    let text = try container.decode(String.self)
+    if text == "host" {
+      self = .host
+    } else if text.hasPrefix("vcpu"), let number = Int(text.dropFirst(4)), number >= 0 {
+      self = .vcpu(number)
+    } else {
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "an actor is \"host\" or \"vcpu<n>\", not \"\(text)\"")
+    }
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(description)
+  }
+}
+
+extension Actor: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .host: "host"
+    case .vcpu(let number): "vcpu\(number)"
+    }
+  }
+}
+
+extension Event: Codable {
+  private enum Key: String, CodingKey {
+    case number = "n"
+    case actor = "by"
+    case tsc, raw
+    case action = "did"
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    let tsc = try container.decode([UInt64].self, forKey: .tsc)
+    let raw = try container.decode([UInt64].self, forKey: .raw)
+    guard tsc.count == 2, raw.count == 2, tsc[0] <= tsc[1], raw[0] <= raw[1] else {
+      throw DecodingError.dataCorruptedError(
+        forKey: .tsc, in: container,
+        debugDescription: "tsc and raw are each two numbers, the earlier one first")
+    }
+    self.init(
+      number: try container.decode(Int.self, forKey: .number),
+      actor: try container.decode(Actor.self, forKey: .actor),
+      began: Instant(tsc: tsc[0], raw: raw[0]),
+      ended: Instant(tsc: tsc[1], raw: raw[1]),
+      action: try container.decode(Action.self, forKey: .action))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Key.self)
+    try container.encode(number, forKey: .number)
+    try container.encode(actor, forKey: .actor)
+    try container.encode([began.tsc, ended.tsc], forKey: .tsc)
+    try container.encode([began.raw, ended.raw], forKey: .raw)
+    try container.encode(action, forKey: .action)
+  }
+}

@@ -1,0 +1,72 @@
+/// Collects what a rule looked at, and makes the outcome of it.
+struct Findings {
+  private(set) var observed = 0
+  private(set) var violations: [Violation] = []
+  private var tooWide: [String] = []
+  private var absent: [String] = []
+
+  /// More proofs than this say nothing new; the number of all is kept.
+  private static let shown = 20
+  private var unshown = 0
+
+  /// One observation: it is what the ABI allows, or it is a violation.
+  mutating func expect(
+    _ holds: Bool, at events: [Event], _ expected: @autoclosure () -> String,
+    seen: @autoclosure () -> String
+  ) {
+    observed += 1
+    if holds { return }
+    guard violations.count < Self.shown else {
+      unshown += 1
+      return
+    }
+    violations.append(
+      Violation(expected: expected(), seen: seen(), events: events.map(\.number)))
+  }
+
+  /// One observation that has to lie in `allowed`; if that is wider than `limit` it proves little and does not
+  /// count, but outside it is outside.
+  mutating func expect(
+    _ value: Int128, in allowed: Interval, limit: Int128 = .max, at events: [Event],
+    _ what: String, why: @autoclosure () -> String
+  ) {
+    if allowed.contains(value), allowed.width > limit {
+      tooWide.append(
+        "\(what): the allowed interval is \(nanoseconds(allowed.width)) wide, "
+          + "more than \(nanoseconds(limit)) says nothing")
+      return
+    }
+    expect(
+      allowed.contains(value), at: events,
+      "\(what) from \(nanoseconds(allowed.lower)) to \(nanoseconds(allowed.upper)): \(why())",
+      seen: "\(nanoseconds(value)), \(nanoseconds(allowed.distance(to: value))) outside")
+  }
+
+  /// Something without which the rule can't be judged here.
+  mutating func lacks(_ reason: String) { absent.append(reason) }
+
+  /// - Parameter minimum: how many observations make the rule tested.
+  func outcome(atLeast minimum: Int = 1, _ what: String, in timeline: Timeline) -> Outcome {
+    if !violations.isEmpty {
+      var proofs = violations
+      if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
+      return .broken(violations: proofs)
+    }
+    if observed >= max(1, minimum) { return .holds(evidence: "\(observed) \(what)") }
+    if let wide = tooWide.first { return .inconclusive(reason: wide) }
+    if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
+    return .notTested(reason: "saw \(observed) \(what), needs \(max(1, minimum))")
+  }
+}
+
+/// "20134567 ns (20.1 ms)": exact for the reader who computes, short for the one who looks.
+func nanoseconds(_ value: Int128) -> String {
+  let magnitude = value.magnitude
+  let units: [(size: UInt128, name: String)] = [
+    (86_400_000_000_000, "days"), (3_600_000_000_000, "h"), (1_000_000_000, "s"),
+    (1_000_000, "ms"), (1_000, "us"),
+  ]
+  guard let unit = units.first(where: { magnitude >= $0.size }) else { return "\(value) ns" }
+  let tenths = (magnitude * 10 + unit.size / 2) / unit.size
+  return "\(value) ns (\(value < 0 ? "-" : "")\(tenths / 10).\(tenths % 10) \(unit.name))"
+}

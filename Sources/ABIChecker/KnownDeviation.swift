@@ -1,0 +1,71 @@
+/// A rule that shipped kernels are known to break: where, why, and who says so.
+public struct KnownDeviation: Hashable, Sendable, Codable {
+  public var rule: String
+  /// First kernel that breaks it, as major and minor; nil if always.
+  public var since: KernelVersion?
+  /// First kernel that no longer does; nil if not mended yet.
+  public var until: KernelVersion?
+  public var cause: String
+  public var source: String
+
+  /// The entry for a rule on a kernel (`uname -r`), if there is one.
+  public static func of(rule: String, kernel: String?) -> KnownDeviation? {
+    guard let version = kernel.flatMap(KernelVersion.init) else { return nil }
+    return table.first {
+      $0.rule == rule && ($0.since.map { $0 <= version } ?? true)
+        && ($0.until.map { version < $0 } ?? true)
+    }
+  }
+
+  public static let table: [KnownDeviation] = [
+    KnownDeviation(
+      rule: "SETCLOCK-SETS-ALL-VCPUS", until: KernelVersion(5, 12),
+      cause: "kvm_vm_ioctl_set_clock() computes the offset from the current time, the page from an "
+        + "older snapshot: system_time is up to tens of microseconds below the value set",
+      source: "Linux 77fcbe823f00 (5.12)"),
+    KnownDeviation(
+      rule: "RATE-RAW", until: KernelVersion(6, 3),
+      cause: "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
+        + "TSC refinement, kvmclock runs at the unrefined rate",
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "MULSHIFT-EXACT", until: KernelVersion(6, 3),
+      cause: "as RATE-RAW: the multiplier comes from the TSC frequency at load time",
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+  ]
+
+  init(
+    rule: String, since: KernelVersion? = nil, until: KernelVersion? = nil, cause: String,
+    source: String
+  ) {
+    self.rule = rule
+    self.since = since
+    self.until = until
+    self.cause = cause
+    self.source = source
+  }
+}
+
+/// The two numbers of a kernel release that order it.
+public struct KernelVersion: Hashable, Sendable, Codable, Comparable {
+  public var major: Int
+  public var minor: Int
+
+  public init(_ major: Int, _ minor: Int) {
+    self.major = major
+    self.minor = minor
+  }
+
+  /// Reads the start of `uname -r`: "6.12.117-amd64" is 6.12.
+  public init?(_ release: String) {
+    let parts = release.split(separator: ".", maxSplits: 2)
+    guard parts.count >= 2, let major = Int(parts[0]),
+      let minor = Int(parts[1].prefix { $0.isNumber })
+    else { return nil }
+    self.init(major, minor)
+  }
+
+  public static func < (left: Self, right: Self) -> Bool {
+    (left.major, left.minor) < (right.major, right.minor)
+  }
+}

@@ -1,0 +1,97 @@
+/// The scripts that drive a machine; a history names the one that made it.
+public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
+  case discovery, registration, rewrite, storm, readback, freeze, version
+  case setClock = "set-clock"
+  case rate
+  case oldMSR = "old-msr"
+  case oldMSRElsewhere = "old-msr-elsewhere"
+  case cpuid24, replug
+  case scheduleOffset = "sched-offset"
+  case modes, rewriter, schedclock
+}
+
+/// One sentence of the ABI, and how to tell from a history whether it holds.
+public struct Rule: Sendable {
+  /// Upper case, hyphenated by topic; the same in code, output, tests and documents.
+  public let id: String
+  /// The sentence.
+  public let statement: String
+  /// Document and section, or kernel commit.
+  public let source: String
+  /// What is done and looked at.
+  public let method: String
+  /// The scenarios that exercise it.
+  public let scenarios: [ScenarioName]
+  /// Whether every other history is judged too: the rule concerns whatever was observed.
+  public let everywhere: Bool
+  private let judgement: @Sendable (Timeline) -> Outcome
+
+  init(
+    _ id: String, _ statement: String, source: String, method: String,
+    scenarios: [ScenarioName], everywhere: Bool = false,
+    judge: @escaping @Sendable (Timeline) -> Outcome
+  ) {
+    self.id = id
+    self.statement = statement
+    self.source = source
+    self.method = method
+    self.scenarios = scenarios
+    self.everywhere = everywhere
+    self.judgement = judge
+  }
+
+  /// Judges one history. A scenario that ended early can prove a rule broken but not that it holds.
+  public func judge(_ history: History) -> Outcome {
+    judge(Timeline(history))
+  }
+
+  public func judge(_ timeline: Timeline) -> Outcome {
+    let outcome = judgement(timeline)
+    if let failure = timeline.failure, !outcome.isBroken {
+      return .inconclusive(reason: "the scenario ended early: \(failure)")
+    }
+    return outcome
+  }
+
+  /// Whether a history of `scenario` has something to say about this rule.
+  public func concerns(_ scenario: String) -> Bool {
+    everywhere || isExercised(by: scenario)
+  }
+
+  public func isExercised(by scenario: String) -> Bool {
+    scenarios.contains { $0.rawValue == scenario }
+  }
+
+  /// Judges all histories of a run. Where a scenario does not exercise the rule, only a violation counts.
+  public func verdict(on timelines: [Timeline]) -> Verdict {
+    var byScenario: [(name: String, outcomes: [Outcome])] = []
+    for timeline in timelines where concerns(timeline.history.header.scenario) {
+      let name = timeline.history.header.scenario
+      let outcome = judge(timeline)
+      guard isExercised(by: name) || outcome.isBroken else { continue }
+      if let at = byScenario.firstIndex(where: { $0.name == name }) {
+        byScenario[at].outcomes.append(outcome)
+      } else {
+        byScenario.append((name, [outcome]))
+      }
+    }
+    let perScenario = byScenario.map { ($0.name, Outcome.ofAttempts($0.outcomes)) }
+    let outcome = Outcome.ofScenarios(perScenario.map(\.1))
+    let decisive = perScenario.first { $0.1 == outcome || (outcome.isBroken && $0.1.isBroken) }
+    let kernel = timelines.first?.history.header.host.kernel
+    return Verdict(
+      rule: id, outcome: outcome,
+      known: outcome.isBroken ? KnownDeviation.of(rule: id, kernel: kernel) : nil,
+      scenario: decisive?.0 ?? scenarios.first?.rawValue ?? "")
+  }
+}
+
+extension Rule {
+  /// Every rule, in the order of the catalogue.
+  public static let all: [Rule] =
+    discovery + registration + page + versions + time + clockIoctls + stability + lifeCycle + guests
+
+  public static func named(_ id: String) -> Rule? {
+    all.first { $0.id == id }
+  }
+}

@@ -1,0 +1,96 @@
+import PVClock
+
+// Section G of the catalogue: KVM_GET_CLOCK and KVM_SET_CLOCK.
+
+extension Rule {
+  static let clockIoctls: [Rule] = [.setclockSetsAllVCPUs, .getclockIsGuestView]
+
+  static let setclockSetsAllVCPUs = Rule(
+    "SETCLOCK-SETS-ALL-VCPUS",
+    "KVM_SET_CLOCK sets one clock for the whole VM: at its next entry every vCPU reads the value given plus the time "
+      + "since, for any 64-bit value, forward or backward, modulo 2^64.",
+    source: "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; Linux 77fcbe823f00 (5.12)",
+    method: "Set 0, 1, 2^63, a value just below 2^64 and seeded ones; each vCPU reads. Reading less value lies between 0 "
+      + "and the time since the ioctl began.",
+    scenarios: [.setClock], everywhere: true
+  ) { timeline in
+    var findings = Findings()
+    var setting: (event: Event, value: UInt64)?
+    var seenBy: Set<Int> = []
+    var first: Observation?
+    var complete = 0
+    var next = 0
+    for (index, event) in timeline.history.events.enumerated() {
+      if case .setClock(let record) = event.action {
+        (setting, seenBy, first) = ((event, record.clock), [], nil)
+      }
+      if case .vmCreated = event.action { setting = nil }
+      while next < timeline.observations.count, timeline.observations[next].index == index {
+        let reading = timeline.observations[next]
+        next += 1
+        guard let (set, value) = setting, let vcpu = reading.vcpu, seenBy.insert(vcpu).inserted
+        else { continue }
+        let most = set.elapsed(to: reading.event).upper
+        let slack = share(timeline.rateBound, of: most) + Timeline.rounding
+        findings.expect(
+          difference(reading.value, value), in: Interval(0, most + slack + reading.lead),
+          limit: Timeline.widestUseful, at: [set, reading.event],
+          "vcpu\(vcpu)'s reading less the value set (\(value) ns)",
+          why: "at most the time since KVM_SET_CLOCK began")
+        if let first {
+          findings.expect(
+            difference(reading.value, first.value) >= -first.lead, at: [first.event, reading.event],
+            "vcpu\(vcpu)'s reading, made later, at or above vcpu\(first.vcpu ?? 0)'s \(first.value) ns",
+            seen: "\(reading.value) ns")
+          complete += 1
+        }
+        first = first ?? reading
+      }
+    }
+    guard complete >= 4 || !findings.violations.isEmpty else {
+      return findings.outcome(atLeast: .max, "readings after settings on two vCPUs", in: timeline)
+    }
+    return findings.outcome(atLeast: 8, "readings after settings, on every vCPU", in: timeline)
+  }
+
+  static let getclockIsGuestView = Rule(
+    "GETCLOCK-IS-GUEST-VIEW",
+    "In master-clock mode KVM_GET_CLOCK returns what the record gives at the host_tsc it returns, to 1 ns.",
+    source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux 55c0cefbdbda and c68dc1b577ea (5.16)",
+    method: "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
+    scenarios: [.registration, .setClock], everywhere: true
+  ) { timeline in
+    var findings = Findings()
+    var offsets: [Int: UInt64] = [:]
+    var last: [Int: (event: Event, page: ClockPage)] = [:]
+    var waiting: [Int: [(event: Event, record: ClockRecord)]] = [:]
+    for event in timeline.history.events {
+      switch event.action {
+      case .tscOffset(let vcpu, let cycles): offsets[vcpu] = cycles
+      case .vmCreated, .setClock: (last, waiting) = ([:], [:])
+      case .getClock(let record):
+        guard record.isTSCStable, record.hasHostTSC else {
+          findings.lacks(
+            "KVM_GET_CLOCK returned flags \(Hex(record.flags)): no master clock (2) or no host_tsc (8)")
+          continue
+        }
+        for vcpu in last.keys { waiting[vcpu, default: []].append((event, record)) }
+      case .page(let vcpu, _, let page):
+        for (clock, record) in waiting.removeValue(forKey: vcpu) ?? [] {
+          guard let before = last[vcpu], before.page == page, page.flags.contains(.tscStable),
+            let offset = offsets[vcpu]
+          else { continue }
+          let converted = page.systemTime(atTSC: record.hostTSC &+ offset)
+          findings.expect(
+            difference(record.clock, converted), in: Interval(-1, 1),
+            at: [before.event, clock, event],
+            "KVM_GET_CLOCK less vcpu\(vcpu)'s record at host_tsc (\(converted) ns)",
+            why: "both are the same pair and the same multiplier")
+        }
+        last[vcpu] = (event, page)
+      default: continue
+      }
+    }
+    return findings.outcome(atLeast: 2, "results of KVM_GET_CLOCK against a record", in: timeline)
+  }
+}

@@ -1,0 +1,97 @@
+import PVClock
+
+extension Rule {
+  static let rateRaw = Rule(
+    "RATE-RAW",
+    "KVM_GET_CLOCK and the guest's view of the clock both advance with CLOCK_MONOTONIC_RAW; what the two multipliers' "
+      + "rounding makes of it is computed, not guessed.",
+    source: "Linux 53fafdbb8b21 (5.5); arch/x86/kvm/x86.c, get_kvmclock_base_ns()",
+    method: "Tight brackets of both clocks at both ends of a wait; the record converted at the host's own TSC.",
+    scenarios: [.rate]
+  ) { timeline in
+    var findings = Findings()
+    for samples in [timeline.clockSamples, timeline.recordSamples] {
+      guard let first = samples.first, let last = samples.last else { continue }
+      let raw = Interval(
+        Int128(last.event.began.raw) - Int128(first.event.ended.raw),
+        Int128(last.event.ended.raw) - Int128(first.event.began.raw))
+      guard raw.lower > 0 else { continue }
+      let drift = timeline.predictedDrift(over: raw)
+      let allowed = Interval(
+        raw.lower + drift.lower - Timeline.rounding, raw.upper + drift.upper + Timeline.rounding)
+      // The widest interval that still tells a rate that is 5 ppm off.
+      findings.expect(
+        difference(last.value, first.value), in: allowed, limit: share(10_000, of: raw.lower),
+        at: [first.event, last.event], "the advance of \(first.what)",
+        why: "CLOCK_MONOTONIC_RAW advanced by \(nanoseconds(raw.lower)) to \(nanoseconds(raw.upper)), "
+          + "predicted difference \(nanoseconds(drift.lower)) to \(nanoseconds(drift.upper))")
+    }
+    return findings.outcome(atLeast: 2, "rates: " + timeline.rateReport, in: timeline)
+  }
+}
+
+/// A value of the clock tied closely to CLOCK_MONOTONIC_RAW.
+private struct RateSample {
+  var what: String
+  var event: Event
+  var value: UInt64
+}
+
+extension Timeline {
+  /// `KVM_GET_CLOCK` inside tight brackets.
+  fileprivate var clockSamples: [RateSample] {
+    history.events.compactMap { event in
+      guard case .getClock(let record) = event.action else { return nil }
+      return RateSample(what: "KVM_GET_CLOCK", event: event, value: record.clock)
+    }
+  }
+
+  /// The guest's record, as long as it does not change, at the TSC of tight brackets around nothing.
+  fileprivate var recordSamples: [RateSample] {
+    var offset: UInt64 = 0
+    var pages: [ClockPage] = []
+    for event in history.events {
+      if case .tscOffset(_, let cycles) = event.action { offset = cycles }
+      if case .page(_, _, let page) = event.action { pages.append(page) }
+    }
+    guard let page = pages.first, pages.allSatisfy({ $0 == page }) else { return [] }
+    return history.events.compactMap { event in
+      guard case .tick = event.action else { return nil }
+      return RateSample(
+        what: "the guest's clock", event: event,
+        value: page.systemTime(atTSC: event.began.tsc &+ offset))
+    }
+  }
+
+  /// kvmclock's advance less CLOCK_MONOTONIC_RAW's, in nanoseconds: from both multipliers if both count the TSC.
+  fileprivate func predictedDrift(over raw: Interval) -> Interval {
+    guard history.header.host.clocksource == "tsc", let kHz = history.header.host.tscKHz,
+      let rate = RateError.kvmclockVersusRaw(tscKHz: kHz),
+      let shortest = UInt64(exactly: raw.lower), let longest = UInt64(exactly: raw.upper)
+    else {
+      let bound = share(rateBound, of: raw.upper)
+      return Interval(-bound, bound)
+    }
+    let short = rate.drift(overNanoseconds: shortest)
+    let long = rate.drift(overNanoseconds: longest)
+    return Interval(min(short.lowerBound, long.lowerBound), max(short.upperBound, long.upperBound))
+  }
+
+  /// "KVM_GET_CLOCK +41 ppb ± 180, the guest's clock +44 ppb ± 60 of CLOCK_MONOTONIC_RAW, predicted +43 ppb".
+  fileprivate var rateReport: String {
+    let measured = [clockSamples, recordSamples].compactMap { samples -> String? in
+      guard let first = samples.first, let last = samples.last else { return nil }
+      let shortest = Int128(last.event.began.raw) - Int128(first.event.ended.raw)
+      let longest = Int128(last.event.ended.raw) - Int128(first.event.began.raw)
+      guard shortest > 0 else { return nil }
+      let advance = difference(last.value, first.value)
+      let twice = 2 * advance - shortest - longest
+      let ppb = twice * 1_000_000_000 / (shortest + longest)
+      let error = (longest - shortest + 2 * Self.rounding) * 1_000_000_000 / (2 * shortest)
+      return "\(first.what) \(ppb >= 0 ? "+" : "")\(ppb) ppb ± \(error)"
+    }
+    let predicted = history.header.host.tscKHz.flatMap(RateError.kvmclockVersusRaw)
+      .map { ", predicted \(Int($0.partsPerBillion.rounded())) ppb" }
+    return measured.joined(separator: ", ") + " of CLOCK_MONOTONIC_RAW" + (predicted ?? "")
+  }
+}

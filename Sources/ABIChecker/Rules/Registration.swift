@@ -1,0 +1,279 @@
+// Section B of the catalogue: writing the system-time MSR, and the life of the page behind it.
+
+extension Rule {
+  static let registration: [Rule] = [
+    .systimeEnable, .systimeRewriteKeepsTime, .systimeRewriteStorm, .systimeMoveFreezesOld,
+    .systimeDisableFreezes, .systimeReenableKeepsTime, .msrReadback,
+  ]
+
+  static let systimeEnable = Rule(
+    "SYSTIME-ENABLE",
+    "A write of the system-time MSR with bit 0 set makes the record at the address valid before the guest's "
+      + "next instruction.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    method: "Fill the page with 0xa5; the guest writes the MSR and reads the record without an exit between.",
+    scenarios: [.registration]
+  ) { timeline in
+    var findings = Findings()
+    for (write, read) in timeline.writesWithRead {
+      guard case .read(let address, _, let reading, let settled) = read.action,
+        timeline.wasFilled(address, before: write)
+      else { continue }
+      let page = reading.page
+      let stale: UInt64 = 0xa5a5_a5a5_a5a5_a5a5
+      findings.expect(
+        settled && page.version % 2 == 0 && page.systemTime != stale && page.tscTimestamp != stale
+          && page.scale.isNormalized && page.tscToSystemMultiplier != 0xa5a5_a5a5,
+        at: [write, read],
+        "an even version, and system_time, tsc_timestamp and a multiplier of at least 2^31 written by the host",
+        seen: describe(page))
+    }
+    return findings.outcome(atLeast: 2, "registrations of a page that held 0xa5", in: timeline)
+  }
+
+  static let systimeRewriteKeepsTime = Rule(
+    "SYSTIME-REWRITE-KEEPS-TIME",
+    "A guest may write the system-time MSR as often as it likes, on any vCPU, with the same or another address; "
+      + "system time carries on: no restart, no step.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW; broken by Linux b7e60c5aedd2 (4.2)",
+    method: "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
+    scenarios: [.rewrite], everywhere: true
+  ) { timeline in
+    timeline.keepsTime(
+      across: "writes of the MSR", atLeast: 6,
+      why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings; a write of the MSR "
+        + "neither stops nor restarts the clock"
+    ) { event in
+      guard case .vcpu(let vcpu) = event.actor, case .wroteMSR(let msr, let value, nil) = event.action,
+        msr.value == UInt64(MSR.systemTime), value.value & 1 == 1
+      else { return nil }
+      return vcpu
+    }
+  }
+
+  static let systimeRewriteStorm = Rule(
+    "SYSTIME-REWRITE-STORM",
+    "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    method: "vCPU 0 writes and reads at least 500 times while vCPU 1 reads its own record in ring 3.",
+    scenarios: [.storm]
+  ) { timeline in
+    var findings = Findings()
+    var writes: [Event] = []
+    var readers: [(Event, LoopResult)] = []
+    for event in timeline.history.events {
+      guard case .looped(let guest, let result) = event.action else { continue }
+      if guest == "rewriter", result.reads >= 500 { writes.append(event) }
+      if guest == "schedclock", result.reads >= 1000 { readers.append((event, result)) }
+      guard result.unstable == 0 else {
+        findings.lacks("without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone")
+        continue
+      }
+      findings.expect(
+        result.backwards == 0, at: [event],
+        "no step back in \(result.reads) readings of \(guest) on \(event.actor)",
+        seen: describeSteps(result))
+    }
+    let together = writes.contains { write in
+      readers.contains { $0.0.began.raw < write.ended.raw && write.began.raw < $0.0.ended.raw }
+    }
+    guard together || !findings.violations.isEmpty else {
+      return .notTested(reason: "no 500 writes ran beside 1000 readings on another vCPU")
+    }
+    return findings.outcome(atLeast: 2, "loops side by side without a step back", in: timeline)
+  }
+
+  static let systimeMoveFreezesOld = Rule(
+    "SYSTIME-MOVE-FREEZES-OLD",
+    "Once a vCPU has registered another address, the old record is never written again.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    method: "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
+    scenarios: [.freeze]
+  ) { timeline in
+    timeline.staysFrozen("moves") { oldValue, newValue in
+      oldValue & 1 == 1 && newValue & 1 == 1 && oldValue != newValue
+    }
+  }
+
+  static let systimeDisableFreezes = Rule(
+    "SYSTIME-DISABLE-FREEZES",
+    "A write of any value with bit 0 clear ends the updates; the last record stays as it is.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"until anything with bit0 == 0 is "
+      + "written to it\")",
+    method: "Disable on one vCPU, set the clock from the host and enter; its record keeps every byte while "
+      + "another vCPU's changes.",
+    scenarios: [.freeze]
+  ) { timeline in
+    timeline.staysFrozen("writes with bit 0 clear") { oldValue, newValue in
+      oldValue & 1 == 1 && newValue & 1 == 0
+    }
+  }
+
+  static let systimeReenableKeepsTime = Rule(
+    "SYSTIME-REENABLE-KEEPS-TIME",
+    "Between disabling and enabling the clock time goes on; it does not restart.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    method: "Read, write 0, wait, register again, read; compare with CLOCK_MONOTONIC_RAW.",
+    scenarios: [.freeze]
+  ) { timeline in
+    var disabled: Set<Int> = []
+    var separators: Set<Int> = []
+    for event in timeline.history.events {
+      guard case .vcpu(let vcpu) = event.actor, case .wroteMSR(let msr, let value, nil) = event.action,
+        MSR.isSystemTime(msr)
+      else { continue }
+      if value.value & 1 == 0 { disabled.insert(vcpu) }
+      if value.value & 1 == 1, disabled.remove(vcpu) != nil { separators.insert(event.number) }
+    }
+    return timeline.keepsTime(
+      across: "pairs of disable and enable", atLeast: 1,
+      why: "the time that CLOCK_MONOTONIC_RAW counted; the clock runs while it is disabled"
+    ) { event in
+      guard separators.contains(event.number), case .vcpu(let vcpu) = event.actor else { return nil }
+      return vcpu
+    }
+  }
+
+  static let msrReadback = Rule(
+    "MSR-READBACK",
+    "RDMSR and KVM_GET_MSRS return the last value written to the system-time MSR, all 64 bits, also of an address "
+      + "that cannot be served; 0x12 and 0x4b564d01 are one value.",
+    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME; arch/x86/kvm/x86.c, kvm_get_msr_common()",
+    method: "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
+    scenarios: [.readback]
+  ) { timeline in
+    var findings = Findings()
+    var written: [Int: (Hex, Event)] = [:]
+    var readers: Set<String> = []
+    func compare(_ vcpu: Int, _ msr: Hex, _ value: Hex, _ reader: String, _ event: Event) {
+      guard MSR.isSystemTime(msr), let (expected, write) = written[vcpu] else { return }
+      readers.insert("\(reader) \(msr)")
+      findings.expect(
+        value == expected, at: [write, event],
+        "\(expected), the last value written on vcpu\(vcpu)",
+        seen: "\(value) read by the \(reader) through \(msr)")
+    }
+    for event in timeline.history.events {
+      switch (event.action, event.actor) {
+      case (.wroteMSR(let msr, let value, let fault), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
+        findings.expect(
+          fault == nil, at: [event], "no fault from a write of \(value) to \(msr)",
+          seen: "exception vector \(fault?.vector ?? 0)")
+        if fault == nil { written[vcpu] = (value, event) }
+      case (.readMSR(let msr, let value, nil), .vcpu(let vcpu)):
+        compare(vcpu, msr, value, "guest", event)
+      case (.hostReadMSR(let vcpu, let msr, let value), _): compare(vcpu, msr, value, "host", event)
+      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
+        written[vcpu] = (value, event)
+      case (.replugged(let vcpu, _), _): written[vcpu] = nil
+      default: continue
+      }
+    }
+    guard readers.count == 4 || !findings.violations.isEmpty else {
+      return .notTested(reason: "read through \(readers.sorted()), not both MSRs as guest and as host")
+    }
+    return findings.outcome(atLeast: 8, "writes and readings back", in: timeline)
+  }
+}
+
+extension Timeline {
+  /// Each write of the system-time MSR that was followed by a clock read in the same entry.
+  var writesWithRead: [(write: Event, read: Event)] {
+    let events = history.events
+    return zip(events, events.dropFirst()).filter { write, read in
+      guard case .wroteMSR(let msr, let value, nil) = write.action, MSR.isSystemTime(msr),
+        case .read(let address, _, _, _) = read.action
+      else { return false }
+      return write.actor == read.actor && write.began == read.began
+        && address.value == value.value & ~1
+    }.map { (write: $0.0, read: $0.1) }
+  }
+
+  /// Whether the 32 bytes at `address` last held a fill pattern that no host writes.
+  func wasFilled(_ address: Hex, before event: Event) -> Bool {
+    history.events.contains { fill in
+      guard fill.number < event.number,
+        case .filled(let start, let count, let byte) = fill.action, count >= 0
+      else { return false }
+      return byte == 0xa5 && Int128(start.value) <= Int128(address.value)
+        && Int128(address.value) + 32 <= Int128(start.value) + Int128(count)
+    }
+  }
+
+  /// The clock carries on across every event that `separates` names the vCPU of.
+  func keepsTime(
+    across what: String, atLeast minimum: Int, why: String, _ separates: (Event) -> Int?
+  ) -> Outcome {
+    var findings = Findings()
+    for (before, separator, after) in readings(around: separates) {
+      findings.expect(
+        difference(after.value, before.value), in: allowedAdvance(from: before, to: after),
+        limit: Self.widestUseful, at: [before.event, separator, after.event],
+        "vcpu\(before.vcpu ?? 0) went on after \(nanoseconds(Int128(before.value)))", why: why)
+    }
+    return findings.outcome(atLeast: minimum, what, in: self)
+  }
+
+  func entered(_ vcpu: Int, between earlier: Event, and later: Event) -> Bool {
+    history.events.contains {
+      $0.actor == .vcpu(vcpu) && $0.number > earlier.number && $0.number < later.number
+    }
+  }
+
+  /// An interval wider than this hides steps that would hurt a guest; the scenario is run again.
+  static let widestUseful: Int128 = 10_000_000
+
+  /// A record that its vCPU gave up by an MSR write that `revokes` keeps every byte over a setting of the clock and an
+  /// entry of that vCPU, while some other record changes: proof that updates were made.
+  func staysFrozen(_ what: String, _ revokes: (UInt64, UInt64) -> Bool) -> Outcome {
+    var findings = Findings()
+    var current: [Int: UInt64] = [:]
+    var revoked: [Hex: Int] = [:]
+    var lastPage: [Hex: Event] = [:]
+    var settings = 0
+    var settingsAt: [Hex: Int] = [:]
+    var pairs: [(before: Event, after: Event, address: Hex, owner: Int, setting: Int)] = []
+    var changedIn: Set<Int> = []
+    for event in history.events {
+      switch (event.action, event.actor) {
+      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
+        if let old = current[vcpu], revokes(old, value.value) {
+          revoked[Hex(old & ~1)] = vcpu
+          lastPage[Hex(old & ~1)] = nil
+        }
+        if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
+        current[vcpu] = value.value
+      case (.setClock, _): settings += 1
+      case (.page(_, let address, let page), _):
+        if let before = lastPage[address], settingsAt[address] == settings - 1,
+          case .page(_, _, let old) = before.action
+        {
+          if let owner = revoked[address] {
+            pairs.append((before, event, address, owner, settings))
+          }
+          if old != page, revoked[address] == nil { changedIn.insert(settings) }
+        }
+        lastPage[address] = event
+        settingsAt[address] = settings
+      default: continue
+      }
+    }
+    for pair in pairs {
+      guard case .page(_, _, let old) = pair.before.action,
+        case .page(_, _, let new) = pair.after.action
+      else { continue }
+      guard changedIn.contains(pair.setting) || old != new else {
+        findings.lacks("no live record changed either, so nothing shows that updates were made")
+        continue
+      }
+      guard old != new || entered(pair.owner, between: pair.before, and: pair.after) else {
+        findings.lacks("vcpu\(pair.owner) was not entered after the clock was set")
+        continue
+      }
+      findings.expect(
+        old == new, at: [pair.before, pair.after],
+        "the record at \(pair.address) as the guest left it: \(describe(old))", seen: describe(new))
+    }
+    return findings.outcome(what, in: self)
+  }
+}

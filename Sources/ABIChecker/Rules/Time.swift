@@ -1,0 +1,151 @@
+import PVClock
+
+// Section D of the catalogue: what the clock says.
+
+extension Rule {
+  static let time: [Rule] = [.clockBracket, .mulshiftExact, .rateRaw, .monoVCPU, .systimeGlobalPair]
+
+  static let clockBracket = Rule(
+    "CLOCK-BRACKET",
+    "A guest's reading lies between the KVM_GET_CLOCK before it and the one after it.",
+    source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")",
+    method: "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode; without it a record "
+      + "may run ahead by as long as the entry took that made it.",
+    scenarios: [.registration], everywhere: true
+  ) { timeline in
+    var findings = Findings()
+    let all = timeline.observations
+    var nextClock: [Int?] = Array(repeating: nil, count: all.count)
+    var next: Int?
+    for at in all.indices.reversed() {
+      nextClock[at] = next
+      if all[at].vcpu == nil { next = at }
+    }
+    var previous: Observation?
+    for (at, reading) in all.enumerated() {
+      guard reading.vcpu != nil else {
+        previous = reading
+        continue
+      }
+      guard let before = previous, let after = nextClock[at].map({ all[$0] }),
+        before.epoch == reading.epoch, after.epoch == reading.epoch,
+        before.event.ended.raw <= reading.event.began.raw,
+        reading.event.ended.raw <= after.event.began.raw
+      else { continue }
+      let slack =
+        (reading.mayBeResnapped || !reading.isStable ? timeline.drift(until: after) : 0)
+        + (reading.isStable ? 0 : Timeline.rounding)
+      let allowed = Interval(
+        -slack, difference(after.value, before.value) + reading.lead + slack)
+      findings.expect(
+        difference(reading.value, before.value), in: allowed, limit: Timeline.widestUseful,
+        at: [before.event, reading.event, after.event],
+        "vcpu\(reading.vcpu ?? 0)'s reading, counted from the KVM_GET_CLOCK before it,",
+        why: "KVM_GET_CLOCK returned \(before.value) ns before and \(after.value) ns after")
+    }
+    return findings.outcome(atLeast: 4, "readings between two KVM_GET_CLOCK", in: timeline)
+  }
+
+  static let mulshiftExact = Rule(
+    "MULSHIFT-EXACT",
+    "tsc_to_system_mul and tsc_shift are what kvm_get_time_scale() makes of the vCPU's TSC frequency, to the bit, and "
+      + "the multiplier is at least 2^31.",
+    source: "arch/x86/kvm/x86.c, kvm_get_time_scale(); Linux 3ebcbd2244f5 (6.3)",
+    method: "KVM_GET_TSC_KHZ of a fresh vCPU; compute the pair again.",
+    scenarios: [.registration], everywhere: true
+  ) { timeline in
+    var findings = Findings()
+    var kHz: [Int: UInt32] = [:]
+    for event in timeline.history.events {
+      if case .tscKHz(let vcpu, let value) = event.action { kHz[vcpu] = value }
+    }
+    for (event, vcpu, page) in timeline.pages {
+      guard let rate = kHz[vcpu], rate > 0 else { continue }
+      let expected = TSCScale(tscKHz: rate)
+      findings.expect(
+        page.scale == expected && page.scale.isNormalized, at: [event],
+        "tsc_to_system_mul \(Hex(expected.multiplier)) and tsc_shift \(expected.shift) for \(rate) kHz",
+        seen: "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift)")
+    }
+    return findings.outcome(atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
+  }
+
+  static let monoVCPU = Rule(
+    "MONO-VCPU",
+    "On one vCPU, and as long as the host does not set it, the clock never goes back.",
+    source: "Documentation/virt/kvm/x86/msr.rst, field system_time (\"monotonic time\"); flags bit 0",
+    method: "A million readings in a ring-3 loop, and every pair of readings that follow each other on a vCPU.",
+    scenarios: [.schedclock], everywhere: true
+  ) { timeline in
+    var findings = Findings()
+    var looped: UInt64 = 0
+    for event in timeline.history.events {
+      guard case .looped(_, let result) = event.action, result.unstable == 0 else { continue }
+      looped = looped.addingReportingOverflow(result.reads).partialValue
+      findings.expect(
+        result.backwards == 0, at: [event], "no step back in \(result.reads) readings",
+        seen: describeSteps(result))
+    }
+    var last: [Int: Observation] = [:]
+    for reading in timeline.observations {
+      guard let vcpu = reading.vcpu else { continue }
+      defer { last[vcpu] = reading }
+      guard let before = last[vcpu], before.epoch == reading.epoch else { continue }
+      let slack =
+        before.lead
+        + (reading.mayBeResnapped || !reading.isStable
+          ? timeline.drift(until: reading) + Timeline.rounding : 0)
+      let step = difference(reading.value, before.value)
+      findings.expect(
+        step >= -slack, at: [before.event, reading.event],
+        "vcpu\(vcpu)'s clock at \(before.value) ns or above (less \(nanoseconds(slack)))",
+        seen: "\(reading.value) ns, a step of \(nanoseconds(step))")
+    }
+    guard looped >= 100_000 || !findings.violations.isEmpty else {
+      return .notTested(
+        reason: timeline.observations.contains { $0.vcpu != nil && !$0.isStable }
+          ? "only \(looped) readings in loops with PVCLOCK_TSC_STABLE_BIT; without it the clock is only near to monotone"
+          : "only \(looped) readings in loops, needs 100000")
+    }
+    return findings.outcome("loops and pairs of readings, \(looped) readings in loops", in: timeline)
+  }
+
+  static let systimeGlobalPair = Rule(
+    "SYSTIME-GLOBAL-PAIR",
+    "In master-clock mode all vCPUs' records hold one pair: the same system_time, the same tsc_timestamp less each "
+      + "vCPU's TSC offset, the same multiplier and shift.",
+    source: "arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()",
+    method: "Look at vCPU 0's record, vCPU 1's, and vCPU 0's again; where the two of vCPU 0 agree, so must vCPU 1's.",
+    scenarios: [.registration, .setClock]
+  ) { timeline in
+    var findings = Findings()
+    var offsets: [Int: UInt64] = [:]
+    var looks: [(event: Event, vcpu: Int, page: ClockPage)] = []
+    for event in timeline.history.events {
+      if case .tscOffset(let vcpu, let cycles) = event.action { offsets[vcpu] = cycles }
+      if case .page(let vcpu, _, let page) = event.action { looks.append((event, vcpu, page)) }
+    }
+    func base(_ vcpu: Int, _ page: ClockPage) -> ClockPage {
+      var base = page
+      base.version = 0
+      base.flags = []
+      base.tscTimestamp &-= offsets[vcpu] ?? 0
+      return base
+    }
+    for (first, (middle, last)) in zip(looks, zip(looks.dropFirst(), looks.dropFirst(2))) {
+      guard first.vcpu == last.vcpu, first.vcpu != middle.vcpu else { continue }
+      guard [first, middle, last].allSatisfy({ $0.page.flags.contains(.tscStable) }) else {
+        findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
+        continue
+      }
+      guard base(first.vcpu, first.page) == base(last.vcpu, last.page) else { continue }
+      findings.expect(
+        base(first.vcpu, first.page) == base(middle.vcpu, middle.page),
+        at: [first.event, middle.event, last.event],
+        "vcpu\(middle.vcpu)'s record, its TSC offset \(offsets[middle.vcpu] ?? 0) taken off, as vcpu\(first.vcpu)'s: "
+          + describe(base(first.vcpu, first.page)),
+        seen: describe(base(middle.vcpu, middle.page)))
+    }
+    return findings.outcome("records of one vCPU between two equal ones of another", in: timeline)
+  }
+}

@@ -1,0 +1,214 @@
+import PVClock
+
+/// A history read once, from front to back, with what rules ask of it worked out.
+///
+/// All arithmetic is 128 bits wide or modulo 2^64: a history from elsewhere may hold any number.
+public struct Timeline: Sendable {
+  public let history: History
+  /// Every value of the clock that was seen, in order.
+  let observations: [Observation]
+  /// Why the scenario could not go on, if so.
+  let failure: String?
+  /// What the host lacks, if the scenario found it lacking.
+  let lacking: String?
+  /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
+  let rateBound: Int128
+
+  /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds.
+  static let rounding: Int128 = 4
+
+  public init(_ history: History) {
+    self.history = history
+    self.rateBound = Self.rateBound(of: history)
+    var failure: String?
+    var lacking: String?
+    for event in history.events {
+      if case .failed(let reason) = event.action { failure = failure ?? reason }
+      if case .lacking(let what, let evidence) = event.action {
+        lacking = lacking ?? "\(what): \(evidence)"
+      }
+    }
+    self.failure = failure
+    self.lacking = lacking
+    var pass = ObservationPass()
+    for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
+    self.observations = pass.observations
+  }
+
+  /// With a TSC clocksource both clocks count the same TSC: CLOCK_MONOTONIC_RAW's multiplier has at least 22 bits,
+  /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource the
+  /// two oscillators' ratio is measured from the ends of the history itself.
+  private static func rateBound(of history: History) -> Int128 {
+    if history.header.host.clocksourceIsTSC == true { return 250 }
+    let unknown: Int128 = 1_000_000_000
+    guard let kHz = history.header.host.tscKHz, kHz > 0, let first = history.events.first,
+      let last = history.events.last
+    else { return unknown }
+    let raw = first.elapsed(to: last)
+    let cycles = Interval(
+      Int128(last.began.tsc) - Int128(first.ended.tsc),
+      Int128(last.ended.tsc) - Int128(first.began.tsc))
+    guard raw.lower > 0, cycles.lower > 0 else { return unknown }
+    let fastest = cycles.upper * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.lower
+    let slowest = cycles.lower * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.upper
+    return min(unknown, max(fastest - unknown, unknown - slowest) + 250)
+  }
+}
+
+/// A value of the clock that a guest read or that `KVM_GET_CLOCK` returned.
+struct Observation: Sendable {
+  /// Place of the event in the history, from 0.
+  let index: Int
+  let event: Event
+  /// kvmclock in nanoseconds, modulo 2^64.
+  let value: UInt64
+  /// The vCPU whose record was read; nil for `KVM_GET_CLOCK`.
+  let vcpu: Int?
+  /// The record; nil for `KVM_GET_CLOCK`.
+  let page: ClockPage?
+  /// Whether it is based on the VM's master clock, by its own flag.
+  let isStable: Bool
+  /// By how much the value may run ahead of the clock. Outside master-clock mode KVM reads the TSC and its base one
+  /// after the other, so the record runs ahead by the time between: at most the entry in which it was made.
+  let lead: Int128
+  /// Counts the machines and the settings of their clock: values are comparable within one epoch.
+  let epoch: Int
+  /// When this machine was made.
+  let machineBegan: Instant
+  /// Whether KVM may have taken a new snapshot for the master clock since the machine was made.
+  let mayBeResnapped: Bool
+}
+
+/// The forward pass that finds the observations.
+private struct ObservationPass {
+  var observations: [Observation] = []
+  private var epoch = 0
+  private var machineBegan: Instant?
+  private var entered = false
+  private var mayBeResnapped = false
+  private var lead: [Int: Int128] = [:]
+  private var pending: [Int: Int128] = [:]
+  private var lastPage: [Int: ClockPage] = [:]
+
+  mutating func take(_ event: Event, at index: Int) {
+    if machineBegan == nil { machineBegan = event.began }
+    if case .vcpu(let vcpu) = event.actor {
+      entered = true
+      pending[vcpu] = max(pending[vcpu] ?? 0, event.width)
+    }
+    switch event.action {
+    case .vmCreated:
+      epoch += 1
+      machineBegan = event.began
+      (entered, mayBeResnapped) = (false, false)
+      (lead, pending, lastPage) = ([:], [:], [:])
+    case .setClock: epoch += 1
+    case .vcpuCreated, .replugged: mayBeResnapped = mayBeResnapped || entered
+    case .wroteMSR(let msr, _, nil): mayBeResnapped = mayBeResnapped || MSR.isOldSystemTime(msr)
+    case .getClock(let record):
+      add(event, index, record.clock, nil, nil, record.isTSCStable)
+    case .page(let vcpu, _, let page): see(page, on: vcpu)
+    case .read(_, _, let reading, settled: true): add(event, index, reading)
+    case .looped(_, let result):
+      add(event, index, result.first)
+      if case .vcpu(let vcpu) = event.actor { pending[vcpu] = event.width }
+      add(event, index, result.last)
+    default: break
+    }
+  }
+
+  private mutating func see(_ page: ClockPage, on vcpu: Int) {
+    if lastPage[vcpu] != page { lead[vcpu] = pending[vcpu] ?? 0 }
+    lastPage[vcpu] = page
+    pending[vcpu] = 0
+  }
+
+  private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) {
+    guard case .vcpu(let vcpu) = event.actor else { return }
+    see(reading.page, on: vcpu)
+    add(
+      event, index, reading.value, vcpu, reading.page, reading.page.flags.contains(.tscStable))
+  }
+
+  private mutating func add(
+    _ event: Event, _ index: Int, _ value: UInt64, _ vcpu: Int?, _ page: ClockPage?,
+    _ isStable: Bool
+  ) {
+    observations.append(
+      Observation(
+        index: index, event: event, value: value, vcpu: vcpu, page: page, isStable: isStable,
+        lead: isStable || vcpu == nil ? 0 : lead[vcpu ?? 0] ?? 0, epoch: epoch,
+        machineBegan: machineBegan ?? event.began, mayBeResnapped: mayBeResnapped))
+  }
+}
+
+extension Timeline {
+  /// By how much the clock may have come away from CLOCK_MONOTONIC_RAW between the making of the machine and
+  /// `observation`: what a new snapshot for the master clock makes good at once.
+  func drift(until observation: Observation) -> Int128 {
+    let age = Int128(observation.event.ended.raw) - Int128(observation.machineBegan.raw)
+    return share(rateBound, of: age)
+  }
+
+  /// What `later` may show, less what `earlier` showed, if one clock runs through: nanoseconds of
+  /// CLOCK_MONOTONIC_RAW between the two brackets, widened by drift, rounding and lead.
+  func allowedAdvance(from earlier: Observation, to later: Observation) -> Interval {
+    let elapsed = earlier.event.elapsed(to: later.event)
+    let slack = drift(until: later) + Self.rounding
+    return Interval(
+      elapsed.lower - earlier.lead - slack, elapsed.upper + later.lead + slack)
+  }
+
+  /// For each event that `separates`, the vCPU's last reading before it and its first one after.
+  func readings(
+    around separates: (Event) -> Int?
+  ) -> [(before: Observation, separator: Event, after: Observation)] {
+    var found: [(before: Observation, separator: Event, after: Observation)] = []
+    var last: [Int: Observation] = [:]
+    var waiting: [Int: (Observation, Event)] = [:]
+    var next = 0
+    for (index, event) in history.events.enumerated() {
+      if let vcpu = separates(event), let before = last[vcpu] { waiting[vcpu] = (before, event) }
+      while next < observations.count, observations[next].index == index {
+        let observation = observations[next]
+        next += 1
+        guard let vcpu = observation.vcpu else { continue }
+        if let (before, separator) = waiting.removeValue(forKey: vcpu),
+          before.epoch == observation.epoch
+        {
+          found.append((before, separator, observation))
+        }
+        last[vcpu] = observation
+      }
+    }
+    return found
+  }
+
+  /// Every clock record seen, by a guest or by the host, with the vCPU it belongs to.
+  var pages: [(event: Event, vcpu: Int, page: ClockPage)] {
+    history.events.compactMap { event in
+      switch (event.action, event.actor) {
+      case (.page(let vcpu, _, let page), _): (event, vcpu, page)
+      case (.read(_, _, let reading, _), .vcpu(let vcpu)): (event, vcpu, reading.page)
+      case (.looped(_, let result), .vcpu(let vcpu)): (event, vcpu, result.last.page)
+      default: nil
+      }
+    }
+  }
+}
+
+/// The numbers of the clock's MSRs.
+///
+/// Source: Documentation/virt/kvm/x86/msr.rst.
+public enum MSR {
+  public static let wallClockOld: UInt32 = 0x11
+  public static let systemTimeOld: UInt32 = 0x12
+  public static let wallClock: UInt32 = 0x4b56_4d00
+  public static let systemTime: UInt32 = 0x4b56_4d01
+
+  static func isSystemTime(_ msr: Hex) -> Bool {
+    msr.value == UInt64(systemTime) || isOldSystemTime(msr)
+  }
+
+  static func isOldSystemTime(_ msr: Hex) -> Bool { msr.value == UInt64(systemTimeOld) }
+}

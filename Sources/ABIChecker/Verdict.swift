@@ -1,0 +1,81 @@
+/// What a rule says of a history.
+public enum Outcome: Hashable, Sendable, Codable {
+  /// The rule held, and what it held on.
+  case holds(evidence: String)
+  case broken(violations: [Violation])
+  /// Nothing to judge: what this host lacks, and how that was found out.
+  case notTested(reason: String)
+  /// The evidence was too wide to mean something, or the scenario ended early.
+  case inconclusive(reason: String)
+
+  public var isBroken: Bool {
+    if case .broken = self { true } else { false }
+  }
+
+  public var isInconclusive: Bool {
+    if case .inconclusive = self { true } else { false }
+  }
+}
+
+/// One proof that a rule is broken.
+public struct Violation: Hashable, Sendable, Codable {
+  /// What the ABI allows here and why, in numbers with units.
+  public var expected: String
+  /// What was observed, in numbers with units.
+  public var seen: String
+  /// The events of the history that prove it.
+  public var events: [Int]
+
+  public init(expected: String, seen: String, events: [Int]) {
+    self.expected = expected
+    self.seen = seen
+    self.events = events
+  }
+}
+
+/// A rule's outcome over all the histories of a run.
+public struct Verdict: Hashable, Sendable, Codable {
+  public var rule: String
+  public var outcome: Outcome
+  /// The entry of the table of known deviations that explains a broken rule on this kernel.
+  public var known: KnownDeviation?
+  /// The scenario whose history decided.
+  public var scenario: String
+
+  public init(rule: String, outcome: Outcome, known: KnownDeviation? = nil, scenario: String) {
+    self.rule = rule
+    self.outcome = outcome
+    self.known = known
+    self.scenario = scenario
+  }
+}
+
+extension Outcome {
+  /// Several runs of one scenario: a violation in any counts, else the run that could tell.
+  static func ofAttempts(_ outcomes: [Outcome]) -> Outcome {
+    strongest(outcomes, order: [0, 1, 2, 3])
+  }
+
+  /// Several scenarios that exercise one rule: each has to be conclusive, but one that had nothing to judge
+  /// does not take away what another one showed.
+  static func ofScenarios(_ outcomes: [Outcome]) -> Outcome {
+    strongest(outcomes, order: [0, 2, 1, 3])
+  }
+
+  /// `order` ranks broken, holds, inconclusive, not tested; the lowest wins.
+  private static func strongest(_ outcomes: [Outcome], order: [Int]) -> Outcome {
+    func rank(_ outcome: Outcome) -> Int {
+      switch outcome {
+      case .broken: order[0]
+      case .holds: order[1]
+      case .inconclusive: order[2]
+      case .notTested: order[3]
+      }
+    }
+    let violations = outcomes.flatMap { outcome -> [Violation] in
+      if case .broken(let violations) = outcome { violations } else { [] }
+    }
+    if !violations.isEmpty { return .broken(violations: violations) }
+    return outcomes.min { rank($0) < rank($1) } ?? .notTested(reason: "no history to judge")
+  }
+}

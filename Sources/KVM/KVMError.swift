@@ -1,0 +1,49 @@
+internal import Glibc
+
+/// A request that the kernel refused, by the request's name, with `errno` and what can be done about it.
+public struct KVMError: Error, Hashable, Sendable {
+  /// The name of the request that failed, such as `KVM_CREATE_VM`.
+  public let request: String
+
+  /// The error number as the kernel gave it.
+  public let errno: Int32
+
+  /// What the reader of the error can do about it, as one or more sentences; `nil` if nothing is known.
+  public let remedy: String?
+
+  /// An error with a remedy of the caller's own, or with none.
+  public init(request: String, errno: Int32, remedy: String?) {
+    self.request = request
+    self.errno = errno
+    self.remedy = remedy
+  }
+
+  /// An error with the remedy that is known for this request and error number, if there is one.
+  public init(request: String, errno: Int32) {
+    self.init(request: request, errno: errno, remedy: Remedy.of(request: request, errno: errno))
+  }
+
+  /// The error number's name, such as `EINVAL`; a number without a known name reads `E` and its digits.
+  public var errnoName: String {
+    ErrnoName.of[errno] ?? "E\(errno)"
+  }
+}
+
+extension KVMError: CustomStringConvertible {
+  /// Request, meaning, name and number of the error, and the remedy, on one line.
+  public var description: String {
+    let meaning = String(cString: strerror(errno))
+    let failure = "\(request) failed: \(meaning) (\(errnoName), errno \(errno))"
+    guard let remedy else { return failure }
+    return "\(failure). Remedy: \(remedy)"
+  }
+}
+
+/// What a wrapper returned, or the error that its negative result stands for.
+///
+/// - Throws: `KVMError` naming `request`, with `errno`.
+@discardableResult
+func check(_ request: String, _ result: Int32) throws(KVMError) -> Int32 {
+  guard result >= 0 else { throw KVMError(request: request, errno: -result) }
+  return result
+}

@@ -1,0 +1,41 @@
+internal import CKVM
+internal import Glibc
+
+/// A mapping of whole pages that is unmapped when its owner goes away.
+///
+/// It may cross threads because it hands out an address and nothing else; who accesses the memory
+/// behind it answers for the order of the accesses.
+struct Mapping: ~Copyable, @unchecked Sendable {
+  let base: UnsafeMutableRawPointer
+  let size: Int
+
+  /// Maps `size` bytes of private, zeroed memory.
+  ///
+  /// The corresponding C function is `mmap`.
+  /// - Throws: `KVMError` naming `mmap`, with `errno`.
+  init(anonymous size: Int) throws(KVMError) {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    try self.init(descriptor: -1, size: size, flags: flags)
+  }
+
+  /// Maps the first `size` bytes of a file, shared with the kernel.
+  ///
+  /// The corresponding C function is `mmap`.
+  /// - Throws: `KVMError` naming `mmap`, with `errno`.
+  init(shared descriptor: borrowing FileDescriptor, size: Int) throws(KVMError) {
+    try self.init(descriptor: descriptor.raw, size: size, flags: MAP_SHARED)
+  }
+
+  private init(descriptor: Int32, size: Int, flags: Int32) throws(KVMError) {
+    guard size > 0 else { throw KVMError(request: "mmap", errno: EINVAL) }
+    var mapped: UnsafeMutableRawPointer?
+    try check("mmap", ckvm_map(descriptor, size, PROT_READ | PROT_WRITE, flags, &mapped))
+    guard let mapped else { throw KVMError(request: "mmap", errno: ENOMEM) }
+    self.base = mapped
+    self.size = size
+  }
+
+  deinit {
+    _ = munmap(base, size)
+  }
+}

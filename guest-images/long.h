@@ -1,0 +1,142 @@
+/* What every long-mode image shares. RDI holds the mailbox, RBP the top of the stack; both stay. */
+#include "include/mailbox.h"
+
+/* The image's head and, right behind it, the exception stubs. */
+.macro LONG_IMAGE_HEADER name
+    .section .rodata
+    .balign 16
+    .globl guest_\name\()_begin
+    .globl guest_\name\()_end
+    .code64
+guest_\name\()_begin:
+    .long entry - guest_\name\()_begin
+    .long faults - guest_\name\()_begin
+    .long 0
+    .long 0
+faults:
+    .set vector, 0
+    .rept 32
+    .balign FAULT_STUB_SIZE
+    /* Vectors 8, 10-14, 17, 21, 29 and 30 push an error code; the others get a zero for it. */
+    .if ((1 << vector) & 0x60227d00) == 0
+    pushq $0
+    .endif
+    pushq $vector
+    jmp fault
+    .set vector, vector + 1
+    .endr
+.endm
+
+/* A fault becomes data: into the mailbox, stack emptied, doorbell. One at \expected instead leads to \wanted. */
+.macro LONG_FAULT_HANDLER resume, expected, wanted
+fault:
+    .ifnb \expected
+    leaq \expected(%rip), %rax
+    cmpq %rax, 0x10(%rsp)
+    je \wanted
+    .endif
+    popq %rax
+    movl %eax, MAILBOX_VECTOR(%rdi)
+    popq %rax
+    movl %eax, MAILBOX_ERROR_CODE(%rdi)
+    popq %rax
+    movq %rax, MAILBOX_FAULT_IP(%rdi)
+    movq %rbp, %rsp
+    movl $STATUS_FAULT, MAILBOX_STATUS(%rdi)
+    jmp \resume
+.endm
+
+/* IRETQ to ring 3 at \target with IOPL 3, so that ring 3 may ring the doorbell by itself. */
+.macro ENTER_RING3 target
+    pushq $0x23
+    leaq -0x200(%rbp), %rax
+    pushq %rax
+    pushq $0x3002
+    pushq $0x1b
+    leaq \target(%rip), %rax
+    pushq %rax
+    iretq
+.endm
+
+/*
+ * One read of the record at RSI under the version protocol:
+ * R8 version | pad0 << 32, R9 tsc_timestamp, R10 system_time, R11D multiplier, R12D shift | flags << 8, RDX the TSC.
+ * Uses RAX, RCX (attempts left). Jumps to \never if the version stays odd. \fence is lfence where
+ * another CPU may be updating the record, nothing in ring 0, which some backends emulate without it.
+ */
+.macro READ_RECORD never, fence
+    movl $CLOCK_ATTEMPTS, %ecx
+1:  movq 0x00(%rsi), %r8
+    testl $1, %r8d
+    jnz 2f
+    \fence
+    rdtsc
+    shlq $32, %rdx
+    orq %rax, %rdx
+    movq 0x08(%rsi), %r9
+    movq 0x10(%rsi), %r10
+    movl 0x18(%rsi), %r11d
+    movl 0x1c(%rsi), %r12d
+    \fence
+    cmpl 0x00(%rsi), %r8d
+    je 3f
+2:  incq LOOP_ODD(%r15)
+    decl %ecx
+    jnz 1b
+    jmp \never
+3:
+.endm
+
+/* RAX cycles become RAX nanoseconds: (RAX << shift) * multiplier >> 32, modulo 2^64. Uses RBX, RCX. */
+.macro SCALE_CYCLES
+    movsbl %r12b, %ecx
+    testl %ecx, %ecx
+    js 1f
+    shlq %cl, %rax
+    jmp 2f
+1:  negl %ecx
+    shrq %cl, %rax
+2:  movl %eax, %ebx
+    shrq $32, %rax
+    imulq %r11, %rax
+    imulq %r11, %rbx
+    shrq $32, %rbx
+    addq %rbx, %rax
+.endm
+
+/* RAX = the clock's value at RDX, from the record in the registers. Uses RBX, RCX. */
+.macro CLOCK_VALUE
+    movq %rdx, %rax
+    subq %r9, %rax
+    SCALE_CYCLES
+    addq %r10, %rax
+.endm
+
+/* Stores the reading that READ_RECORD left in the registers at \at(R15). */
+.macro STORE_READING at
+    movq %rdx, (\at + READING_TSC)(%r15)
+    movq %r8, (\at + READING_RECORD)(%r15)
+    movq %r9, (\at + READING_RECORD + 0x08)(%r15)
+    movq %r10, (\at + READING_RECORD + 0x10)(%r15)
+    movl %r11d, (\at + READING_RECORD + 0x18)(%r15)
+    movl %r12d, (\at + READING_RECORD + 0x1c)(%r15)
+.endm
+
+/* Counts the reading RAX (its TSC in RDX) against the one before (R13, TSC in R14). Uses RBX, RCX. */
+.macro JUDGE_STEP stable_only
+    movq %rax, %rbx
+    subq %r13, %rbx
+    jns 9f
+    .if \stable_only
+    testl $0x100, %r12d
+    jz 9f
+    .endif
+    incq LOOP_BACKWARDS(%r15)
+    cmpq LOOP_WORST(%r15), %rbx
+    jge 9f
+    movq %rbx, LOOP_WORST(%r15)
+    movq %r13, LOOP_WORST_BEFORE(%r15)
+    movq %r14, LOOP_WORST_BEFORE_TSC(%r15)
+    STORE_READING LOOP_WORST_AFTER
+9:
+.endm
