@@ -5,7 +5,10 @@ import PackageDescription
 let pure: [SwiftSetting] = [.strictMemorySafety()]
 
 /// One file without shared libraries beside libc's: it starts in milliseconds and can be copied to a test machine.
-let standalone: [LinkerSetting] = [.unsafeFlags(["-static-stdlib"])]
+let standalone: [LinkerSetting] = [
+  .unsafeFlags(["-static-stdlib"]),
+  .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
+]
 
 let package = Package(
   name: "kvmclock",

@@ -8,7 +8,7 @@ public struct Timeline: Sendable {
   /// Every value of the clock that was seen, in order.
   let observations: [Observation]
   /// Why the scenario could not go on, if so.
-  let failure: String?
+  public let failure: String?
   /// What the host lacks, if the scenario found it lacking.
   let lacking: String?
   /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.

@@ -2,7 +2,7 @@ internal import CKVM
 
 extension kvm_enable_cap {
   init(_ capability: Capability, flags: UInt32, arguments: [UInt64]) {
-    precondition(arguments.count <= 4, "a capability takes at most 4 arguments")
+    require(arguments.count <= 4, "a capability takes at most 4 arguments")
     let padded = arguments + [UInt64](repeating: 0, count: 4 - arguments.count)
     self.init()
     cap = capability.rawValue

@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// A request that the kernel refused, by the request's name, with `errno` and what can be done about it.
+/// A request that the kernel refused: its name, `errno`, and what can be done about it.
 public struct KVMError: Error, Hashable, Sendable {
   /// The name of the request that failed, such as `KVM_CREATE_VM`.
   public let request: String
@@ -8,7 +8,7 @@ public struct KVMError: Error, Hashable, Sendable {
   /// The error number as the kernel gave it.
   public let errno: Int32
 
-  /// What the reader of the error can do about it, as one or more sentences; `nil` if nothing is known.
+  /// What the reader of the error can do about it, in whole sentences; `nil` if nothing is known.
   public let remedy: String?
 
   /// An error with a remedy of the caller's own, or with none.
@@ -23,7 +23,7 @@ public struct KVMError: Error, Hashable, Sendable {
     self.init(request: request, errno: errno, remedy: Remedy.of(request: request, errno: errno))
   }
 
-  /// The error number's name, such as `EINVAL`; a number without a known name reads `E` and its digits.
+  /// The error number's name, such as `EINVAL`; one without a known name is `E` and its digits.
   public var errnoName: String {
     ErrnoName.of[errno] ?? "E\(errno)"
   }

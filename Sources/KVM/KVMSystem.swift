@@ -82,7 +82,7 @@ public struct KVMSystem: ~Copyable, Sendable {
     var capacity = firstCapacity
     while true {
       let list = FlexibleArray(indices: capacity)
-      let result = ckvm_get_msr_index_list(descriptor.raw, list.header)
+      let result = list.call { ckvm_get_msr_index_list(descriptor.raw, $0) }
       if result == -E2BIG, capacity < FlexibleArrayLimit.elements {
         // The kernel says how many there are, but a number that does not grow must not loop.
         capacity = max(Int(list.header.pointee.nmsrs), capacity + 1)

@@ -42,7 +42,7 @@ extension VCPU {
     try check("KVM_SET_VCPU_EVENTS", ckvm_set_vcpu_events(descriptor.raw, &events))
   }
 
-  /// Sets which signals (1...64) are blocked while the guest runs; `nil` keeps the thread's own mask.
+  /// Sets which signals (1...64) are blocked in a run; `nil` keeps the thread's own mask.
   ///
   /// The corresponding request is `KVM_SET_SIGNAL_MASK`.
   /// - Throws: `KVMError` naming the request, with `errno`.
@@ -52,7 +52,8 @@ extension VCPU {
       return
     }
     let mask = FlexibleArray(signals: blocked)
-    try check("KVM_SET_SIGNAL_MASK", ckvm_set_signal_mask(descriptor.raw, mask.header))
+    let result = mask.call { ckvm_set_signal_mask(descriptor.raw, $0) }
+    try check("KVM_SET_SIGNAL_MASK", result)
   }
 
   /// The registers of the local APIC; needs the in-kernel interrupt controllers.
@@ -98,7 +99,7 @@ extension VCPU {
   public func setGuestDebug(
     _ control: GuestDebugControl, debugRegisters: [UInt64] = []
   ) throws(KVMError) {
-    precondition(debugRegisters.count <= 8, "there are 8 debug registers")
+    require(debugRegisters.count <= 8, "there are 8 debug registers")
     let dr = debugRegisters + [UInt64](repeating: 0, count: 8 - debugRegisters.count)
     var request = kvm_guest_debug()
     request.control = control.rawValue

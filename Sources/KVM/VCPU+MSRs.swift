@@ -19,7 +19,8 @@ extension VCPU {
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func msrs(_ indices: [UInt32]) throws(KVMError) -> [UInt64] {
     let array = FlexibleArray(msrs: indices.map { (index: $0, value: 0) })
-    let processed = try check("KVM_GET_MSRS", ckvm_get_msrs(descriptor.raw, array.header))
+    let result = array.call { ckvm_get_msrs(descriptor.raw, $0) }
+    let processed = try check("KVM_GET_MSRS", result)
     return array.prefix(UInt32(processed)).map(\.data)
   }
 
@@ -39,7 +40,7 @@ extension VCPU {
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setMSRs(_ msrs: [(UInt32, UInt64)]) throws(KVMError) -> Int {
     let array = FlexibleArray(msrs: msrs.map { (index: $0.0, value: $0.1) })
-    return Int(try check("KVM_SET_MSRS", ckvm_set_msrs(descriptor.raw, array.header)))
+    return Int(try check("KVM_SET_MSRS", array.call { ckvm_set_msrs(descriptor.raw, $0) }))
   }
 
   private static func refusal(_ request: String, _ index: UInt32) -> KVMError {

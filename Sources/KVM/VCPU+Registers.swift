@@ -72,6 +72,6 @@ extension VCPU {
   public func setCPUID(_ entries: [CPUIDEntry]) throws(KVMError) {
     let array = FlexibleArray(cpuidEntries: entries.count)
     for (slot, entry) in entries.enumerated() { array.elements[slot] = entry.kernelEntry }
-    try check("KVM_SET_CPUID2", ckvm_set_cpuid2(descriptor.raw, array.header))
+    try check("KVM_SET_CPUID2", array.call { ckvm_set_cpuid2(descriptor.raw, $0) })
   }
 }

@@ -38,8 +38,10 @@ public struct VCPU: ~Copyable, Sendable {
 
   /// Makes this and every later run return `.interrupted` at once, until it is taken back.
   ///
-  /// A run that is already inside the guest also needs a signal to its thread. The store is atomic,
-  /// so any thread may call this. The corresponding field is `immediate_exit` of `kvm_run`.
+  /// A run that is already inside the guest also needs a signal to its thread, which must not block
+  /// it: a new thread has its creator's mask. The store is atomic, so any thread may call this.
+  ///
+  /// The corresponding field is `immediate_exit` of `kvm_run`.
   public func requestImmediateExit(_ on: Bool) {
     area.setImmediateExit(on)
   }

@@ -1,8 +1,9 @@
 internal import CKVM
 
 extension VirtualMachine {
-  /// Puts host memory into a slot of the guest's physical address space; sizes in bytes, whole pages.
+  /// Puts host memory into a slot of the guest's physical address space.
   ///
+  /// Both addresses and the size, in bytes, are whole pages.
   /// The memory must stay mapped for as long as the slot is set.
   ///
   /// The corresponding request is `KVM_SET_USER_MEMORY_REGION`.
@@ -44,7 +45,7 @@ extension VirtualMachine {
     slot: UInt32, flags: MemoryRegionFlags, guestPhysicalAddress: UInt64, size: Int,
     userspaceAddress: UInt64
   ) throws(KVMError) {
-    precondition(size >= 0, "a memory region cannot have \(size) bytes")
+    require(size >= 0, "a memory region cannot have \(size) bytes")
     var region = kvm_userspace_memory_region()
     region.slot = slot
     region.flags = flags.rawValue
@@ -61,6 +62,6 @@ extension VirtualMachine {
   /// The corresponding request is `KVM_GET_DIRTY_LOG`, which also clears the log.
   /// - Throws: `KVMError` naming the request, with `errno`; `EFAULT` where the slot has more pages.
   public func dirtyLog(slot: UInt32, pageCount: Int) throws(KVMError) -> [Bool] {
-    try fetchDirtyBitmap(of: descriptor, slot: slot, pageCount: pageCount)
+    try DirtyBitmap(pageCount: pageCount).fetch(from: descriptor, slot: slot)
   }
 }

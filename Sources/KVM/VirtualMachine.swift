@@ -42,7 +42,7 @@ public struct VirtualMachine: ~Copyable, Sendable {
     try check("KVM_ENABLE_CAP", ckvm_enable_cap(descriptor.raw, &request))
   }
 
-  /// Makes the in-kernel interrupt controllers, after which HLT waits in the kernel and never exits.
+  /// Makes the in-kernel interrupt controllers, after which HLT waits in the kernel.
   ///
   /// The corresponding request is `KVM_CREATE_IRQCHIP`.
   /// - Throws: `KVMError` naming the request, with `errno`.

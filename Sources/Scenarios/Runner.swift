@@ -1,4 +1,7 @@
 public import ABIChecker
+public import KVM
+import Synchronization
+import VMBuilder
 
 /// What to run, and how.
 public struct RunPlan: Sendable {
@@ -13,6 +16,12 @@ public struct RunPlan: Sendable {
     self.seed = seed
     self.retries = retries
     self.device = device
+  }
+
+  /// The scenarios that exercise the rules, in the order of the catalogue.
+  var scenarios: [ScenarioName] {
+    let wanted = Set(rules.flatMap(\.scenarios))
+    return ScenarioName.allCases.filter(wanted.contains)
   }
 }
 
@@ -35,19 +44,119 @@ public struct RunResult: Sendable {
 
 /// Lets another thread end a run; what was recorded stays.
 public final class Cancellation: Sendable {
+  private let flag = Atomic(false)
+
   public init() {}
-  public func cancel() {}
-  public var isCancelled: Bool { false }
+  public func cancel() { flag.store(true, ordering: .releasing) }
+  public var isCancelled: Bool { flag.load(ordering: .acquiring) }
 }
 
 public enum Runner {
-  /// Runs the scenarios that exercise the plan's rules and judges what they recorded.
+  /// Runs the scenarios that exercise the plan's rules, and judges what they recorded.
   ///
-  /// - Parameter keep: called with each history as soon as its scenario ended, before it is judged, also after a
+  /// - Parameter keep: called with each history as soon as it can be, before anything is judged by it, also after a
   ///   failure or a cancellation.
+  /// - Throws: `KVMError` if the device can't be used at all.
   public static func run(
-    _ plan: RunPlan, host: HostFacts, cancellation: Cancellation, keep: (History) throws -> Void
-  ) rethrows -> RunResult {
-    RunResult(verdicts: [], timings: [], retries: 0, wasCancelled: false)
+    _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation,
+    keep: (History) -> Void
+  ) throws(KVMError) -> RunResult {
+    let host = try Host(device: plan.device, facts: facts)
+    let suite = Suite(plan: plan, host: host, cancellation: cancellation)
+    // The scenario that does nothing but wait runs beside the others.
+    let waiting = plan.scenarios.contains(.rate) ? try? BackgroundRuns(suite, .rate) : nil
+    var all: [ScenarioRuns] = []
+    for name in plan.scenarios where waiting == nil || name != .rate {
+      if cancellation.isCancelled { break }
+      all.append(suite.runs(of: name, keep: keep))
+    }
+    if let waiting {
+      let runs = waiting.finish()
+      runs.timelines.forEach { keep($0.history) }
+      all.append(runs)
+    }
+    return result(plan, all, wasCancelled: cancellation.isCancelled)
+  }
+
+  private static func result(
+    _ plan: RunPlan, _ all: [ScenarioRuns], wasCancelled: Bool
+  ) -> RunResult {
+    let timelines = all.flatMap(\.timelines)
+    let seen = Set(timelines.map(\.history.header.scenario))
+    var verdicts: [Verdict] = []
+    for rule in plan.rules {
+      let verdict = rule.verdict(on: timelines)
+      let isComplete = rule.scenarios.allSatisfy { seen.contains($0.rawValue) }
+      if wasCancelled, !verdict.outcome.isBroken, !isComplete || verdict.outcome.isInconclusive {
+        continue
+      }
+      verdicts.append(verdict)
+    }
+    return RunResult(
+      verdicts: verdicts, timings: all.flatMap(\.timings),
+      retries: all.reduce(0) { $0 + $1.timings.count - 1 }, wasCancelled: wasCancelled)
+  }
+}
+
+/// All runs of one scenario.
+struct ScenarioRuns: Sendable {
+  var timelines: [Timeline] = []
+  var timings: [Timing] = []
+}
+
+/// Runs scenarios, again where a verdict asks for it.
+struct Suite: Sendable {
+  let plan: RunPlan
+  let host: Host
+  let cancellation: Cancellation
+
+  /// Runs a scenario until every rule of the plan that it exercises has a conclusive verdict.
+  func runs(of name: ScenarioName, keep: (History) -> Void) -> ScenarioRuns {
+    let rules = plan.rules.filter { $0.isExercised(by: name.rawValue) }
+    var runs = ScenarioRuns()
+    for attempt in 1...(1 + max(0, plan.retries)) {
+      let before = SleepOffset.now()
+      let (history, nanoseconds) = run(name, attempt: attempt)
+      keep(history)
+      runs.timings.append(
+        Timing(scenario: name.rawValue, attempt: attempt, nanoseconds: nanoseconds))
+      // Kvmclock counts the time that the host was suspended, CLOCK_MONOTONIC_RAW does not.
+      if SleepOffset.now().differs(from: before), attempt <= plan.retries { continue }
+      let timeline = Timeline(history)
+      runs.timelines.append(timeline)
+      let isOpen = rules.contains { $0.verdict(on: runs.timelines).outcome.isInconclusive }
+      if !isOpen || timeline.failure != nil || cancellation.isCancelled { break }
+    }
+    return runs
+  }
+
+  private func run(_ name: ScenarioName, attempt: Int) -> (History, UInt64) {
+    let began = Moment.before().raw
+    let stage = Stage(
+      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation)
+    do {
+      try Scenario.named(name).script(stage)
+    } catch {
+      stage.note(.failed(reason: "\(error)"))
+    }
+    stage.dropMachine()
+    return (stage.history, Moment.after().raw - began)
+  }
+}
+
+/// One scenario on a thread of its own.
+private final class BackgroundRuns: @unchecked Sendable {
+  private let worker: WorkerThread
+  private var runs = ScenarioRuns()
+
+  init(_ suite: Suite, _ name: ScenarioName) throws(MachineError) {
+    worker = try WorkerThread()
+    worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
+  }
+
+  func finish() -> ScenarioRuns {
+    while !worker.isDone(within: 1000) {}
+    worker.stop()
+    return runs
   }
 }

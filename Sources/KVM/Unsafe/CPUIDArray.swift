@@ -15,7 +15,7 @@ func readCPUID(
   var capacity = max(firstCapacity, 1)
   while true {
     let array = FlexibleArray(cpuidEntries: capacity)
-    let result = body(array.header)
+    let result = array.call(body)
     if result == -E2BIG, capacity < FlexibleArrayLimit.elements {
       capacity *= 2
       continue

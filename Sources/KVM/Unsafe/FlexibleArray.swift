@@ -19,6 +19,11 @@ struct FlexibleArray<Header, Element>: ~Copyable {
     UnsafeMutableRawPointer(header).deallocate()
   }
 
+  /// Hands the struct to a wrapper; borrowing `self` keeps the memory for as long as the call.
+  func call(_ wrapper: (UnsafeMutablePointer<Header>) -> Int32) -> Int32 {
+    wrapper(header)
+  }
+
   /// The first `count` elements, or all where the kernel claims to have written more.
   func prefix(_ count: UInt32) -> [Element] {
     Array(elements.prefix(Int(count)))
@@ -55,7 +60,7 @@ extension FlexibleArray<kvm_signal_mask, UInt8> {
     self.init(count: 8, locate: ckvm_signal_mask_bytes)
     header.pointee.len = 8
     for signal in signals {
-      precondition((1...64).contains(signal), "signal \(signal) is not in 1...64")
+      require((1...64).contains(signal), "signal \(signal) is not in 1...64")
       elements[Int(signal - 1) / 8] |= 1 << UInt8((signal - 1) % 8)
     }
   }

@@ -46,6 +46,7 @@ public struct GuestMemory: ~Copyable, Sendable {
   /// Sets `count` bytes to the same value.
   public func fill(_ byte: UInt8, at offset: Int, count: Int) {
     let destination = address(offset, count)
+    guard count > 0 else { return }
     let chunk = [UInt8](repeating: byte, count: min(count, 4096))
     chunk.withUnsafeBufferPointer { buffer in
       guard let start = buffer.baseAddress else { return }
@@ -67,9 +68,9 @@ public struct GuestMemory: ~Copyable, Sendable {
 
   /// `count` aligned 32-bit words, each read once.
   public func loadWords(at offset: Int, count: Int) -> [UInt32] {
-    precondition(count >= 0 && count <= size / 4, "\(count) words are more than the memory has")
+    require(count >= 0 && count <= size / 4, "\(count) words are more than the memory has")
     let source = address(offset, count * 4)
-    precondition(offset % 4 == 0, "offset \(offset) is not that of a 32-bit word")
+    require(offset % 4 == 0, "offset \(offset) is not that of a 32-bit word")
     return [UInt32](unsafeUninitializedCapacity: count) { buffer, initializedCount in
       if let start = buffer.baseAddress { ckvm_load_words(source, start, count) }
       initializedCount = count
@@ -77,12 +78,12 @@ public struct GuestMemory: ~Copyable, Sendable {
   }
 
   private func wordAddress(_ offset: Int) -> UnsafeMutableRawPointer {
-    precondition(offset % 4 == 0, "offset \(offset) is not that of a 32-bit word")
+    require(offset % 4 == 0, "offset \(offset) is not that of a 32-bit word")
     return address(offset, 4)
   }
 
   private func address(_ offset: Int, _ count: Int) -> UnsafeMutableRawPointer {
-    precondition(
+    require(
       offset >= 0 && count >= 0 && count <= size && offset <= size - count,
       "\(count) bytes at offset \(offset) are outside of guest memory of \(size) bytes")
     return mapping.base + offset

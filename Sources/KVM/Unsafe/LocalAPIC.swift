@@ -5,6 +5,11 @@ public struct LocalAPIC: Hashable, Sendable {
   /// The register page as KVM keeps it: 1,024 bytes.
   public private(set) var bytes: [UInt8]
 
+  /// Registers that are all zero.
+  public init() {
+    bytes = [UInt8](repeating: 0, count: MemoryLayout<kvm_lapic_state>.size)
+  }
+
   /// A 32-bit register by its offset in the page, such as 0x20 for the APIC id.
   public subscript(offset: Int) -> UInt32 {
     get {

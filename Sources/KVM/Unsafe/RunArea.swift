@@ -8,7 +8,7 @@ struct RunArea: ~Copyable, Sendable {
   private let mapping: Mapping
 
   init(_ mapping: consuming Mapping) {
-    precondition(
+    require(
       mapping.size >= MemoryLayout<kvm_run>.size, "\(mapping.size) bytes cannot hold kvm_run")
     self.mapping = mapping
   }
@@ -85,7 +85,7 @@ struct RunArea: ~Copyable, Sendable {
   private func portData() -> UnsafeMutableRawBufferPointer {
     let io = run.pointee.io
     let count = Int(io.size) * Int(io.count)
-    precondition(
+    require(
       io.data_offset <= UInt64(mapping.size) && count <= mapping.size - Int(io.data_offset),
       "the kernel placed \(count) bytes of port data at \(io.data_offset), outside of kvm_run")
     return UnsafeMutableRawBufferPointer(
@@ -101,7 +101,7 @@ struct RunArea: ~Copyable, Sendable {
   func completeIn(value: UInt32) {
     requirePending(KVM_EXIT_IO, "completeIn answers an `in` exit")
     let io = run.pointee.io
-    precondition(Int32(io.direction) == KVM_EXIT_IO_IN, "completeIn answers an `in` exit")
+    require(Int32(io.direction) == KVM_EXIT_IO_IN, "completeIn answers an `in` exit")
     let data = portData()
     for index in data.indices {
       data[index] = UInt8(truncatingIfNeeded: value >> UInt32(index % Int(io.size) * 8))
@@ -110,7 +110,7 @@ struct RunArea: ~Copyable, Sendable {
 
   func completeMMIORead(value: UInt64) {
     requirePending(KVM_EXIT_MMIO, "completeMMIORead answers an `mmioRead` exit")
-    precondition(
+    require(
       run.pointee.mmio.is_write == 0, "completeMMIORead answers an `mmioRead` exit")
     withUnsafeMutableBytes(of: &run.pointee.mmio.data) { bytes in
       bytes.storeBytes(of: value.littleEndian, as: UInt64.self)
@@ -129,7 +129,7 @@ struct RunArea: ~Copyable, Sendable {
   }
 
   private func requirePending(_ reason: Int32, _ message: String) {
-    precondition(
+    require(
       Int32(bitPattern: run.pointee.exit_reason) == reason,
       "\(message), but the vCPU's last exit has reason \(run.pointee.exit_reason)")
   }

@@ -1,0 +1,41 @@
+import ABIChecker
+import PVClock
+
+extension Scenario {
+  /// SETCLOCK-SETS-ALL-VCPUS: any 64-bit value, forward and backward.
+  @Sendable static func setClock(_ stage: Stage) throws {
+    try stage.makeMachine()
+    for vcpu in [0, 1] {
+      try stage.noteTSC(vcpu)
+      try stage.register(vcpu)
+    }
+    let random = (0..<3).map { _ in stage.random.next() }
+    let values: [UInt64] =
+      [3_600_000_000_000, 0, 1, 1 << 63, UInt64.max - 20_000, 1_000_000_000] + random
+    for (index, value) in values.enumerated() {
+      let order = index % 2 == 0 ? [0, 1] : [1, 0]
+      try stage.setClock(value)
+      for vcpu in order { try stage.read(vcpu) }
+      for vcpu in [0, 1, 0] { stage.look(vcpu) }
+      try stage.getClock()
+      for vcpu in [0, 1] { stage.look(vcpu) }
+    }
+  }
+
+  /// RATE-RAW: the same two clocks, a second apart, with nothing done between.
+  @Sendable static func rate(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    try stage.noteTSC(0)
+    try stage.register(0)
+    try stage.enter(0)
+    let vm = stage.machine
+    func sample() throws {
+      stage.look(0)
+      try stage.tightest { .getClock(ClockRecord(try vm.vm.clock())) }
+      try stage.tightest { .tick }
+    }
+    try sample()
+    try stage.sleep(milliseconds: 1000)
+    try sample()
+  }
+}

@@ -1,0 +1,40 @@
+import ABIChecker
+import KVM
+
+extension Scenario {
+  /// MSR-INDEX-LIST, CPUID-FEATURES, CAP-ADJUST-CLOCK: what KVM says of itself.
+  @Sendable static func discovery(_ stage: Stage) throws {
+    let system = stage.host
+    _ = try stage.note({ .msrIndexList(indices: $0.map { Hex($0) }) }) {
+      try system.system.msrIndexList()
+    }
+    let cpuid = try system.system.supportedCPUID()
+    for entry in cpuid where entry.function == 0x4000_0000 || entry.function == 0x4000_0001 {
+      stage.note(
+        .supportedCPUID(
+          function: Hex(entry.function), eax: Hex(entry.eax), ebx: Hex(entry.ebx),
+          ecx: Hex(entry.ecx), edx: Hex(entry.edx)))
+    }
+    _ = try stage.note({ .capability(name: "KVM_CAP_ADJUST_CLOCK", value: $0) }) {
+      try system.system.checkExtension(.adjustClock)
+    }
+    try stage.makeMachine(vcpus: [])
+    try stage.getClock()
+    try stage.makeMachine(vcpus: [0])
+    try stage.register(0)
+    try stage.getClock()
+    try stage.register(0, MSR.systemTimeOld)
+    try stage.getClock()
+  }
+
+  /// STABLE-INDEP-CPUID24: two machines that differ in one bit of CPUID.
+  @Sendable static func cpuid24(_ stage: Stage) throws {
+    for isSet in [true, false] {
+      try stage.makeMachine(vcpus: [0]) { isSet ? $0 | 1 << 24 : $0 & ~(1 << 24) }
+      try stage.register(0)
+      try stage.enter(0)
+      stage.look(0)
+      try stage.getClock()
+    }
+  }
+}

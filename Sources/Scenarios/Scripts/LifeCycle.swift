@@ -1,0 +1,89 @@
+import ABIChecker
+import KVM
+import PVClock
+import VMBuilder
+
+extension Scenario {
+  private static let apicBase: UInt32 = 0x1b
+  private static let x2apicInterruptCommand: UInt32 = 0x830
+
+  /// REPLUG-VCPU0-KEEPS-TIME: INIT from vCPU 1, then a reset by the host.
+  @Sendable static func replug(_ stage: Stage) throws {
+    do {
+      try stage.makeMachine(irqchip: true)
+    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
+      stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
+      try stage.makeMachine()
+    }
+    for vcpu in [0, 1] { try stage.register(vcpu) }
+    try stage.read(0)
+    try stage.sleep(milliseconds: 5)
+    if stage.machine.options.hasIRQChip, try sendINIT(stage) {
+      try comeBack(stage, "INIT from vcpu1")
+    }
+    try stage.read(0)
+    try stage.sleep(milliseconds: 5)
+    try stage.hostWriteMSR(0, MSR.systemTime, 0)
+    try comeBack(stage, "the host cleared the MSR and reset the registers")
+  }
+
+  private static func comeBack(_ stage: Stage, _ how: String) throws {
+    stage.note(.replugged(vcpu: 0, how: how))
+    try stage.boot(0, .agentLong)
+    try stage.getClock()
+    try stage.register(0)
+    try stage.getClock()
+  }
+
+  /// vCPU 1 sends INIT to vCPU 0 through its x2APIC; whether it arrived.
+  private static func sendINIT(_ stage: Stage) throws -> Bool {
+    if try stage.writeMSR(1, apicBase, 0xfee0_0000 | 1 << 11 | 1 << 10) != nil {
+      stage.lacks("INIT between vCPUs needs the x2APIC", "WRMSR of IA32_APIC_BASE raised a fault")
+      return false
+    }
+    // Level, assert, INIT, to APIC id 0.
+    if try stage.writeMSR(1, x2apicInterruptCommand, 0x4500) != nil {
+      stage.lacks("INIT between vCPUs needs the x2APIC", "WRMSR of the interrupt command raised a fault")
+      return false
+    }
+    // KVM acts on a pending INIT before it tells the state.
+    let instructionPointer = try stage.machine.withVCPU(0) { vcpu throws(KVMError) in
+      vcpu.requestImmediateExit(true)
+      defer { vcpu.requestImmediateExit(false) }
+      _ = try vcpu.run()
+      _ = try vcpu.mpState()
+      return try vcpu.registers().rip
+    }.value
+    guard instructionPointer == 0xfff0 else {
+      stage.lacks(
+        "INIT between vCPUs", "vcpu0 is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
+      return false
+    }
+    _ = try stage.hostReadMSR(0, MSR.systemTime)
+    return true
+  }
+
+  /// SCHEDOFF-NO-UNDERFLOW: vCPU 0 reads first, vCPU 1 registers later; it may not even exist yet.
+  @Sendable static func scheduleOffset(_ stage: Stage) throws {
+    for msr in [MSR.systemTime, MSR.systemTimeOld] {
+      for isLate in [false, true] {
+        try stage.makeMachine(vcpus: isLate ? [0] : [0, 1], highest: 1)
+        try stage.register(0, msr)
+        if isLate { try stage.addVCPU(1) }
+        try stage.register(1, msr)
+      }
+    }
+  }
+
+  /// MODE-INDEPENDENT: one vCPU goes through the modes, its record between two pages.
+  @Sendable static func modes(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    for (round, image) in [GuestImage.agentReal, .agentProtected, .agentLong].enumerated() {
+      try stage.boot(0, image)
+      stage.fillClockPage(0, second: round == 1)
+      try stage.register(0, at: stage.placeRecord(of: 0, second: round == 1))
+      try stage.read(0)
+    }
+    try stage.read(0, ring: 3)
+  }
+}

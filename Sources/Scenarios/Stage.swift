@@ -1,0 +1,309 @@
+import ABIChecker
+import Glibc
+import KVM
+import PVClock
+import VMBuilder
+
+/// What a scenario works with: one machine at a time, and a history in which everything done to it is written down.
+final class Stage {
+  let host: Host
+  let cancellation: Cancellation
+  var history: History
+  var random: SeededGenerator
+  /// Where each vCPU's record is registered.
+  var records: [Int: UInt64] = [:]
+  private var current: Machine?
+  private var cpuid: [CPUIDEntry]
+
+  init(_ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation) {
+    self.host = host
+    self.cancellation = cancellation
+    self.cpuid = host.cpuid
+    history = History(
+      header: Header(scenario: scenario.rawValue, seed: seed, attempt: attempt, host: host.facts))
+    random = SeededGenerator(seed: seed, scenario: scenario.rawValue)
+  }
+
+  /// The machine that `makeMachine` made last.
+  var machine: Machine {
+    guard let current else { preconditionFailure("a scenario makes a machine first") }
+    return current
+  }
+
+  func record(_ actor: Actor, _ began: Moment, _ ended: Moment, _ action: Action) {
+    history.events.append(
+      Event(
+        number: history.events.count + 1, actor: actor,
+        began: Instant(tsc: began.tsc, raw: began.raw),
+        ended: Instant(tsc: ended.tsc, raw: ended.raw), action: action))
+  }
+
+  /// Does something as the host, and writes down when.
+  func note<Value, Failure: Error>(
+    _ action: (Value) -> Action, _ body: () throws(Failure) -> Value
+  ) throws(Failure) -> Value {
+    let began = Moment.before()
+    let value = try body()
+    record(.host, began, .after(), action(value))
+    return value
+  }
+
+  func note(_ action: Action) {
+    let began = Moment.before()
+    record(.host, began, .after(), action)
+  }
+
+  /// KVM refused something that a rule needs: that rule is not tested, and this is why.
+  func lacks(_ what: String, _ evidence: String) {
+    note(.lacking(what: what, evidence: evidence))
+  }
+}
+
+// MARK: Machines
+
+extension Stage {
+  /// Drops the machine before, if any, and makes a new one whose vCPUs run the long-mode agent.
+  func makeMachine(
+    vcpus: [Int] = [0, 1], highest: Int? = nil, irqchip: Bool = false,
+    features: ((UInt32) -> UInt32)? = nil
+  ) throws {
+    current = nil
+    records = [:]
+    cpuid = host.cpuid
+    if let features, let leaf = cpuid.firstIndex(where: { $0.function == 0x4000_0001 }) {
+      cpuid[leaf].eax = features(cpuid[leaf].eax)
+    }
+    let cancellation = cancellation
+    current = try note({ _ in .vmCreated }) {
+      try Machine(
+        on: host.system, cpuid: cpuid,
+        Machine.Options(
+          vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
+          isCancelled: { cancellation.isCancelled }))
+    }
+    for vcpu in vcpus { try addVCPU(vcpu) }
+  }
+
+  func addVCPU(_ vcpu: Int) throws {
+    try note({ .vcpuCreated(vcpu: vcpu) }) { try machine.addVCPU(vcpu, cpuid: cpuid) }
+    if let leaf = cpuid.first(where: { $0.function == 0x4000_0001 }) {
+      note(.featuresSet(vcpu: vcpu, features: Hex(leaf.eax)))
+    }
+    try boot(vcpu, .agentLong)
+  }
+
+  func boot(_ vcpu: Int, _ image: GuestImage) throws {
+    let mode = CPUMode(rawValue: image.mode.rawValue)!
+    try note({ .booted(vcpu: vcpu, guest: image.name, mode: mode) }) {
+      try machine.boot(vcpu, image)
+    }
+  }
+
+  func dropMachine() { current = nil }
+
+  /// Waits without a vCPU in the guest, ready to be cancelled.
+  func sleep(milliseconds: Int) throws {
+    let end = Moment.before().raw + UInt64(milliseconds) * 1_000_000
+    while true {
+      if cancellation.isCancelled { throw MachineError.cancelled }
+      let now = Moment.before().raw
+      guard now < end else { return }
+      var span = timespec(tv_sec: 0, tv_nsec: Int(min(end - now, 10_000_000)))
+      nanosleep(&span, nil)
+    }
+  }
+}
+
+// MARK: What a guest does
+
+extension Stage {
+  /// An address for a record with at least 64 bytes of the page on both sides.
+  func placeRecord(of vcpu: Int, second: Bool = false) -> UInt64 {
+    Layout.clockPage(vcpu, second: second) + UInt64.random(in: 1...61, using: &random) * 64
+  }
+
+  /// Registers a record and reads it at once, in one entry.
+  func register(_ vcpu: Int, _ msr: UInt32 = MSR.systemTime, at address: UInt64? = nil) throws {
+    let address = address ?? records[vcpu] ?? placeRecord(of: vcpu)
+    let reply = try machine.ask(
+      vcpu, .writeMSR(msr, address | 1, thenReadClockAt: address))
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .wroteMSR(msr: Hex(msr), value: Hex(address | 1), fault: Fault(reply.value.fault)))
+    if reply.value.fault == nil {
+      records[vcpu] = address
+      recordReading(vcpu, 0, address, reply)
+    }
+  }
+
+  @discardableResult
+  func writeMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws -> GuestFault? {
+    let reply = try machine.ask(vcpu, .writeMSR(msr, value))
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .wroteMSR(msr: Hex(msr), value: Hex(value), fault: Fault(reply.value.fault)))
+    return reply.value.fault
+  }
+
+  @discardableResult
+  func readMSR(_ vcpu: Int, _ msr: UInt32) throws -> UInt64 {
+    let reply = try machine.ask(vcpu, .readMSR(msr))
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .readMSR(msr: Hex(msr), value: Hex(reply.value.result0), fault: Fault(reply.value.fault)))
+    return reply.value.result0
+  }
+
+  /// A clock read of the vCPU's own record.
+  func read(_ vcpu: Int, ring: Int = 0) throws {
+    let address = records[vcpu]!
+    recordReading(vcpu, ring, address, try machine.ask(vcpu, .readClock(at: address, ring: ring)))
+  }
+
+  private func recordReading(
+    _ vcpu: Int, _ ring: Int, _ address: UInt64, _ reply: Bracketed<GuestReply>
+  ) {
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .read(
+        address: Hex(address), ring: ring, reading: Reading(reply.value.reading),
+        settled: reply.value.status == .done))
+  }
+
+  func enter(_ vcpu: Int) throws {
+    let reply = try machine.ask(vcpu, .nothing())
+    record(.vcpu(vcpu), reply.began, reply.ended, .entered)
+  }
+
+  /// Has the guest overwrite 32 bits of its memory.
+  func poke(_ vcpu: Int, _ address: UInt64, _ value: UInt32) throws {
+    let reply = try machine.ask(vcpu, .store32(value, at: address))
+    record(
+      .vcpu(vcpu), reply.began, reply.ended, .poked(address: Hex(address), value: Hex(value)))
+  }
+
+  /// Waits for a guest's loop and writes down what it counted.
+  func finishLoop(_ vcpu: Int, _ guest: GuestImage) throws {
+    let reply = try machine.finish(vcpu)
+    guard reply.value.status == .done else {
+      throw MachineError.mailboxUnreadable(
+        vcpu: vcpu, reason: "\(guest.name) ended with \(reply.value.status)")
+    }
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .looped(guest: guest.name, result: LoopResult(machine.loop(vcpu))))
+  }
+}
+
+// MARK: What the host does and sees
+
+extension Stage {
+  @discardableResult
+  func getClock() throws -> ClockRecord {
+    try note({ .getClock($0) }) { ClockRecord(try machine.vm.clock()) }
+  }
+
+  func setClock(_ value: UInt64) throws {
+    try note({ .setClock(ClockRecord(clock: value)) }) {
+      try machine.vm.setClock(ClockData(clock: value))
+    }
+  }
+
+  /// Looks at a record while its vCPU is out of the guest.
+  func look(_ vcpu: Int, at address: UInt64? = nil) {
+    let address = address ?? records[vcpu]!
+    _ = note({ .page(vcpu: vcpu, address: Hex(address), page: $0) }) {
+      machine.record(at: address)
+    }
+  }
+
+  /// Looks at a record and 64 bytes on both sides.
+  func lookAround(_ vcpu: Int) {
+    let start = records[vcpu]! - 64
+    _ = note({ .memory(address: Hex(start), bytes: HexBytes($0)) }) {
+      machine.memory.read(at: Int(start), count: 160)
+    }
+  }
+
+  func fillClockPage(_ vcpu: Int, second: Bool = false, with byte: UInt8 = 0xa5) {
+    let page = Layout.clockPage(vcpu, second: second)
+    note({ .filled(address: Hex(page), count: 4096, byte: Hex(UInt64(byte))) }) {
+      machine.memory.fill(byte, at: Int(page), count: 4096)
+    }
+  }
+
+  /// What rules that convert between TSC and time need to know of a vCPU.
+  func noteTSC(_ vcpu: Int) throws {
+    let frequency = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscKHz() }
+    record(.host, frequency.began, frequency.ended, .tscKHz(vcpu: vcpu, kHz: frequency.value))
+    let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+      try vcpu.hasTSCOffset() ? try vcpu.tscOffset() : nil
+    }
+    if let cycles = offset.value {
+      record(.host, offset.began, offset.ended, .tscOffset(vcpu: vcpu, cycles: cycles))
+    } else {
+      lacks("KVM_VCPU_TSC_OFFSET", "KVM_HAS_DEVICE_ATTR says no")
+    }
+  }
+
+  func hostReadMSR(_ vcpu: Int, _ msr: UInt32) throws -> UInt64 {
+    let read = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.msr(msr) }
+    record(
+      .host, read.began, read.ended,
+      .hostReadMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(read.value)))
+    return read.value
+  }
+
+  func hostWriteMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws {
+    let write = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setMSR(msr, value) }
+    record(
+      .host, write.began, write.ended,
+      .hostWroteMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(value)))
+  }
+
+  /// Of many brackets around the same call, writes down the tightest.
+  func tightest(_ tries: Int = 64, _ action: () throws -> Action) throws {
+    var best: (began: Moment, ended: Moment, action: Action)?
+    for _ in 0..<tries {
+      let began = Moment.before()
+      let done = try action()
+      let ended = Moment.after()
+      if best.map({ ended.raw - began.raw < $0.ended.raw - $0.began.raw }) ?? true {
+        best = (began, ended, done)
+      }
+    }
+    if let best { record(.host, best.began, best.ended, best.action) }
+  }
+}
+
+// MARK: From the machine's types to the history's
+
+extension Fault {
+  init?(_ fault: GuestFault?) {
+    guard let fault else { return nil }
+    self.init(
+      vector: fault.vector, errorCode: fault.errorCode, address: fault.instructionPointer)
+  }
+}
+
+extension Reading {
+  init(_ reading: GuestReading) { self.init(tsc: reading.tsc, page: reading.page) }
+}
+
+extension ClockRecord {
+  init(_ data: ClockData) {
+    self.init(
+      clock: data.clock, flags: data.flags.rawValue, realtime: data.realtime,
+      hostTSC: data.hostTSC)
+  }
+}
+
+extension LoopResult {
+  init(_ loop: GuestLoop) {
+    self.init(
+      reads: loop.reads, backwards: loop.backwards, beyond: loop.beyond, negative: loop.negative,
+      worst: loop.worst, unstable: loop.unstable, versions: loop.versions, minimum: loop.minimum,
+      first: Reading(loop.first), last: Reading(loop.last), worstBefore: loop.worstBefore,
+      worstAfter: Reading(loop.worstAfter))
+  }
+}

@@ -1,0 +1,35 @@
+/// Where things stand in a machine's guest-physical memory.
+///
+/// Everything that a real-mode guest touches is below 1 MiB, which is the case for the first 56 vCPUs.
+public enum Layout {
+  /// The real-mode interrupt vector table: the CPU wants it here.
+  static let interruptVectors: UInt64 = 0
+  /// Three pages: PML4, PDPT and page directory, one-to-one for the first GiB.
+  static let pageTables: UInt64 = 0x2000
+  /// Images, one after the other.
+  static let images: UInt64 = 0x8000
+  static let imageSpacing: UInt64 = 0x1000
+  /// One page that scenarios may use for what vCPUs share.
+  public static let shared: UInt64 = 0x1f000
+  /// One block per vCPU from here on.
+  static let vcpuBlocks: UInt64 = 0x20000
+  static let vcpuBlockSize: UInt64 = 0x4000
+
+  static let pageSize: UInt64 = 0x1000
+
+  static func block(_ vcpu: Int) -> UInt64 { vcpuBlocks + UInt64(vcpu) * vcpuBlockSize }
+
+  /// GDT, TSS, IDT and, downwards from its end, the stack.
+  static func system(_ vcpu: Int) -> UInt64 { block(vcpu) }
+  static func mailbox(_ vcpu: Int) -> UInt64 { block(vcpu) + 0x1000 }
+  /// Two pages for clock records: one to register in, one to move to.
+  public static func clockPage(_ vcpu: Int, second: Bool = false) -> UInt64 {
+    block(vcpu) + (second ? 0x3000 : 0x2000)
+  }
+
+  /// Bytes of memory for vCPUs with ids up to `highest`: whole 2 MiB pages.
+  static func memorySize(highest vcpu: Int) -> Int {
+    let large = 2 << 20
+    return (Int(block(vcpu + 1)) + large - 1) / large * large
+  }
+}

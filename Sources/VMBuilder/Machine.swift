@@ -1,0 +1,138 @@
+internal import GuestImages
+public import KVM
+public import PVClock
+
+/// A VM with vCPUs, each on a thread of its own, that run the guests of this package.
+///
+/// One thread drives a machine. Only the guests run beside it.
+public final class Machine {
+  /// How a machine is made.
+  public struct Options: Sendable {
+    /// The vCPU ids that exist from the start.
+    public var vcpus: [Int]
+    /// The highest id that may be added later.
+    public var highest: Int
+    public var hasIRQChip: Bool
+    /// How long a guest may run without an answer.
+    public var deadlineMilliseconds: Int
+    /// Asked every few milliseconds while a guest runs; true ends the run.
+    public var isCancelled: @Sendable () -> Bool
+
+    public init(
+      vcpus: [Int] = [0], highest: Int? = nil, hasIRQChip: Bool = false,
+      deadlineMilliseconds: Int = 5000, isCancelled: @escaping @Sendable () -> Bool = { false }
+    ) {
+      self.vcpus = vcpus
+      self.highest = max(highest ?? 0, vcpus.max() ?? 0)
+      self.hasIRQChip = hasIRQChip
+      self.deadlineMilliseconds = deadlineMilliseconds
+      self.isCancelled = isCancelled
+    }
+  }
+
+  public let options: Options
+  public let memory: GuestMemory
+  public let vm: VirtualMachine
+  private var runners: [Int: VCPURunner] = [:]
+
+  /// Makes the VM, its memory and its first vCPUs with their CPUID.
+  public init(
+    on system: borrowing KVMSystem, cpuid: [CPUIDEntry], _ options: Options = Options()
+  ) throws(MachineError) {
+    self.options = options
+    do {
+      vm = try system.createVM()
+      if options.hasIRQChip { try vm.createIRQChip() }
+      memory = try GuestMemory(size: Layout.memorySize(highest: options.highest))
+      try vm.setMemoryRegion(
+        slot: 0, guestPhysicalAddress: 0, size: memory.size, hostAddress: memory.base)
+    } catch {
+      throw .kvm(error)
+    }
+    for image in GuestImage.allCases { memory.write(image.bytes, at: Int(image.address)) }
+    for id in options.vcpus { try addVCPU(id, cpuid: cpuid) }
+  }
+
+  deinit {
+    for runner in runners.values { runner.end() }
+  }
+
+  public func addVCPU(_ id: Int, cpuid: [CPUIDEntry]) throws(MachineError) {
+    precondition(id >= 0 && id <= options.highest && runners[id] == nil, "no room for vCPU \(id)")
+    do {
+      let vcpu = try vm.createVCPU(id: UInt32(id))
+      try vcpu.setCPUID(cpuid)
+      runners[id] = VCPURunner(id: id, vcpu: vcpu, worker: try WorkerThread(), options: options)
+    } catch let error as KVMError {
+      throw .kvm(error)
+    } catch let error as MachineError {
+      throw error
+    } catch {
+      fatalError("no other error is thrown above: \(error)")
+    }
+  }
+
+  /// The ids of the vCPUs, in order.
+  public var vcpus: [Int] { runners.keys.sorted() }
+
+  /// Puts a vCPU at the first instruction of an image.
+  public func boot(_ vcpu: Int, _ image: GuestImage) throws(MachineError) {
+    let state = BootState(vcpu: vcpu, image: image)
+    state.prepare(memory)
+    let hasIRQChip = options.hasIRQChip
+    _ = try runner(vcpu).perform { vcpu throws(KVMError) in
+      // KVM finishes the OUT that the guest left with before it looks at new registers.
+      vcpu.requestImmediateExit(true)
+      defer { vcpu.requestImmediateExit(false) }
+      _ = try vcpu.run()
+      try vcpu.setSpecialRegisters(state.specialRegisters(from: vcpu.specialRegisters()))
+      try vcpu.setRegisters(state.registers())
+      // With an in-kernel APIC every vCPU but the first waits for its start-up interrupt.
+      if hasIRQChip { try vcpu.setMPState(.runnable) }
+    }
+  }
+
+  /// Has the agent on a vCPU do one thing.
+  public func ask(
+    _ vcpu: Int, _ request: GuestRequest
+  ) throws(MachineError) -> Bracketed<GuestReply> {
+    try begin(vcpu, request)
+    return try finish(vcpu)
+  }
+
+  /// Starts a guest with a request; it runs beside the caller until `finish`.
+  public func begin(_ vcpu: Int, _ request: GuestRequest) throws(MachineError) {
+    Mailbox(vcpu: vcpu).post(request, in: memory)
+    runner(vcpu).beginRun()
+  }
+
+  /// Asks a guest's loop to end early.
+  public func stopLoop(_ vcpu: Int) { Mailbox(vcpu: vcpu).stop(in: memory) }
+
+  /// Waits for the doorbell.
+  public func finish(_ vcpu: Int) throws(MachineError) -> Bracketed<GuestReply> {
+    let run = try runner(vcpu).finishRun()
+    let reply = try Mailbox(vcpu: vcpu).reply(in: memory, vcpu: vcpu)
+    return Bracketed(began: run.began, ended: run.ended, value: reply)
+  }
+
+  /// What the loop that ran last on a vCPU counted.
+  public func loop(_ vcpu: Int) -> GuestLoop { Mailbox(vcpu: vcpu).loop(in: memory) }
+
+  /// Calls KVM for a vCPU, on that vCPU's thread.
+  public func withVCPU<Value: Sendable>(
+    _ vcpu: Int, _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
+  ) throws(MachineError) -> Bracketed<Value> {
+    try runner(vcpu).perform(body)
+  }
+
+  /// The clock record at a guest-physical address, while its vCPU is out of the guest.
+  public func record(at address: UInt64) -> ClockPage {
+    ClockPage(words: memory.loadWords(at: Int(address), count: ClockPage.size / 4))!
+  }
+
+  private func runner(_ vcpu: Int) -> VCPURunner {
+    guard let runner = runners[vcpu] else { preconditionFailure("the machine has no vCPU \(vcpu)") }
+    return runner
+  }
+}

@@ -1,0 +1,166 @@
+internal import GuestImages
+internal import KVM
+public import PVClock
+
+/// One request to the agent.
+public struct GuestRequest: Sendable {
+  var code: Int32
+  var ring: Int
+  var arguments: [UInt64]
+
+  private init(_ code: Int32, ring: Int = 0, _ arguments: UInt64...) {
+    self.code = code
+    self.ring = ring
+    self.arguments = arguments
+  }
+
+  /// Nothing: the vCPU goes in and comes out, and KVM serves what it has pending.
+  public static func nothing(ring: Int = 0) -> Self { Self(REQUEST_NOTHING, ring: ring) }
+  public static func readMSR(_ index: UInt32) -> Self { Self(REQUEST_RDMSR, UInt64(index)) }
+  public static func writeMSR(_ index: UInt32, _ value: UInt64) -> Self {
+    Self(REQUEST_WRMSR, UInt64(index), value)
+  }
+  /// A read under the version protocol of the record at a guest-physical address.
+  public static func readClock(at address: UInt64, ring: Int = 0) -> Self {
+    Self(REQUEST_READ_CLOCK, ring: ring, address)
+  }
+  /// Both, with no exit for the host's sake between them.
+  public static func writeMSR(
+    _ index: UInt32, _ value: UInt64, thenReadClockAt address: UInt64
+  ) -> Self {
+    Self(REQUEST_WRMSR_READ_CLOCK, UInt64(index), value, address)
+  }
+  public static func readTSC(ring: Int = 0) -> Self { Self(REQUEST_RDTSC, ring: ring) }
+  public static func cpuid(_ leaf: UInt32, _ index: UInt32 = 0) -> Self {
+    Self(REQUEST_CPUID, UInt64(leaf), UInt64(index))
+  }
+  public static func load32(at address: UInt64, ring: Int = 0) -> Self {
+    Self(REQUEST_PEEK, ring: ring, address)
+  }
+  public static func store32(_ value: UInt32, at address: UInt64, ring: Int = 0) -> Self {
+    Self(REQUEST_POKE, ring: ring, address, UInt64(value))
+  }
+  public static var halt: Self { Self(REQUEST_HLT) }
+  public static func invalidOpcode(ring: Int = 0) -> Self { Self(REQUEST_UD2, ring: ring) }
+  /// A code that no guest knows.
+  public static var unknown: Self { Self(REQUEST_COUNT) }
+
+  /// The loop of `rewriter`: so many writes of one MSR.
+  public static func rewrite(_ msr: UInt32, _ value: UInt64, count: UInt64) -> Self {
+    Self(REQUEST_NOTHING, UInt64(msr), value, count)
+  }
+  /// The loop of `schedclock`: so many readings of a record, less the constant at an address.
+  public static func readLoop(record: UInt64, constantAt: UInt64, count: UInt64) -> Self {
+    Self(REQUEST_NOTHING, record, constantAt, count)
+  }
+}
+
+/// An exception that the guest caught.
+public struct GuestFault: Hashable, Sendable {
+  public var vector: UInt32
+  public var errorCode: UInt32
+  public var instructionPointer: UInt64
+}
+
+/// A clock read as the guest did it.
+public struct GuestReading: Hashable, Sendable {
+  public var tsc: UInt64
+  public var page: ClockPage
+}
+
+/// What the guest left in its mailbox, read once.
+public struct GuestReply: Sendable {
+  public enum Status: Sendable, Equatable {
+    case done
+    case fault(GuestFault)
+    /// The version of a record stayed odd.
+    case neverEven
+    case unknownRequest
+  }
+  public var status: Status
+  public var result0: UInt64
+  public var result1: UInt64
+  public var reading: GuestReading
+
+  public var fault: GuestFault? {
+    if case .fault(let fault) = status { fault } else { nil }
+  }
+}
+
+/// What a loop counted, read once.
+public struct GuestLoop: Sendable {
+  public var reads, backwards, beyond, negative, unstable, versions, odd: UInt64
+  /// Nanoseconds, 0 or less.
+  public var worst: Int64
+  /// Nanoseconds.
+  public var minimum: Int64
+  public var worstBefore: UInt64
+  public var first, last, worstAfter: GuestReading
+}
+
+/// The host's side of a vCPU's mailbox. It trusts nothing that it finds there.
+struct Mailbox {
+  let base: Int
+
+  init(vcpu: Int) { base = Int(Layout.mailbox(vcpu)) }
+
+  func post(_ request: GuestRequest, in memory: borrowing GuestMemory) {
+    memory.fill(0, at: base + Int(MAILBOX_LOOP), count: Int(LOOP_SIZE))
+    memory.store32(UInt32(request.code), at: base + Int(MAILBOX_REQUEST))
+    memory.store32(UInt32(request.ring), at: base + Int(MAILBOX_RING))
+    memory.store32(0, at: base + Int(MAILBOX_STOP))
+    for (index, argument) in request.arguments.enumerated() {
+      memory.store64(argument, at: base + Int(MAILBOX_ARGUMENT0) + index * 8)
+    }
+    memory.store32(UInt32(STATUS_PENDING), at: base + Int(MAILBOX_STATUS))
+  }
+
+  /// Asks a loop to end.
+  func stop(in memory: borrowing GuestMemory) {
+    memory.store32(1, at: base + Int(MAILBOX_STOP))
+  }
+
+  func reply(in memory: borrowing GuestMemory, vcpu: Int) throws(MachineError) -> GuestReply {
+    let words = memory.loadWords(at: base + Int(MAILBOX_STATUS), count: 20)
+    func word(_ offset: Int32) -> UInt32 { words[Int(offset - MAILBOX_STATUS) / 4] }
+    func double(_ offset: Int32) -> UInt64 { UInt64(word(offset)) | UInt64(word(offset + 4)) << 32 }
+    let status: GuestReply.Status
+    switch Int32(bitPattern: word(MAILBOX_STATUS)) {
+    case STATUS_DONE: status = .done
+    case STATUS_FAULT:
+      status = .fault(
+        GuestFault(
+          vector: word(MAILBOX_VECTOR), errorCode: word(MAILBOX_ERROR_CODE),
+          instructionPointer: double(MAILBOX_FAULT_IP)))
+    case STATUS_NEVER_EVEN: status = .neverEven
+    case STATUS_UNKNOWN_REQUEST: status = .unknownRequest
+    case STATUS_PENDING:
+      throw .mailboxUnreadable(vcpu: vcpu, reason: "the doorbell rang, but no status was set")
+    case let other: throw .mailboxUnreadable(vcpu: vcpu, reason: "\(other) is no status")
+    }
+    return GuestReply(
+      status: status, result0: double(MAILBOX_RESULT0), result1: double(MAILBOX_RESULT1),
+      reading: GuestReading(
+        tsc: double(MAILBOX_TSC),
+        page: ClockPage(words: words[Int(MAILBOX_SNAPSHOT - MAILBOX_STATUS) / 4..<20])!))
+  }
+
+  func loop(in memory: borrowing GuestMemory) -> GuestLoop {
+    let words = memory.loadWords(at: base + Int(MAILBOX_LOOP), count: Int(LOOP_SIZE) / 4)
+    func double(_ offset: Int32) -> UInt64 {
+      UInt64(words[Int(offset) / 4]) | UInt64(words[Int(offset) / 4 + 1]) << 32
+    }
+    func reading(_ offset: Int32) -> GuestReading {
+      let start = Int(offset + READING_RECORD) / 4
+      return GuestReading(
+        tsc: double(offset + READING_TSC), page: ClockPage(words: words[start..<start + 8])!)
+    }
+    return GuestLoop(
+      reads: double(LOOP_READS), backwards: double(LOOP_BACKWARDS), beyond: double(LOOP_BEYOND),
+      negative: double(LOOP_NEGATIVE), unstable: double(LOOP_UNSTABLE),
+      versions: double(LOOP_VERSIONS), odd: double(LOOP_ODD),
+      worst: Int64(bitPattern: double(LOOP_WORST)),
+      minimum: Int64(bitPattern: double(LOOP_MINIMUM)), worstBefore: double(LOOP_WORST_BEFORE),
+      first: reading(LOOP_FIRST), last: reading(LOOP_LAST), worstAfter: reading(LOOP_WORST_AFTER))
+  }
+}

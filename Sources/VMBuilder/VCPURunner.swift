@@ -1,0 +1,122 @@
+internal import GuestImages
+internal import KVM
+
+/// One vCPU on its thread, and the watchdog over it: whoever waits for the guest kicks it when its time is over.
+final class VCPURunner: @unchecked Sendable {
+  private let id: Int
+  private let vcpu: VCPU
+  private let worker: WorkerThread
+  private let options: Machine.Options
+  /// Written by the worker during a job, read by the driver after it.
+  private var run: Bracketed<Result<VCPUExit, KVMError>>?
+  private var isLost = false
+
+  init(id: Int, vcpu: consuming VCPU, worker: WorkerThread, options: Machine.Options) {
+    self.id = id
+    self.vcpu = vcpu
+    self.worker = worker
+    self.options = options
+  }
+
+  /// Lets the guest run on the vCPU's thread.
+  func beginRun() {
+    worker.begin { [self] in
+      let began = Moment.before()
+      let result: Result<VCPUExit, KVMError>
+      do throws(KVMError) {
+        result = .success(try vcpu.run())
+      } catch {
+        result = .failure(error)
+      }
+      run = Bracketed(began: began, ended: .after(), value: result)
+    }
+  }
+
+  /// Waits until the guest rang its doorbell.
+  func finishRun() throws(MachineError) -> Bracketed<Void> {
+    try waitForWorker()
+    guard let run else { preconditionFailure("no run was begun on vCPU \(id)") }
+    switch run.value {
+    case .failure(let error): throw .kvm(error)
+    case .success(.out(let port, _, _, _)) where port == UInt16(GUEST_DOORBELL_PORT):
+      return Bracketed(began: run.began, ended: run.ended, value: ())
+    case .success(let exit): throw .guestStopped(vcpu: id, exit: exit, at: whereabouts())
+    }
+  }
+
+  /// Does something with the vCPU on its thread.
+  func perform<Value: Sendable>(
+    _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
+  ) throws(MachineError) -> Bracketed<Value> {
+    let box = Box<Bracketed<Result<Value, KVMError>>>()
+    run = nil
+    worker.begin { [self] in
+      let began = Moment.before()
+      let result: Result<Value, KVMError>
+      do throws(KVMError) {
+        result = .success(try body(vcpu))
+      } catch {
+        result = .failure(error)
+      }
+      box.value = Bracketed(began: began, ended: .after(), value: result)
+    }
+    try waitForWorker()
+    guard let done = box.value else { preconditionFailure("the worker did not do its job") }
+    switch done.value {
+    case .failure(let error): throw .kvm(error)
+    case .success(let value): return Bracketed(began: done.began, ended: done.ended, value: value)
+    }
+  }
+
+  /// Joins the thread, kicking the guest out of a run that nobody waited for.
+  func end() {
+    guard !isLost, worker.isDone(within: 0) || isBack(after: 2000) else {
+      worker.abandon()
+      return
+    }
+    worker.stop()
+  }
+
+  private func waitForWorker() throws(MachineError) {
+    var waited = 0
+    let slice = 20
+    while !worker.isDone(within: slice) {
+      waited += slice
+      let cancelled = options.isCancelled()
+      guard cancelled || waited >= options.deadlineMilliseconds else { continue }
+      guard isBack(after: 2000) else {
+        isLost = true
+        throw .threadLost(vcpu: id)
+      }
+      // It may have come back by itself in the last moment; then its answer counts.
+      if case .success(.interrupted)? = run?.value {
+        throw cancelled
+          ? .cancelled
+          : .deadlinePassed(vcpu: id, milliseconds: waited, at: whereabouts())
+      }
+    }
+  }
+
+  /// Kicks until the thread is out of KVM_RUN.
+  private func isBack(after milliseconds: Int) -> Bool {
+    vcpu.requestImmediateExit(true)
+    defer { vcpu.requestImmediateExit(false) }
+    for _ in 0..<milliseconds {
+      worker.kick()
+      if worker.isDone(within: 1) { return true }
+    }
+    return false
+  }
+
+  private func whereabouts() -> Whereabouts {
+    let box = Box<Whereabouts>()
+    worker.begin { [self] in box.value = Whereabouts(of: vcpu) }
+    _ = worker.isDone(within: 1000)
+    return box.value ?? .unknown
+  }
+}
+
+/// Carries a value from the worker to the driver; the worker's monitor orders the two.
+private final class Box<Value>: @unchecked Sendable {
+  var value: Value?
+}
