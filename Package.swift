@@ -36,12 +36,16 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),
+    .executableTarget(
+      name: "first-reading", dependencies: ["KVM", "VMBuilder"], path: "Bench/first-reading",
+      linkerSettings: standalone),
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "Reporting"]),
     .testTarget(
-      name: "LiveTests", dependencies: ["ABIChecker", "KVM", "Scenarios", "VMBuilder"]),
+      name: "LiveTests",
+      dependencies: ["ABIChecker", "GuestImages", "KVM", "Scenarios", "VMBuilder"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -14,7 +14,7 @@ guest_agent_protected_begin:
 faults:
     .set vector, 0
     .rept 32
-    .balign FAULT_STUB_SIZE
+    .balign FAULT_STUB_SIZE, 0x90
     .if ((1 << vector) & 0x60227d00) == 0
     pushl $0
     .endif

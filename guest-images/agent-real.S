@@ -14,7 +14,7 @@ guest_agent_real_begin:
 faults:
     .set vector, 0
     .rept 32
-    .balign FAULT_STUB_SIZE
+    .balign FAULT_STUB_SIZE, 0x90
     pushw $vector
     jmp fault
     .set vector, vector + 1

@@ -16,7 +16,7 @@ guest_\name\()_begin:
 faults:
     .set vector, 0
     .rept 32
-    .balign FAULT_STUB_SIZE
+    .balign FAULT_STUB_SIZE, 0x90
     /* Vectors 8, 10-14, 17, 21, 29 and 30 push an error code; the others get a zero for it. */
     .if ((1 << vector) & 0x60227d00) == 0
     pushq $0

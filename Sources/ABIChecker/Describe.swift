@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 /// A record on one line, under the kernel's names.
 func describe(_ page: ClockPage) -> String {

@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 /// A history read once, from front to back, with what rules ask of it worked out.
 ///

@@ -61,7 +61,7 @@ public struct KVMSystem: ~Copyable, Sendable {
   /// The corresponding request is `KVM_GET_SUPPORTED_CPUID`, asked again with more room at `E2BIG`.
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func supportedCPUID() throws(KVMError) -> [CPUIDEntry] {
-    try supportedCPUID(firstCapacity: 64)
+    try supportedCPUID(firstCapacity: 256)
   }
 
   func supportedCPUID(firstCapacity: Int) throws(KVMError) -> [CPUIDEntry] {

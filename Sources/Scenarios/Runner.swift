@@ -1,7 +1,7 @@
 public import ABIChecker
 public import KVM
-import Synchronization
-import VMBuilder
+internal import Synchronization
+internal import VMBuilder
 
 /// What to run, and how.
 public struct RunPlan: Sendable {

@@ -1,4 +1,4 @@
-import ABIChecker
+internal import ABIChecker
 
 /// A short script that drives machines. It judges nothing; it records.
 struct Scenario: Sendable {

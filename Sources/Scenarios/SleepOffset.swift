@@ -1,4 +1,4 @@
-import Glibc
+internal import Glibc
 
 /// How long the host has been suspended since it booted: CLOCK_BOOTTIME less CLOCK_MONOTONIC, as an interval.
 struct SleepOffset {

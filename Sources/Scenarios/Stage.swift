@@ -1,8 +1,8 @@
-import ABIChecker
-import Glibc
-import KVM
-import PVClock
-import VMBuilder
+internal import ABIChecker
+internal import Glibc
+internal import KVM
+internal import PVClock
+internal import VMBuilder
 
 /// What a scenario works with: one machine at a time, and a history in which everything done to it is written down.
 final class Stage {

@@ -22,7 +22,7 @@ private enum Selector {
 
 private let faultVectors = 32
 
-struct BootState {
+struct BootState: Sendable {
   let vcpu: Int
   let image: GuestImage
 
@@ -38,6 +38,20 @@ struct BootState {
       writeDescriptors(memory, long: true)
       Self.writePageTables(memory)
     }
+  }
+
+  /// Gives a vCPU its registers. `isAwake`: it ran before, and may have left in the middle of an OUT.
+  func load(into vcpu: borrowing VCPU, isAwake: Bool, hasIRQChip: Bool) throws(KVMError) {
+    if isAwake {
+      // KVM finishes the OUT before it looks at new registers.
+      vcpu.requestImmediateExit(true)
+      defer { vcpu.requestImmediateExit(false) }
+      _ = try vcpu.run()
+    }
+    try vcpu.setSpecialRegisters(specialRegisters(from: vcpu.specialRegisters()))
+    try vcpu.setRegisters(registers())
+    // With an in-kernel APIC every vCPU but the first waits for its start-up interrupt.
+    if hasIRQChip { try vcpu.setMPState(.runnable) }
   }
 
   func registers() -> Registers {

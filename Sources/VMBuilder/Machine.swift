@@ -49,7 +49,6 @@ public final class Machine {
     } catch {
       throw .kvm(error)
     }
-    for image in GuestImage.allCases { memory.write(image.bytes, at: Int(image.address)) }
     for id in options.vcpus { try addVCPU(id, cpuid: cpuid) }
   }
 
@@ -77,19 +76,10 @@ public final class Machine {
 
   /// Puts a vCPU at the first instruction of an image.
   public func boot(_ vcpu: Int, _ image: GuestImage) throws(MachineError) {
+    memory.write(image.bytes, at: Int(image.address))
     let state = BootState(vcpu: vcpu, image: image)
     state.prepare(memory)
-    let hasIRQChip = options.hasIRQChip
-    _ = try runner(vcpu).perform { vcpu throws(KVMError) in
-      // KVM finishes the OUT that the guest left with before it looks at new registers.
-      vcpu.requestImmediateExit(true)
-      defer { vcpu.requestImmediateExit(false) }
-      _ = try vcpu.run()
-      try vcpu.setSpecialRegisters(state.specialRegisters(from: vcpu.specialRegisters()))
-      try vcpu.setRegisters(state.registers())
-      // With an in-kernel APIC every vCPU but the first waits for its start-up interrupt.
-      if hasIRQChip { try vcpu.setMPState(.runnable) }
-    }
+    try runner(vcpu).boot(state)
   }
 
   /// Has the agent on a vCPU do one thing.

@@ -10,6 +10,7 @@ final class VCPURunner: @unchecked Sendable {
   /// Written by the worker during a job, read by the driver after it.
   private var run: Bracketed<Result<VCPUExit, KVMError>>?
   private var isLost = false
+  private var hasRun = false
 
   init(id: Int, vcpu: consuming VCPU, worker: WorkerThread, options: Machine.Options) {
     self.id = id
@@ -20,6 +21,7 @@ final class VCPURunner: @unchecked Sendable {
 
   /// Lets the guest run on the vCPU's thread.
   func beginRun() {
+    hasRun = true
     worker.begin { [self] in
       let began = Moment.before()
       let result: Result<VCPUExit, KVMError>
@@ -65,6 +67,23 @@ final class VCPURunner: @unchecked Sendable {
     switch done.value {
     case .failure(let error): throw .kvm(error)
     case .success(let value): return Bracketed(began: done.began, ended: done.ended, value: value)
+    }
+  }
+
+  /// Puts the vCPU at the start of an image. A vCPU that never ran is nowhere yet, so this thread may do it.
+  func boot(_ state: BootState) throws(MachineError) {
+    let isAwake = hasRun
+    let hasIRQChip = options.hasIRQChip
+    guard isAwake else {
+      do {
+        try state.load(into: vcpu, isAwake: false, hasIRQChip: hasIRQChip)
+      } catch {
+        throw .kvm(error)
+      }
+      return
+    }
+    _ = try perform { vcpu throws(KVMError) in
+      try state.load(into: vcpu, isAwake: true, hasIRQChip: hasIRQChip)
     }
   }
 

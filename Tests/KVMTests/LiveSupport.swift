@@ -83,12 +83,12 @@ final class RealModeGuest: Sendable {
     return try run.finish()
   }
 
-  /// Runs, and expects the run to end like this.
+  /// Runs, and ends the test unless the run ends like this.
   func expectExit(
     _ expected: VCPUExit, sourceLocation: SourceLocation = #_sourceLocation
   ) throws {
     let exit = try run()
-    #expect(exit == expected, sourceLocation: sourceLocation)
+    try #require(exit == expected, sourceLocation: sourceLocation)
   }
 }
 

@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Section G of the catalogue: KVM_GET_CLOCK and KVM_SET_CLOCK.
 
@@ -56,7 +56,7 @@ extension Rule {
   static let getclockIsGuestView = Rule(
     "GETCLOCK-IS-GUEST-VIEW",
     "In master-clock mode KVM_GET_CLOCK returns what the record gives at the host_tsc it returns, to 1 ns.",
-    source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux 55c0cefbdbda and c68dc1b577ea (5.16)",
+    source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
     method: "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
     scenarios: [.registration, .setClock], everywhere: true
   ) { timeline in

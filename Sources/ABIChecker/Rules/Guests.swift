@@ -50,7 +50,7 @@ extension Rule {
     "SCHEDCLOCK-CONSTANT-OFFSET",
     "A guest that takes the boot vCPU's first reading off every reading, on every vCPU, late and re-plugged ones too, "
       + "has a clock that is never negative and, where bit 0 is set, never goes back.",
-    source: "Linux 72c930dcfc2b (4.3), kvm_sched_clock_init(); discussion of b7e60c5aedd2 (4.2)",
+    source: "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
     method: "vCPU 0 reads the constant; vCPUs 0 and 1, then a vCPU made late, then vCPU 0 after a re-plug read in ring 3.",
     scenarios: [.schedclock]
   ) { timeline in

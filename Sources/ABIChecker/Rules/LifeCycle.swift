@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Section I of the catalogue, and what concerns a guest's mode and its own offset.
 
@@ -26,7 +26,7 @@ extension Rule {
     "SCHEDOFF-NO-UNDERFLOW",
     "A guest may count from zero by itself: the first reading of vCPU 0, taken off every later reading on a vCPU that "
       + "registers later, never gives a negative number.",
-    source: "Linux 72c930dcfc2b (4.3), kvm_sched_clock_init(); discussion of b7e60c5aedd2",
+    source: "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
     method: "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
       + "without.",
     scenarios: [.scheduleOffset]

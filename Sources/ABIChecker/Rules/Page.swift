@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Sections B and E of the catalogue, as far as they concern the bytes of a record.
 

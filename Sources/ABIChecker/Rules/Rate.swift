@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 extension Rule {
   static let rateRaw = Rule(

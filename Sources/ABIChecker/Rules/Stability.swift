@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Section E of the catalogue: PVCLOCK_TSC_STABLE_BIT, and the old MSR that takes it away.
 
@@ -12,7 +12,7 @@ extension Rule {
     "STABLE-WHEN-MASTER",
     "With a TSC clocksource on the host, matched vCPUs and a boot vCPU on the new MSR, bit 0 is set in every record and "
       + "KVM_GET_CLOCK says KVM_CLOCK_TSC_STABLE; with another clocksource neither does.",
-    source: "Documentation/virt/kvm/x86/msr.rst, flags; Linux d828199e8444, b48aa97e3820",
+    source: "Documentation/virt/kvm/x86/msr.rst, flags; Linux d828199e8444; arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()",
     method: "The clocksource from sysfs; each vCPU registers and runs; look at the records and at KVM_GET_CLOCK.",
     scenarios: [.registration]
   ) { timeline in

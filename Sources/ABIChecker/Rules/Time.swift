@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Section D of the catalogue: what the clock says.
 

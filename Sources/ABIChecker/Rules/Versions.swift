@@ -1,4 +1,4 @@
-import PVClock
+internal import PVClock
 
 // Section C of the catalogue: the version protocol.
 

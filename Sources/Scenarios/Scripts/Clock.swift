@@ -1,5 +1,5 @@
-import ABIChecker
-import PVClock
+internal import ABIChecker
+internal import PVClock
 
 extension Scenario {
   /// SETCLOCK-SETS-ALL-VCPUS: any 64-bit value, forward and backward.

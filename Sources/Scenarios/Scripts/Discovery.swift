@@ -1,5 +1,5 @@
-import ABIChecker
-import KVM
+internal import ABIChecker
+internal import KVM
 
 extension Scenario {
   /// MSR-INDEX-LIST, CPUID-FEATURES, CAP-ADJUST-CLOCK: what KVM says of itself.

@@ -1,5 +1,5 @@
-import ABIChecker
-import VMBuilder
+internal import ABIChecker
+internal import VMBuilder
 
 extension Scenario {
   /// REWRITER-KEEPS-TIME: the clock far from 0, so that a restart is a huge step; then thousands of writes.

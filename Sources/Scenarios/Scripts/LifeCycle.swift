@@ -1,7 +1,7 @@
-import ABIChecker
-import KVM
-import PVClock
-import VMBuilder
+internal import ABIChecker
+internal import KVM
+internal import PVClock
+internal import VMBuilder
 
 extension Scenario {
   private static let apicBase: UInt32 = 0x1b

@@ -1,4 +1,4 @@
-import ABIChecker
+internal import ABIChecker
 
 extension Scenario {
   /// STABLE-OLDMSR-VCPU0-CLEARS, OLDMSR-KEEPS-TIME, STABLE-NEWMSR-RESTORES: vCPU 0 goes to the old MSR and back, twice.

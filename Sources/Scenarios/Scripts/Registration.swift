@@ -1,5 +1,5 @@
-import ABIChecker
-import VMBuilder
+internal import ABIChecker
+internal import VMBuilder
 
 extension Scenario {
   /// SYSTIME-ENABLE, PAGE-*, MULSHIFT-EXACT, STABLE-WHEN-MASTER, CLOCK-BRACKET, SYSTIME-GLOBAL-PAIR,

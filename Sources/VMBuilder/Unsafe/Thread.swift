@@ -1,5 +1,6 @@
 internal import CKVM
 internal import Glibc
+internal import Synchronization
 
 /// A mutex with a condition variable on CLOCK_MONOTONIC: `Synchronization` has no way to wait.
 final class Monitor: @unchecked Sendable {
@@ -51,8 +52,9 @@ final class Monitor: @unchecked Sendable {
 /// A joined POSIX thread that does one job after another.
 package final class WorkerThread: @unchecked Sendable {
   private let monitor = Monitor()
+  /// Whether a job is handed over and not done yet. Changes under the monitor; watched without it for a moment.
+  private let isBusy = Atomic(false)
   private var job: (() -> Void)?
-  private var isBusy = false
   private var isStopping = false
   private var threadID: Int32 = 0
   private var handle = pthread_t()
@@ -69,7 +71,7 @@ package final class WorkerThread: @unchecked Sendable {
   package init() throws(MachineError) {
     _ = Self.kickSignal
     let context = Unmanaged.passRetained(self).toOpaque()
-    let result = pthread_create(&handle, nil, { Unmanaged<WorkerThread>.fromOpaque($0!).takeRetainedValue().loop(); return nil }, context)
+    let result = pthread_create(&handle, nil, runWorker, context)
     guard result == 0 else {
       Unmanaged<WorkerThread>.fromOpaque(context).release()
       throw .cannotStartThread(errno: result)
@@ -79,16 +81,19 @@ package final class WorkerThread: @unchecked Sendable {
   /// Hands over a job; the one before must have been waited for.
   package func begin(_ work: @escaping () -> Void) {
     monitor.locked {
-      precondition(!isBusy, "a worker does one job at a time")
+      precondition(!isBusy.load(ordering: .relaxed), "a worker does one job at a time")
       job = work
-      isBusy = true
+      isBusy.store(true, ordering: .releasing)
       monitor.signal()
     }
   }
 
   /// Whether the job is done within `milliseconds`.
   package func isDone(within milliseconds: Int) -> Bool {
-    monitor.locked { monitor.wait(milliseconds: milliseconds) { !isBusy } }
+    spin { !isBusy.load(ordering: .acquiring) }
+    return monitor.locked {
+      monitor.wait(milliseconds: milliseconds) { !isBusy.load(ordering: .relaxed) }
+    }
   }
 
   /// Interrupts a system call that the thread may be in.
@@ -112,10 +117,11 @@ package final class WorkerThread: @unchecked Sendable {
     pthread_detach(handle)
   }
 
-  private func loop() {
+  fileprivate func loop() {
     blockAllSignals(except: Self.kickSignal)
     monitor.locked { threadID = ckvm_gettid() }
     while true {
+      spin { isBusy.load(ordering: .acquiring) }
       let next = monitor.locked { () -> (() -> Void)? in
         _ = monitor.wait { job != nil || isStopping }
         defer { job = nil }
@@ -124,11 +130,24 @@ package final class WorkerThread: @unchecked Sendable {
       guard let next else { return }
       next()
       monitor.locked {
-        isBusy = false
+        isBusy.store(false, ordering: .releasing)
         monitor.signal()
       }
     }
   }
+
+  /// Watches for some 50 us before a wait that costs two trips through the scheduler.
+  private func spin(until holds: () -> Bool) {
+    for _ in 0..<2000 {
+      if holds() { return }
+      _ = ckvm_rdtsc()
+    }
+  }
+}
+
+private func runWorker(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  if let context { Unmanaged<WorkerThread>.fromOpaque(context).takeRetainedValue().loop() }
+  return nil
 }
 
 private func blockAllSignals(except signal: Int32) {

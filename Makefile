@@ -1,0 +1,55 @@
+# Everything here is a shorthand; `swift build`, `swift test` and `swift run` need no make.
+
+SWIFT ?= swift
+TOOLCHAIN := $(dir $(realpath $(shell command -v $(SWIFT))))
+CLANG ?= $(TOOLCHAIN)clang
+OBJCOPY ?= $(TOOLCHAIN)llvm-objcopy
+OBJDUMP ?= $(TOOLCHAIN)llvm-objdump
+BENCH_PAIRS ?= 41
+
+.PHONY: all build run test lint format guests bench clean
+
+all: build
+
+build:
+	$(SWIFT) build -c release --product kvmclock
+
+run: build
+	.build/release/kvmclock run
+
+# swift test's own closing line does not count skips.
+test:
+	@SWIFT="$(SWIFT)" sh Tests/count.sh
+
+lint:
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench
+
+format:
+	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench
+
+# Each image as a flat file, and its disassembly.
+GUESTS := $(basename $(notdir $(wildcard guest-images/*.S)))
+LISTING := guest-images/listing
+TRIPLE_agent-real := i386-unknown-linux-code16
+TRIPLE_agent-protected := i386-unknown-linux
+triple = $(or $(TRIPLE_$(1)),x86_64-unknown-linux)
+
+guests: $(GUESTS:%=$(LISTING)/%.bin)
+
+$(LISTING)/%.bin: guest-images/%.S guest-images/long.h guest-images/include/mailbox.h
+	@mkdir -p $(LISTING)
+	$(CLANG) -target x86_64-unknown-linux -c $< -o $(LISTING)/$*.o
+	$(OBJCOPY) -O binary -j .rodata $(LISTING)/$*.o $@
+	$(OBJDUMP) --disassemble-all --section=.rodata --triple=$(call triple,$*) $(LISTING)/$*.o > $(LISTING)/$*.lst
+	@rm $(LISTING)/$*.o
+	@printf '%s: %s bytes\n' $@ "$$(wc -c < $@)"
+
+# From opening /dev/kvm to the first clock reading in a guest, beside a bare C program that makes the same ioctls.
+bench:
+	$(SWIFT) build -c release --product first-reading
+	@mkdir -p .build/bench
+	$(CLANG) -O2 -Wall -Wno-gnu-variable-sized-type-not-at-end -Werror -Iguest-images/include Bench/first-reading.c guest-images/images.c $(wildcard guest-images/*.S) -o .build/bench/first-reading-c
+	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
+
+clean:
+	rm -rf .build $(LISTING)

@@ -1,0 +1,110 @@
+internal import ABIChecker
+internal import KVM
+
+/// Does a thing and looks whether it took effect; a capability bit alone can be wrong.
+enum HostProbes {
+  typealias Probe = HostReport.Probe
+
+  static func masterClock(_ system: borrowing KVMSystem, _ facts: HostFacts) -> Probe {
+    let remedy =
+      facts.clocksourceIsTSC == false
+      ? "let the host run on its TSC: see why the kernel's log calls it unstable"
+      : "run on a host whose TSCs are in step"
+    return probe("master clock", "what a guest may rely on in master-clock mode", remedy) {
+      () throws(KVMError) in
+      let (exit, flags) = try clockFlagsAfterARun(system)
+      guard case .out = exit else {
+        return (.unknown, "the guest's OUT instruction ended with \(exit)")
+      }
+      return (
+        flags.contains(.tscStable) ? .works : .absent,
+        "after a vCPU ran, KVM_GET_CLOCK returns flags \(flags.rawValue)"
+      )
+    }
+  }
+
+  static func tscOffset(_ system: borrowing KVMSystem) -> Probe {
+    probe(
+      "TSC offset", "what the clock does when TSC offsets differ",
+      "use Linux 5.16 or newer with kvm_intel or kvm_amd"
+    ) { () throws(KVMError) in
+      let machine = try system.createVM()
+      let vcpu = try machine.createVCPU(id: 0)
+      guard try vcpu.hasTSCOffset() else {
+        return (.absent, "the kernel lacks KVM_VCPU_TSC_OFFSET")
+      }
+      let before = try vcpu.tscOffset()
+      let wanted = before &+ 1_000_000
+      try vcpu.setTSCOffset(wanted)
+      let after = try vcpu.tscOffset()
+      try vcpu.setTSCOffset(before)
+      return (
+        after == wanted ? .works : .absent,
+        "set to \(wanted) cycles, it reads back as \(after)"
+      )
+    }
+  }
+
+  static func irqChip(_ system: borrowing KVMSystem) -> Probe {
+    probe(
+      "in-kernel irqchip", "a vCPU that is taken out and put back by INIT",
+      "use a kernel with KVM_CAP_IRQCHIP"
+    ) { () throws(KVMError) in
+      let machine = try system.createVM()
+      try machine.createIRQChip()
+      return (.works, "KVM_CREATE_IRQCHIP succeeds")
+    }
+  }
+
+  static func capability(
+    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String, without: String,
+    remedy: String
+  ) -> Probe {
+    probe(name, without, remedy) { () throws(KVMError) in
+      let value = try system.checkExtension(capability)
+      return (value > 0 ? .works : .absent, "\(capability) is \(value)")
+    }
+  }
+
+  private static func probe(
+    _ name: String, _ without: String, _ remedy: String,
+    _ attempt: () throws(KVMError) -> (finding: Probe.Finding, evidence: String)
+  ) -> Probe {
+    do {
+      let (finding, evidence) = try attempt()
+      return Probe(
+        name: name, finding: finding, evidence: evidence, without: without, remedy: remedy)
+    } catch {
+      return Probe(
+        name: name, finding: .unknown, evidence: "\(error)", without: without, remedy: remedy)
+    }
+  }
+
+  /// `OUT` to port 0x10 in real mode: enough for the vCPU to be entered and to come back.
+  private static let guest: [UInt8] = [0xe6, 0x10]
+
+  private static func clockFlagsAfterARun(
+    _ system: borrowing KVMSystem
+  ) throws(KVMError) -> (exit: VCPUExit, flags: ClockFlags) {
+    let start: UInt64 = 0x1000
+    // Owners are released in the opposite order, so the memory outlives the machine that uses it.
+    let memory = try GuestMemory(size: 0x2000)
+    memory.write(guest, at: Int(start))
+    let machine = try system.createVM()
+    // Intel's real mode needs these pages; other backends ignore or refuse them.
+    try? machine.setIdentityMapAddress(0xfffb_c000)
+    try? machine.setTSSAddress(0xfffb_d000)
+    try machine.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
+    let vcpu = try machine.createVCPU(id: 0)
+    var special = try vcpu.specialRegisters()
+    special.cs.base = 0
+    special.cs.selector = 0
+    try vcpu.setSpecialRegisters(special)
+    var registers = try vcpu.registers()
+    registers.rip = start
+    registers.rflags = 2
+    try vcpu.setRegisters(registers)
+    let exit = try vcpu.run()
+    return (exit, try machine.clock().flags)
+  }
+}

@@ -1,0 +1,131 @@
+import Foundation
+import GuestImages
+import KVM
+import Synchronization
+import Testing
+
+@testable import VMBuilder
+
+extension Live {
+  @Suite("Guests that misbehave")
+  struct HostileGuests {
+    /// A machine whose long-mode agent starts with other code.
+    private func machine(running code: [UInt8], deadline: Int = 5000) throws -> Machine {
+      let machine = try LiveHost.machine(Machine.Options(deadlineMilliseconds: deadline))
+      try machine.boot(0, .agentLong)
+      machine.memory.write(code, at: Int(GuestImage.agentLong.entry))
+      return machine
+    }
+
+    private func failure(of code: [UInt8], deadline: Int = 5000) throws -> MachineError? {
+      let machine = try machine(running: code, deadline: deadline)
+      do {
+        _ = try machine.ask(0, .nothing())
+        return nil
+      } catch {
+        return error
+      }
+    }
+
+    @Test("an endless loop is kicked out at its deadline, and where it was is known")
+    func endlessLoop() throws {
+      let began = Date()
+      guard case .deadlinePassed(let vcpu, let milliseconds, let at)? = try failure(of: [0xeb, 0xfe], deadline: 100)
+      else { throw Unexpected() }
+      #expect(vcpu == 0)
+      #expect(milliseconds >= 100)
+      #expect(at.instructionPointer == GuestImage.agentLong.entry)
+      #expect(at.codeSegment == 8)
+      #expect(-began.timeIntervalSinceNow < 3)
+    }
+
+    @Test("HLT, a foreign port and memory that is not there end the run with the exit")
+    func otherExits() throws {
+      guard case .guestStopped(_, .halt, _)? = try failure(of: [0xf4]) else { throw Unexpected() }
+      guard case .guestStopped(_, .out(port: 0x80, _, _, _), _)? = try failure(of: [0xe6, 0x80])
+      else { throw Unexpected() }
+      // mov %eax, 0x3f000000
+      guard
+        case .guestStopped(_, .mmioWrite(address: 0x3f00_0000, _, _), _)? = try failure(
+          of: [0x89, 0x04, 0x25, 0x00, 0x00, 0x00, 0x3f])
+      else { throw Unexpected() }
+    }
+
+    @Test("a triple fault ends the run as a shutdown")
+    func tripleFault() throws {
+      let machine = try LiveHost.machine()
+      // No gate is present any more: the fault cannot be delivered, nor can the double fault.
+      machine.memory.fill(0, at: Int(Layout.system(0)) + 0x200, count: 0x200)
+      #expect {
+        _ = try machine.ask(0, .invalidOpcode())
+      } throws: { error in
+        if case MachineError.guestStopped(_, .shutdown, _)? = error as? MachineError { true } else { false }
+      }
+    }
+
+    @Test("a doorbell without a status, and a status that does not exist, are refused")
+    func mailbox() throws {
+      // out %al, $0x4b
+      guard case .mailboxUnreadable? = try failure(of: [0xe6, 0x4b]) else { throw Unexpected() }
+      // movl $99, 0x40(%rdi); out
+      guard
+        case .mailboxUnreadable(_, let reason)? = try failure(
+          of: [0xc7, 0x47, 0x40, 99, 0, 0, 0, 0xe6, 0x4b])
+      else { throw Unexpected() }
+      #expect(reason.contains("99"))
+    }
+
+    @Test("a guest that scribbles over its own mailbox harms nothing else")
+    func scribble() throws {
+      // lea 0x100(%rdi),%rsi; mov $0x380,%ecx; movl $-1,(%rsi); add $4,%rsi; dec %ecx; jnz; then done.
+      let code: [UInt8] = [
+        0x48, 0x8d, 0xb7, 0x00, 0x01, 0x00, 0x00, 0xb9, 0x80, 0x03, 0x00, 0x00,
+        0xc7, 0x06, 0xff, 0xff, 0xff, 0xff, 0x48, 0x83, 0xc6, 0x04, 0xff, 0xc9, 0x75, 0xf2,
+        0xc7, 0x47, 0x40, 0x01, 0, 0, 0, 0xe6, 0x4b,
+      ]
+      let machine = try machine(running: code)
+      #expect(try machine.ask(0, .nothing()).value.status == .done)
+      #expect(machine.loop(0).reads == UInt64.max)
+    }
+
+    @Test("cancelling ends a guest within a moment")
+    func cancellation() throws {
+      let flag = Flag()
+      let machine = try LiveHost.machine(
+        Machine.Options(isCancelled: { flag.isSet.load(ordering: .relaxed) }))
+      machine.memory.write([0xeb, 0xfe], at: Int(GuestImage.agentLong.entry))
+      Thread.detachNewThread {
+        usleep(50_000)
+        flag.isSet.store(true, ordering: .relaxed)
+      }
+      let began = Date()
+      #expect {
+        _ = try machine.ask(0, .nothing())
+      } throws: { error in
+        if case MachineError.cancelled? = error as? MachineError { true } else { false }
+      }
+      #expect(-began.timeIntervalSinceNow < 3)
+    }
+
+    @Test("threads are joined and descriptors closed, also of a guest that was never waited for")
+    func nothingLeft() throws {
+      func count(_ folder: String) throws -> Int {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/\(folder)").count
+      }
+      _ = try LiveHost.machine()
+      let before = try count("fd")
+      for _ in 0..<5 {
+        let machine = try LiveHost.machine(Machine.Options(vcpus: [0, 1]))
+        machine.memory.write([0xeb, 0xfe], at: Int(GuestImage.agentLong.entry))
+        try machine.begin(1, .nothing())
+      }
+      #expect(try count("fd") == before)
+    }
+
+    private final class Flag: Sendable {
+      let isSet = Atomic(false)
+    }
+
+    private struct Unexpected: Error {}
+  }
+}
