@@ -6,7 +6,7 @@ let pure: [SwiftSetting] = [.strictMemorySafety()]
 
 /// One file without shared libraries beside libc's: it starts in milliseconds and can be copied to a test machine.
 let standalone: [LinkerSetting] = [
-  .unsafeFlags(["-static-stdlib"]),
+  .unsafeFlags(["-static-stdlib", "-use-ld=lld"]),
   .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
 ]
 
@@ -42,7 +42,9 @@ let package = Package(
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
-    .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "Reporting"]),
+    .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
+    .testTarget(
+      name: "CommandTests", dependencies: ["ABIChecker", "PVClock", "Reporting", "kvmclock"]),
     .testTarget(
       name: "LiveTests",
       dependencies: ["ABIChecker", "GuestImages", "KVM", "Scenarios", "VMBuilder"]),

@@ -4,6 +4,8 @@ struct Findings {
   private(set) var violations: [Violation] = []
   private var tooWide: [String] = []
   private var absent: [String] = []
+  /// The narrowest and the widest interval that an observation was held against, in nanoseconds.
+  private var widths: Interval?
 
   /// More proofs than this say nothing new; the number of all is kept.
   private static let shown = 20
@@ -36,10 +38,19 @@ struct Findings {
           + "more than \(nanoseconds(limit)) says nothing")
       return
     }
+    widths = Interval(
+      min(widths?.lower ?? allowed.width, allowed.width),
+      max(widths?.upper ?? allowed.width, allowed.width))
     expect(
       allowed.contains(value), at: events,
       "\(what) from \(nanoseconds(allowed.lower)) to \(nanoseconds(allowed.upper)): \(why())",
       seen: "\(nanoseconds(value)), \(nanoseconds(allowed.distance(to: value))) outside")
+  }
+
+  /// What the intervals could not tell apart: the smaller, the sharper.
+  private var power: String {
+    guard let widths, widths.upper > 2 else { return "" }
+    return ", intervals \(short(widths.lower)) to \(short(widths.upper)) wide"
   }
 
   /// Something without which the rule can't be judged here.
@@ -52,7 +63,7 @@ struct Findings {
       if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
       return .broken(violations: proofs)
     }
-    if observed >= max(1, minimum) { return .holds(evidence: "\(observed) \(what)") }
+    if observed >= max(1, minimum) { return .holds(evidence: "\(observed) \(what)\(power)") }
     if let wide = tooWide.first { return .inconclusive(reason: wide) }
     if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
     return .notTested(reason: "saw \(observed) \(what), needs \(max(1, minimum))")
@@ -61,6 +72,11 @@ struct Findings {
 
 /// "20134567 ns (20.1 ms)": exact for the reader who computes, short for the one who looks.
 func nanoseconds(_ value: Int128) -> String {
+  value.magnitude < 1000 ? "\(value) ns" : "\(value) ns (\(short(value)))"
+}
+
+/// "20.1 ms".
+func short(_ value: Int128) -> String {
   let magnitude = value.magnitude
   let units: [(size: UInt128, name: String)] = [
     (86_400_000_000_000, "days"), (3_600_000_000_000, "h"), (1_000_000_000, "s"),
@@ -68,5 +84,5 @@ func nanoseconds(_ value: Int128) -> String {
   ]
   guard let unit = units.first(where: { magnitude >= $0.size }) else { return "\(value) ns" }
   let tenths = (magnitude * 10 + unit.size / 2) / unit.size
-  return "\(value) ns (\(value < 0 ? "-" : "")\(tenths / 10).\(tenths % 10) \(unit.name))"
+  return "\(value < 0 ? "-" : "")\(tenths / 10).\(tenths % 10) \(unit.name)"
 }

@@ -25,7 +25,8 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       source: "Linux 77fcbe823f00 (5.12)"),
     KnownDeviation(
       rule: "RATE-RAW", until: KernelVersion(6, 3),
-      cause: "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
+      cause:
+        "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
         + "TSC refinement, kvmclock runs at the unrefined rate",
       source: "Linux 3ebcbd2244f5 (6.3)"),
     KnownDeviation(

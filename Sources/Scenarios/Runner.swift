@@ -72,7 +72,7 @@ public enum Runner {
     }
     if let waiting {
       let runs = waiting.finish()
-      runs.timelines.forEach { keep($0.history) }
+      for timeline in runs.timelines { keep(timeline.history) }
       all.append(runs)
     }
     return result(plan, all, wasCancelled: cancellation.isCancelled)
@@ -150,8 +150,8 @@ private final class BackgroundRuns: @unchecked Sendable {
   private var runs = ScenarioRuns()
 
   init(_ suite: Suite, _ name: ScenarioName) throws(MachineError) {
-    worker = try WorkerThread()
-    worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
+    worker = WorkerThread()
+    try worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
   }
 
   func finish() -> ScenarioRuns {

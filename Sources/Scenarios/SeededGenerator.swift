@@ -4,7 +4,9 @@ struct SeededGenerator: RandomNumberGenerator {
 
   init(seed: UInt64, scenario: String) {
     // FNV-1a keeps the scenarios of one seed apart.
-    state = scenario.utf8.reduce(0xcbf2_9ce4_8422_2325 ^ seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    state = scenario.utf8.reduce(0xcbf2_9ce4_8422_2325 ^ seed) {
+      ($0 ^ UInt64($1)) &* 0x100_0000_01b3
+    }
   }
 
   mutating func next() -> UInt64 {

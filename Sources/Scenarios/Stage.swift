@@ -15,7 +15,8 @@ final class Stage {
   private var current: Machine?
   private var cpuid: [CPUIDEntry]
 
-  init(_ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation) {
+  init(_ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation)
+  {
     self.host = host
     self.cancellation = cancellation
     self.cpuid = host.cpuid
@@ -40,7 +41,7 @@ final class Stage {
 
   /// Does something as the host, and writes down when.
   func note<Value, Failure: Error>(
-    _ action: (Value) -> Action, _ body: () throws(Failure) -> Value
+    _ action: (Value) -> Action, of body: () throws(Failure) -> Value
   ) throws(Failure) -> Value {
     let began = Moment.before()
     let value = try body()
@@ -74,18 +75,20 @@ extension Stage {
       cpuid[leaf].eax = features(cpuid[leaf].eax)
     }
     let cancellation = cancellation
-    current = try note({ _ in .vmCreated }) {
-      try Machine(
-        on: host.system, cpuid: cpuid,
-        Machine.Options(
-          vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-          isCancelled: { cancellation.isCancelled }))
-    }
+    current = try note(
+      { _ in .vmCreated },
+      of: {
+        try Machine(
+          on: host.system, cpuid: cpuid,
+          Machine.Options(
+            vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
+            isCancelled: { cancellation.isCancelled }))
+      })
     for vcpu in vcpus { try addVCPU(vcpu) }
   }
 
   func addVCPU(_ vcpu: Int) throws {
-    try note({ .vcpuCreated(vcpu: vcpu) }) { try machine.addVCPU(vcpu, cpuid: cpuid) }
+    try note({ .vcpuCreated(vcpu: vcpu) }, of: { try machine.addVCPU(vcpu, cpuid: cpuid) })
     if let leaf = cpuid.first(where: { $0.function == 0x4000_0001 }) {
       note(.featuresSet(vcpu: vcpu, features: Hex(leaf.eax)))
     }
@@ -94,9 +97,8 @@ extension Stage {
 
   func boot(_ vcpu: Int, _ image: GuestImage) throws {
     let mode = CPUMode(rawValue: image.mode.rawValue)!
-    try note({ .booted(vcpu: vcpu, guest: image.name, mode: mode) }) {
-      try machine.boot(vcpu, image)
-    }
+    try note(
+      { .booted(vcpu: vcpu, guest: image.name, mode: mode) }, of: { try machine.boot(vcpu, image) })
   }
 
   func dropMachine() { current = nil }
@@ -200,36 +202,35 @@ extension Stage {
 extension Stage {
   @discardableResult
   func getClock() throws -> ClockRecord {
-    try note({ .getClock($0) }) { ClockRecord(try machine.vm.clock()) }
+    try note({ .getClock($0) }, of: { ClockRecord(try machine.vm.clock()) })
   }
 
   func setClock(_ value: UInt64) throws {
-    try note({ .setClock(ClockRecord(clock: value)) }) {
-      try machine.vm.setClock(ClockData(clock: value))
-    }
+    try note(
+      { .setClock(ClockRecord(clock: value)) },
+      of: { try machine.vm.setClock(ClockData(clock: value)) })
   }
 
   /// Looks at a record while its vCPU is out of the guest.
   func look(_ vcpu: Int, at address: UInt64? = nil) {
     let address = address ?? records[vcpu]!
-    _ = note({ .page(vcpu: vcpu, address: Hex(address), page: $0) }) {
-      machine.record(at: address)
-    }
+    _ = note(
+      { .page(vcpu: vcpu, address: Hex(address), page: $0) }, of: { machine.record(at: address) })
   }
 
   /// Looks at a record and 64 bytes on both sides.
   func lookAround(_ vcpu: Int) {
     let start = records[vcpu]! - 64
-    _ = note({ .memory(address: Hex(start), bytes: HexBytes($0)) }) {
-      machine.memory.read(at: Int(start), count: 160)
-    }
+    _ = note(
+      { .memory(address: Hex(start), bytes: HexBytes($0)) },
+      of: { machine.memory.read(at: Int(start), count: 160) })
   }
 
   func fillClockPage(_ vcpu: Int, second: Bool = false, with byte: UInt8 = 0xa5) {
     let page = Layout.clockPage(vcpu, second: second)
-    note({ .filled(address: Hex(page), count: 4096, byte: Hex(UInt64(byte))) }) {
-      machine.memory.fill(byte, at: Int(page), count: 4096)
-    }
+    note(
+      { .filled(address: Hex(page), count: 4096, byte: Hex(UInt64(byte))) },
+      of: { machine.memory.fill(byte, at: Int(page), count: 4096) })
   }
 
   /// What rules that convert between TSC and time need to know of a vCPU.

@@ -61,13 +61,9 @@ public final class Machine {
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
       try vcpu.setCPUID(cpuid)
-      runners[id] = VCPURunner(id: id, vcpu: vcpu, worker: try WorkerThread(), options: options)
-    } catch let error as KVMError {
-      throw .kvm(error)
-    } catch let error as MachineError {
-      throw error
+      runners[id] = VCPURunner(id: id, vcpu: vcpu, worker: WorkerThread(), options: options)
     } catch {
-      fatalError("no other error is thrown above: \(error)")
+      throw .kvm(error)
     }
   }
 
@@ -93,7 +89,7 @@ public final class Machine {
   /// Starts a guest with a request; it runs beside the caller until `finish`.
   public func begin(_ vcpu: Int, _ request: GuestRequest) throws(MachineError) {
     Mailbox(vcpu: vcpu).post(request, in: memory)
-    runner(vcpu).beginRun()
+    try runner(vcpu).beginRun()
   }
 
   /// Asks a guest's loop to end early.

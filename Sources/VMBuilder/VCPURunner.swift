@@ -20,9 +20,9 @@ final class VCPURunner: @unchecked Sendable {
   }
 
   /// Lets the guest run on the vCPU's thread.
-  func beginRun() {
+  func beginRun() throws(MachineError) {
     hasRun = true
-    worker.begin { [self] in
+    try worker.begin { [self] in
       let began = Moment.before()
       let result: Result<VCPUExit, KVMError>
       do throws(KVMError) {
@@ -52,7 +52,7 @@ final class VCPURunner: @unchecked Sendable {
   ) throws(MachineError) -> Bracketed<Value> {
     let box = Box<Bracketed<Result<Value, KVMError>>>()
     run = nil
-    worker.begin { [self] in
+    try worker.begin { [self] in
       let began = Moment.before()
       let result: Result<Value, KVMError>
       do throws(KVMError) {
@@ -129,8 +129,9 @@ final class VCPURunner: @unchecked Sendable {
 
   private func whereabouts() -> Whereabouts {
     let box = Box<Whereabouts>()
-    worker.begin { [self] in box.value = Whereabouts(of: vcpu) }
-    _ = worker.isDone(within: 1000)
+    if (try? worker.begin { [self] in box.value = Whereabouts(of: vcpu) }) != nil {
+      _ = worker.isDone(within: 1000)
+    }
     return box.value ?? .unknown
   }
 }

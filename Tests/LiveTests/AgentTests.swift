@@ -24,7 +24,9 @@ extension Live {
       #expect(try machine.ask(0, .nothing()).value.status == .done)
     }
 
-    @Test("an invalid instruction comes back as #UD", arguments: [GuestImage.agentProtected, .agentLong])
+    @Test(
+      "an invalid instruction comes back as #UD",
+      arguments: [GuestImage.agentProtected, .agentLong])
     func invalidOpcode(image: GuestImage) throws {
       #expect(try ask(image, .invalidOpcode()).fault?.vector == 6)
     }

@@ -11,7 +11,8 @@ extension Live {
     static let run: Result<(result: RunResult, histories: [History]), any Error> = Result {
       var histories: [History] = []
       let result = try Runner.run(
-        RunPlan(rules: Rule.all, seed: 2015), host: try LiveHost.facts(), cancellation: Cancellation()
+        RunPlan(rules: Rule.all, seed: 2015), host: try LiveHost.facts(),
+        cancellation: Cancellation()
       ) { histories.append($0) }
       return (result, histories)
     }
@@ -43,7 +44,8 @@ extension Live {
       let run = try Self.run.get()
       let again = try run.histories.map { history in
         var copy = History(header: history.header)
-        copy.events = try JSONDecoder().decode([Event].self, from: JSONEncoder().encode(history.events))
+        copy.events = try JSONDecoder().decode(
+          [Event].self, from: JSONEncoder().encode(history.events))
         #expect(copy == history)
         return Timeline(copy)
       }

@@ -30,7 +30,9 @@ extension Live {
     @Test("an endless loop is kicked out at its deadline, and where it was is known")
     func endlessLoop() throws {
       let began = Date()
-      guard case .deadlinePassed(let vcpu, let milliseconds, let at)? = try failure(of: [0xeb, 0xfe], deadline: 100)
+      guard
+        case .deadlinePassed(let vcpu, let milliseconds, let at)? = try failure(
+          of: [0xeb, 0xfe], deadline: 100)
       else { throw Unexpected() }
       #expect(vcpu == 0)
       #expect(milliseconds >= 100)
@@ -59,7 +61,11 @@ extension Live {
       #expect {
         _ = try machine.ask(0, .invalidOpcode())
       } throws: { error in
-        if case MachineError.guestStopped(_, .shutdown, _)? = error as? MachineError { true } else { false }
+        if case MachineError.guestStopped(_, .shutdown, _)? = error as? MachineError {
+          true
+        } else {
+          false
+        }
       }
     }
 

@@ -10,7 +10,8 @@ extension Rule {
     "KVM_SET_CLOCK sets one clock for the whole VM: at its next entry every vCPU reads the value given plus the time "
       + "since, for any 64-bit value, forward or backward, modulo 2^64.",
     source: "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; Linux 77fcbe823f00 (5.12)",
-    method: "Set 0, 1, 2^63, a value just below 2^64 and seeded ones; each vCPU reads. Reading less value lies between 0 "
+    method:
+      "Set 0, 1, 2^63, a value just below 2^64 and seeded ones; each vCPU reads. Reading less value lies between 0 "
       + "and the time since the ioctl began.",
     scenarios: [.setClock], everywhere: true
   ) { timeline in
@@ -39,7 +40,8 @@ extension Rule {
           why: "at most the time since KVM_SET_CLOCK began")
         if let first {
           findings.expect(
-            difference(reading.value, first.value) >= -first.lead, at: [first.event, reading.event],
+            difference(reading.value, first.value) >= -first.lead,
+            at: [first.event, reading.event],
             "vcpu\(vcpu)'s reading, made later, at or above vcpu\(first.vcpu ?? 0)'s \(first.value) ns",
             seen: "\(reading.value) ns")
           complete += 1
@@ -57,7 +59,8 @@ extension Rule {
     "GETCLOCK-IS-GUEST-VIEW",
     "In master-clock mode KVM_GET_CLOCK returns what the record gives at the host_tsc it returns, to 1 ns.",
     source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
-    method: "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
+    method:
+      "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
     scenarios: [.registration, .setClock], everywhere: true
   ) { timeline in
     var findings = Findings()
@@ -71,7 +74,8 @@ extension Rule {
       case .getClock(let record):
         guard record.isTSCStable, record.hasHostTSC else {
           findings.lacks(
-            "KVM_GET_CLOCK returned flags \(Hex(record.flags)): no master clock (2) or no host_tsc (8)")
+            "KVM_GET_CLOCK returned flags \(Hex(record.flags)): no master clock (2) or no host_tsc (8)"
+          )
           continue
         }
         for vcpu in last.keys { waiting[vcpu, default: []].append((event, record)) }

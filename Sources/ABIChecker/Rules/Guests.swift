@@ -8,7 +8,8 @@ extension Rule {
     "A guest that does what SLES 10 does, write the MSR, compute the time and write it again, thousands of times, sees "
       + "time carry on, through the old MSR and through the new one.",
     source: "Linux 54750f2cf042 (4.0); discussion of b7e60c5aedd2 (4.2)",
-    method: "The clock is set to a large value first, so that a restart is a huge step. The guest counts steps back; "
+    method:
+      "The clock is set to a large value first, so that a restart is a huge step. The guest counts steps back; "
       + "without the master clock only those count that are larger than the write before them took.",
     scenarios: [.rewriter]
   ) { timeline in
@@ -43,15 +44,18 @@ extension Rule {
     guard both || !findings.violations.isEmpty else {
       return .notTested(reason: "2000 writes only through \(thousands.map(\.description).sorted())")
     }
-    return findings.outcome(atLeast: 6, "loops of thousands of writes, and their ends", in: timeline)
+    return findings.outcome(
+      atLeast: 6, "loops of thousands of writes, and their ends", in: timeline)
   }
 
   static let schedclockConstantOffset = Rule(
     "SCHEDCLOCK-CONSTANT-OFFSET",
     "A guest that takes the boot vCPU's first reading off every reading, on every vCPU, late and re-plugged ones too, "
       + "has a clock that is never negative and, where bit 0 is set, never goes back.",
-    source: "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
-    method: "vCPU 0 reads the constant; vCPUs 0 and 1, then a vCPU made late, then vCPU 0 after a re-plug read in ring 3.",
+    source:
+      "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
+    method:
+      "vCPU 0 reads the constant; vCPUs 0 and 1, then a vCPU made late, then vCPU 0 after a re-plug read in ring 3.",
     scenarios: [.schedclock]
   ) { timeline in
     var findings = Findings()
@@ -63,7 +67,8 @@ extension Rule {
       if case .replugged(0, _) = event.action { replugged = true }
       guard case .looped("schedclock", let result) = event.action else { continue }
       guard result.unstable == 0 else {
-        findings.lacks("without PVCLOCK_TSC_STABLE_BIT the clocks of two vCPUs are only near to each other")
+        findings.lacks(
+          "without PVCLOCK_TSC_STABLE_BIT the clocks of two vCPUs are only near to each other")
         continue
       }
       actors.insert(event.actor)
@@ -71,7 +76,9 @@ extension Rule {
       findings.expect(
         result.negative == 0 && result.minimum >= 0, at: [event],
         "no reading of \(event.actor) below vcpu0's first one",
-        seen: "\(result.negative) of \(result.reads) negative, the lowest \(nanoseconds(Int128(result.minimum)))")
+        seen:
+          "\(result.negative) of \(result.reads) negative, the lowest \(nanoseconds(Int128(result.minimum)))"
+      )
       findings.expect(
         result.backwards == 0, at: [event],
         "no step back in \(result.reads) readings of \(event.actor)", seen: describeSteps(result))
@@ -87,6 +94,7 @@ extension Rule {
       return findings.outcome(
         atLeast: .max, "results of three vCPUs, one late, and vcpu0 after a re-plug", in: timeline)
     }
-    return findings.outcome(atLeast: 8, "results on three vCPUs, one late and one re-plugged", in: timeline)
+    return findings.outcome(
+      atLeast: 8, "results on three vCPUs, one late and one re-plugged", in: timeline)
   }
 }

@@ -9,7 +9,8 @@ extension Rule {
     "REPLUG-VCPU0-KEEPS-TIME",
     "When vCPU 0 is taken out and comes back, its registration finds the clock where it would have been.",
     source: "Linux b7e60c5aedd2 (4.2) broke it; arch/x86/kvm/x86.c, kvmclock_reset()",
-    method: "vCPU 1 sends INIT to vCPU 0; and again by the host, which clears the MSR and resets the registers. vCPU 0 "
+    method:
+      "vCPU 1 sends INIT to vCPU 0; and again by the host, which clears the MSR and resets the registers. vCPU 0 "
       + "registers once more and reads.",
     scenarios: [.replug]
   ) { timeline in
@@ -26,8 +27,10 @@ extension Rule {
     "SCHEDOFF-NO-UNDERFLOW",
     "A guest may count from zero by itself: the first reading of vCPU 0, taken off every later reading on a vCPU that "
       + "registers later, never gives a negative number.",
-    source: "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
-    method: "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
+    source:
+      "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
+    method:
+      "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
       + "without.",
     scenarios: [.scheduleOffset]
   ) { timeline in
@@ -49,7 +52,8 @@ extension Rule {
           "vcpu\(vcpu)'s first reading less vcpu0's (\(first.value) ns)",
           why: first.isStable
             ? "0 or more: one clock serves both"
-            : "without the master clock vcpu0's record may run ahead by up to \(nanoseconds(first.lead))")
+            : "without the master clock vcpu0's record may run ahead by up to \(nanoseconds(first.lead))"
+        )
       }
     }
     return findings.outcome(atLeast: 2, "later vCPUs", in: timeline)
@@ -60,7 +64,8 @@ extension Rule {
     "The ABI is the same in real mode, 32-bit protected mode and long mode, ring 0 and ring 3: the same write, the same "
       + "record at the same guest-physical address, one clock through all of them.",
     source: "Documentation/virt/kvm/x86/msr.rst (\"physical address\"); no mode is named anywhere",
-    method: "One vCPU goes through the modes; in each it registers and reads; the readings are on one line with "
+    method:
+      "One vCPU goes through the modes; in each it registers and reads; the readings are on one line with "
       + "CLOCK_MONOTONIC_RAW.",
     scenarios: [.modes]
   ) { timeline in

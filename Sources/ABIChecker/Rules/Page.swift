@@ -22,7 +22,9 @@ extension Rule {
       findings.expect(
         changed.isEmpty && !inside.allSatisfy { $0 == 0xa5 }, at: [event],
         "the 32 bytes from \(Hex(record)) written and 0xa5 around them",
-        seen: changed.first.map { "byte at \(Hex(start + UInt64($0))) is \(Hex(UInt64(bytes[$0])))" }
+        seen: changed.first.map {
+          "byte at \(Hex(start + UInt64($0))) is \(Hex(UInt64(bytes[$0])))"
+        }
           ?? "nothing written")
     }
     return findings.outcome(atLeast: 2, "records with 64 guard bytes on both sides", in: timeline)
@@ -31,9 +33,11 @@ extension Rule {
   static let pagePadZero = Rule(
     "PAGE-PAD-ZERO",
     "pad0 and pad[2] are written as 0.",
-    source: "arch/x86/include/asm/pvclock-abi.h; arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() copies a "
+    source:
+      "arch/x86/include/asm/pvclock-abi.h; arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() copies a "
       + "zeroed structure",
-    method: "Fill the page with 0xa5, register, look at the record; every other record seen is checked too.",
+    method:
+      "Fill the page with 0xa5, register, look at the record; every other record seen is checked too.",
     scenarios: [.registration], everywhere: true
   ) { timeline in
     var findings = Findings()
@@ -78,7 +82,9 @@ extension Event {
 
 extension Timeline {
   /// The host's looks at guest memory that was filled with 0xa5 and holds one registered record with bytes around it.
-  fileprivate var memoryAroundRecords: [(event: Event, start: UInt64, bytes: [UInt8], record: UInt64)] {
+  fileprivate var memoryAroundRecords:
+    [(event: Event, start: UInt64, bytes: [UInt8], record: UInt64)]
+  {
     var registered: [UInt64] = []
     var found: [(Event, UInt64, [UInt8], UInt64)] = []
     for event in history.events {

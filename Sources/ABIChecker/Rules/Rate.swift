@@ -6,7 +6,8 @@ extension Rule {
     "KVM_GET_CLOCK and the guest's view of the clock both advance with CLOCK_MONOTONIC_RAW; what the two multipliers' "
       + "rounding makes of it is computed, not guessed.",
     source: "Linux 53fafdbb8b21 (5.5); arch/x86/kvm/x86.c, get_kvmclock_base_ns()",
-    method: "Tight brackets of both clocks at both ends of a wait; the record converted at the host's own TSC.",
+    method:
+      "Tight brackets of both clocks at both ends of a wait; the record converted at the host's own TSC.",
     scenarios: [.rate]
   ) { timeline in
     var findings = Findings()
@@ -23,7 +24,8 @@ extension Rule {
       findings.expect(
         difference(last.value, first.value), in: allowed, limit: share(10_000, of: raw.lower),
         at: [first.event, last.event], "the advance of \(first.what)",
-        why: "CLOCK_MONOTONIC_RAW advanced by \(nanoseconds(raw.lower)) to \(nanoseconds(raw.upper)), "
+        why:
+          "CLOCK_MONOTONIC_RAW advanced by \(nanoseconds(raw.lower)) to \(nanoseconds(raw.upper)), "
           + "predicted difference \(nanoseconds(drift.lower)) to \(nanoseconds(drift.upper))")
     }
     return findings.outcome(atLeast: 2, "rates: " + timeline.rateReport, in: timeline)

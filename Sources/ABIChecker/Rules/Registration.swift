@@ -11,7 +11,8 @@ extension Rule {
     "A write of the system-time MSR with bit 0 set makes the record at the address valid before the guest's "
       + "next instruction.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
-    method: "Fill the page with 0xa5; the guest writes the MSR and reads the record without an exit between.",
+    method:
+      "Fill the page with 0xa5; the guest writes the MSR and reads the record without an exit between.",
     scenarios: [.registration]
   ) { timeline in
     var findings = Findings()
@@ -35,8 +36,10 @@ extension Rule {
     "SYSTIME-REWRITE-KEEPS-TIME",
     "A guest may write the system-time MSR as often as it likes, on any vCPU, with the same or another address; "
       + "system time carries on: no restart, no step.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW; broken by Linux b7e60c5aedd2 (4.2)",
-    method: "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW; broken by Linux b7e60c5aedd2 (4.2)",
+    method:
+      "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
     scenarios: [.rewrite], everywhere: true
   ) { timeline in
     timeline.keepsTime(
@@ -44,7 +47,8 @@ extension Rule {
       why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings; a write of the MSR "
         + "neither stops nor restarts the clock"
     ) { event in
-      guard case .vcpu(let vcpu) = event.actor, case .wroteMSR(let msr, let value, nil) = event.action,
+      guard case .vcpu(let vcpu) = event.actor,
+        case .wroteMSR(let msr, let value, nil) = event.action,
         msr.value == UInt64(MSR.systemTime), value.value & 1 == 1
       else { return nil }
       return vcpu
@@ -55,7 +59,8 @@ extension Rule {
     "SYSTIME-REWRITE-STORM",
     "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
-    method: "vCPU 0 writes and reads at least 500 times while vCPU 1 reads its own record in ring 3.",
+    method:
+      "vCPU 0 writes and reads at least 500 times while vCPU 1 reads its own record in ring 3.",
     scenarios: [.storm]
   ) { timeline in
     var findings = Findings()
@@ -87,7 +92,8 @@ extension Rule {
     "SYSTIME-MOVE-FREEZES-OLD",
     "Once a vCPU has registered another address, the old record is never written again.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
-    method: "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
+    method:
+      "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
     scenarios: [.freeze]
   ) { timeline in
     timeline.staysFrozen("moves") { oldValue, newValue in
@@ -98,9 +104,11 @@ extension Rule {
   static let systimeDisableFreezes = Rule(
     "SYSTIME-DISABLE-FREEZES",
     "A write of any value with bit 0 clear ends the updates; the last record stays as it is.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"until anything with bit0 == 0 is "
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"until anything with bit0 == 0 is "
       + "written to it\")",
-    method: "Disable on one vCPU, set the clock from the host and enter; its record keeps every byte while "
+    method:
+      "Disable on one vCPU, set the clock from the host and enter; its record keeps every byte while "
       + "another vCPU's changes.",
     scenarios: [.freeze]
   ) { timeline in
@@ -119,7 +127,8 @@ extension Rule {
     var disabled: Set<Int> = []
     var separators: Set<Int> = []
     for event in timeline.history.events {
-      guard case .vcpu(let vcpu) = event.actor, case .wroteMSR(let msr, let value, nil) = event.action,
+      guard case .vcpu(let vcpu) = event.actor,
+        case .wroteMSR(let msr, let value, nil) = event.action,
         MSR.isSystemTime(msr)
       else { continue }
       if value.value & 1 == 0 { disabled.insert(vcpu) }
@@ -129,7 +138,9 @@ extension Rule {
       across: "pairs of disable and enable", atLeast: 1,
       why: "the time that CLOCK_MONOTONIC_RAW counted; the clock runs while it is disabled"
     ) { event in
-      guard separators.contains(event.number), case .vcpu(let vcpu) = event.actor else { return nil }
+      guard separators.contains(event.number), case .vcpu(let vcpu) = event.actor else {
+        return nil
+      }
       return vcpu
     }
   }
@@ -138,8 +149,10 @@ extension Rule {
     "MSR-READBACK",
     "RDMSR and KVM_GET_MSRS return the last value written to the system-time MSR, all 64 bits, also of an address "
       + "that cannot be served; 0x12 and 0x4b564d01 are one value.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME; arch/x86/kvm/x86.c, kvm_get_msr_common()",
-    method: "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME; arch/x86/kvm/x86.c, kvm_get_msr_common()",
+    method:
+      "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
     scenarios: [.readback]
   ) { timeline in
     var findings = Findings()
@@ -170,7 +183,8 @@ extension Rule {
       }
     }
     guard readers.count == 4 || !findings.violations.isEmpty else {
-      return .notTested(reason: "read through \(readers.sorted()), not both MSRs as guest and as host")
+      return .notTested(
+        reason: "read through \(readers.sorted()), not both MSRs as guest and as host")
     }
     return findings.outcome(atLeast: 8, "writes and readings back", in: timeline)
   }

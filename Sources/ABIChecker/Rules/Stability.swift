@@ -12,8 +12,10 @@ extension Rule {
     "STABLE-WHEN-MASTER",
     "With a TSC clocksource on the host, matched vCPUs and a boot vCPU on the new MSR, bit 0 is set in every record and "
       + "KVM_GET_CLOCK says KVM_CLOCK_TSC_STABLE; with another clocksource neither does.",
-    source: "Documentation/virt/kvm/x86/msr.rst, flags; Linux d828199e8444; arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()",
-    method: "The clocksource from sysfs; each vCPU registers and runs; look at the records and at KVM_GET_CLOCK.",
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, flags; Linux d828199e8444; arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()",
+    method:
+      "The clocksource from sysfs; each vCPU registers and runs; look at the records and at KVM_GET_CLOCK.",
     scenarios: [.registration]
   ) { timeline in
     guard let expected = timeline.history.header.host.clocksourceIsTSC else {
@@ -47,8 +49,10 @@ extension Rule {
   static let stableIndepCPUID24 = Rule(
     "STABLE-INDEP-CPUID24",
     "Bit 0 follows the host's clock, not bit 24 of the guest's CPUID: that bit says whether the guest may believe it.",
-    source: "Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_CLOCKSOURCE_STABLE_BIT; msr.rst, flags",
-    method: "Two machines, CPUID with bit 24 and without; compare the flag in the record with KVM_GET_CLOCK.",
+    source:
+      "Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_CLOCKSOURCE_STABLE_BIT; msr.rst, flags",
+    method:
+      "Two machines, CPUID with bit 24 and without; compare the flag in the record with KVM_GET_CLOCK.",
     scenarios: [.cpuid24]
   ) { timeline in
     var findings = Findings()
@@ -93,7 +97,8 @@ extension Rule {
     "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "The old MSR on any vCPU but that with id 0 leaves master-clock mode alone, also if it was created first or alone.",
     source: "Linux 54750f2cf042 (4.0); arch/x86/kvm/x86.c, kvm_write_system_time()",
-    method: "vCPU 1 writes 0x12 beside vCPU 0 on the new MSR, and in a machine of its own; all enter; look.",
+    method:
+      "vCPU 1 writes 0x12 beside vCPU 0 on the new MSR, and in a machine of its own; all enter; look.",
     scenarios: [.oldMSRElsewhere]
   ) { timeline in
     timeline.stability(after: { $0 != 0 && MSR.isOldSystemTime($1) }, expected: true)
@@ -121,7 +126,8 @@ extension Rule {
     var current: [Int: Hex] = [:]
     var changes: Set<Int> = []
     for event in timeline.history.events {
-      guard case .vcpu(let vcpu) = event.actor, case .wroteMSR(let msr, let value, nil) = event.action,
+      guard case .vcpu(let vcpu) = event.actor,
+        case .wroteMSR(let msr, let value, nil) = event.action,
         MSR.isSystemTime(msr), value.value & 1 == 1
       else { continue }
       if let old = current[vcpu], old != msr { changes.insert(event.number) }

@@ -3,13 +3,17 @@ internal import PVClock
 // Section D of the catalogue: what the clock says.
 
 extension Rule {
-  static let time: [Rule] = [.clockBracket, .mulshiftExact, .rateRaw, .monoVCPU, .systimeGlobalPair]
+  static let time: [Rule] = [
+    .clockBracket, .mulshiftExact, .rateRaw, .monoVCPU, .systimeGlobalPair,
+  ]
 
   static let clockBracket = Rule(
     "CLOCK-BRACKET",
     "A guest's reading lies between the KVM_GET_CLOCK before it and the one after it.",
-    source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")",
-    method: "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode; without it a record "
+    source:
+      "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")",
+    method:
+      "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode; without it a record "
       + "may run ahead by as long as the entry took that made it.",
     scenarios: [.registration], everywhere: true
   ) { timeline in
@@ -67,14 +71,17 @@ extension Rule {
         "tsc_to_system_mul \(Hex(expected.multiplier)) and tsc_shift \(expected.shift) for \(rate) kHz",
         seen: "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift)")
     }
-    return findings.outcome(atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
+    return findings.outcome(
+      atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
   }
 
   static let monoVCPU = Rule(
     "MONO-VCPU",
     "On one vCPU, and as long as the host does not set it, the clock never goes back.",
-    source: "Documentation/virt/kvm/x86/msr.rst, field system_time (\"monotonic time\"); flags bit 0",
-    method: "A million readings in a ring-3 loop, and every pair of readings that follow each other on a vCPU.",
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, field system_time (\"monotonic time\"); flags bit 0",
+    method:
+      "A million readings in a ring-3 loop, and every pair of readings that follow each other on a vCPU.",
     scenarios: [.schedclock], everywhere: true
   ) { timeline in
     var findings = Findings()
@@ -107,7 +114,8 @@ extension Rule {
           ? "only \(looped) readings in loops with PVCLOCK_TSC_STABLE_BIT; without it the clock is only near to monotone"
           : "only \(looped) readings in loops, needs 100000")
     }
-    return findings.outcome("loops and pairs of readings, \(looped) readings in loops", in: timeline)
+    return findings.outcome(
+      "loops and pairs of readings, \(looped) readings in loops", in: timeline)
   }
 
   static let systimeGlobalPair = Rule(
@@ -115,7 +123,8 @@ extension Rule {
     "In master-clock mode all vCPUs' records hold one pair: the same system_time, the same tsc_timestamp less each "
       + "vCPU's TSC offset, the same multiplier and shift.",
     source: "arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()",
-    method: "Look at vCPU 0's record, vCPU 1's, and vCPU 0's again; where the two of vCPU 0 agree, so must vCPU 1's.",
+    method:
+      "Look at vCPU 0's record, vCPU 1's, and vCPU 0's again; where the two of vCPU 0 agree, so must vCPU 1's.",
     scenarios: [.registration, .setClock]
   ) { timeline in
     var findings = Findings()

@@ -25,8 +25,10 @@ extension Rule {
     "VERSION-STEP",
     "An update takes the version from an even value on by 2, from an odd one to the second even value after it, "
       + "modulo 2^32; several updates add up.",
-    source: "Documentation/virt/kvm/x86/msr.rst, field version; arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()",
-    method: "The guest writes a version of its own into the record (0, odd, 0xfffffffe, 0xffffffff), writes the MSR "
+    source:
+      "Documentation/virt/kvm/x86/msr.rst, field version; arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()",
+    method:
+      "The guest writes a version of its own into the record (0, odd, 0xfffffffe, 0xffffffff), writes the MSR "
       + "and looks.",
     scenarios: [.version]
   ) { timeline in
@@ -43,7 +45,8 @@ extension Rule {
         let least: UInt32 = from % 2 == 0 ? 2 : 3
         findings.expect(
           step >= least && step < 1 << 31 && page.version % 2 == 0, at: [poke, event],
-          "an even version at least \(least) after \(from), modulo 2^32", seen: "version \(page.version)")
+          "an even version at least \(least) after \(from), modulo 2^32",
+          seen: "version \(page.version)")
       default: continue
       }
     }

@@ -5,9 +5,8 @@ extension Scenario {
   /// MSR-INDEX-LIST, CPUID-FEATURES, CAP-ADJUST-CLOCK: what KVM says of itself.
   @Sendable static func discovery(_ stage: Stage) throws {
     let system = stage.host
-    _ = try stage.note({ .msrIndexList(indices: $0.map { Hex($0) }) }) {
-      try system.system.msrIndexList()
-    }
+    _ = try stage.note(
+      { .msrIndexList(indices: $0.map { Hex($0) }) }, of: { try system.system.msrIndexList() })
     let cpuid = try system.system.supportedCPUID()
     for entry in cpuid where entry.function == 0x4000_0000 || entry.function == 0x4000_0001 {
       stage.note(
@@ -15,9 +14,9 @@ extension Scenario {
           function: Hex(entry.function), eax: Hex(entry.eax), ebx: Hex(entry.ebx),
           ecx: Hex(entry.ecx), edx: Hex(entry.edx)))
     }
-    _ = try stage.note({ .capability(name: "KVM_CAP_ADJUST_CLOCK", value: $0) }) {
-      try system.system.checkExtension(.adjustClock)
-    }
+    _ = try stage.note(
+      { .capability(name: "KVM_CAP_ADJUST_CLOCK", value: $0) },
+      of: { try system.system.checkExtension(.adjustClock) })
     try stage.makeMachine(vcpus: [])
     try stage.getClock()
     try stage.makeMachine(vcpus: [0])

@@ -43,7 +43,8 @@ extension Scenario {
     }
     // Level, assert, INIT, to APIC id 0.
     if try stage.writeMSR(1, x2apicInterruptCommand, 0x4500) != nil {
-      stage.lacks("INIT between vCPUs needs the x2APIC", "WRMSR of the interrupt command raised a fault")
+      stage.lacks(
+        "INIT between vCPUs needs the x2APIC", "WRMSR of the interrupt command raised a fault")
       return false
     }
     // KVM acts on a pending INIT before it tells the state.
@@ -56,7 +57,8 @@ extension Scenario {
     }.value
     guard instructionPointer == 0xfff0 else {
       stage.lacks(
-        "INIT between vCPUs", "vcpu0 is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
+        "INIT between vCPUs",
+        "vcpu0 is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
       return false
     }
     _ = try stage.hostReadMSR(0, MSR.systemTime)

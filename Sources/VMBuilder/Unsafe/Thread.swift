@@ -56,6 +56,8 @@ package final class WorkerThread: @unchecked Sendable {
   private let isBusy = Atomic(false)
   private var job: (() -> Void)?
   private var isStopping = false
+  /// Whether there is a thread to join. Only the driver looks.
+  private var isStarted = false
   private var threadID: Int32 = 0
   private var handle = pthread_t()
 
@@ -68,29 +70,33 @@ package final class WorkerThread: @unchecked Sendable {
     return signal
   }()
 
-  package init() throws(MachineError) {
-    _ = Self.kickSignal
-    let context = Unmanaged.passRetained(self).toOpaque()
-    let result = pthread_create(&handle, nil, runWorker, context)
-    guard result == 0 else {
-      Unmanaged<WorkerThread>.fromOpaque(context).release()
-      throw .cannotStartThread(errno: result)
-    }
-  }
+  package init() { _ = Self.kickSignal }
 
-  /// Hands over a job; the one before must have been waited for.
-  package func begin(_ work: @escaping () -> Void) {
+  /// Hands over a job; the one before must have been waited for. The first one starts the thread.
+  package func begin(_ work: @escaping () -> Void) throws(MachineError) {
     monitor.locked {
       precondition(!isBusy.load(ordering: .relaxed), "a worker does one job at a time")
       job = work
       isBusy.store(true, ordering: .releasing)
       monitor.signal()
     }
+    if !isStarted { try start() }
+  }
+
+  private func start() throws(MachineError) {
+    let context = Unmanaged.passRetained(self).toOpaque()
+    let result = pthread_create(&handle, nil, runWorker, context)
+    guard result == 0 else {
+      Unmanaged<WorkerThread>.fromOpaque(context).release()
+      isBusy.store(false, ordering: .releasing)
+      throw .cannotStartThread(errno: result)
+    }
+    isStarted = true
   }
 
   /// Whether the job is done within `milliseconds`.
   package func isDone(within milliseconds: Int) -> Bool {
-    spin { !isBusy.load(ordering: .acquiring) }
+    spin(6000) { !isBusy.load(ordering: .acquiring) }
     return monitor.locked {
       monitor.wait(milliseconds: milliseconds) { !isBusy.load(ordering: .relaxed) }
     }
@@ -104,6 +110,7 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Ends the thread after its job and joins it.
   package func stop() {
+    guard isStarted else { return }
     monitor.locked {
       isStopping = true
       monitor.signal()
@@ -113,6 +120,7 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Leaves a thread alone that no kick brings back.
   func abandon() {
+    guard isStarted else { return }
     monitor.locked { isStopping = true }
     pthread_detach(handle)
   }
@@ -121,7 +129,7 @@ package final class WorkerThread: @unchecked Sendable {
     blockAllSignals(except: Self.kickSignal)
     monitor.locked { threadID = ckvm_gettid() }
     while true {
-      spin { isBusy.load(ordering: .acquiring) }
+      spin(1000) { isBusy.load(ordering: .acquiring) }
       let next = monitor.locked { () -> (() -> Void)? in
         _ = monitor.wait { job != nil || isStopping }
         defer { job = nil }
@@ -136,9 +144,9 @@ package final class WorkerThread: @unchecked Sendable {
     }
   }
 
-  /// Watches for some 50 us before a wait that costs two trips through the scheduler.
-  private func spin(until holds: () -> Bool) {
-    for _ in 0..<2000 {
+  /// Looks so many times, at some 25 ns each, before a wait that costs two trips through the scheduler.
+  private func spin(_ times: Int, until holds: () -> Bool) {
+    for _ in 0..<times {
       if holds() { return }
       _ = ckvm_rdtsc()
     }

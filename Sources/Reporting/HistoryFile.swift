@@ -1,0 +1,73 @@
+public import ABIChecker
+internal import FoundationEssentials
+internal import Glibc
+
+/// A history as a file of JSON Lines: the header first, then one event a line.
+public enum HistoryFile {
+  /// `rewrite.1.kvmclock.jsonl`: scenario and attempt.
+  public static func name(of header: Header) -> String {
+    let scenario = header.scenario.map { character in
+      character.isASCII && (character.isLetter || character.isNumber || character == "-")
+        ? character : "_"
+    }
+    return "\(String(scenario)).\(header.attempt).kvmclock.jsonl"
+  }
+
+  /// Writes a history under its own name into a folder, and returns the path.
+  ///
+  /// - Throws: `FileError` naming the path, the cause and a remedy.
+  public static func save(_ history: History, in folder: String) throws(FileError) -> String {
+    let path =
+      folder.hasSuffix("/")
+      ? folder + name(of: history.header)
+      : "\(folder)/\(name(of: history.header))"
+    try write(history, to: path)
+    return path
+  }
+
+  /// Writes a history so that the path holds all of it or what it held before.
+  ///
+  /// - Throws: `FileError` naming the path, the cause and a remedy.
+  public static func write(_ history: History, to path: String) throws(FileError) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    var file = try AtomicFile(path)
+    do throws(FileError) {
+      try file.append(line(history.header, encoder, path))
+      for event in history.events { try file.append(line(event, encoder, path)) }
+      try file.commit()
+    } catch {
+      file.discard()
+      throw error
+    }
+  }
+
+  private static func line(
+    _ value: some Encodable, _ encoder: JSONEncoder, _ path: String
+  ) throws(FileError) -> [UInt8] {
+    do {
+      return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
+    } catch {
+      throw FileError(.unwritable, path: path, cause: "cannot encode the history: \(error)")
+    }
+  }
+
+  /// Creates a folder, with those above it, and makes sure that files can be written there.
+  ///
+  /// - Throws: `FileError` naming the folder, the cause and a remedy.
+  public static func prepare(folder: String) throws(FileError) {
+    var reached = folder.hasPrefix("/") ? "/" : ""
+    for part in folder.split(separator: "/") {
+      reached += "\(part)/"
+      guard mkdir(reached, 0o777) == 0 || errno == EEXIST else {
+        throw FileError(.unwritable, path: folder, errno: errno, doing: "create the folder")
+      }
+    }
+    let slash = folder.hasSuffix("/") ? "" : "/"
+    var probe = try AtomicFile("\(folder)\(slash)probe.kvmclock.jsonl", reportedAs: folder)
+    defer { probe.discard() }
+    // A full disk takes an empty file and refuses its first block.
+    try probe.append([UInt8](repeating: UInt8(ascii: "\n"), count: 4096))
+    try probe.flush()
+  }
+}

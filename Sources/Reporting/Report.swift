@@ -1,0 +1,153 @@
+public import ABIChecker
+
+/// All that a report says: verdicts, and where and how they were reached.
+public struct Report: Sendable {
+  public var version: String
+  public var host: HostFacts
+  /// The seed of all histories; nil where they have several.
+  public var seed: UInt64?
+  public var verdicts: [Verdict]
+  /// How many rules were to be judged; more than there are verdicts after an interruption.
+  public var planned: Int
+  public var retries = 0
+  /// How long it took, in nanoseconds; nil where nothing was run.
+  public var nanoseconds: UInt64?
+  public var timings: [ScenarioTiming] = []
+  /// The files that hold each scenario's histories.
+  public var files: [String: [String]] = [:]
+  /// What ended the run early, such as "SIGINT".
+  public var interruption: String?
+  /// What else the reader has to know.
+  public var notes: [String] = []
+  /// Options that a repetition needs besides the seed.
+  public var repeatOptions = ""
+  /// Whether a known deviation counts as broken.
+  public var strict = false
+
+  public init(
+    version: String, host: HostFacts, seed: UInt64?, verdicts: [Verdict], planned: Int? = nil
+  ) {
+    self.version = version
+    self.host = host
+    self.seed = seed
+    self.verdicts = verdicts
+    self.planned = planned ?? verdicts.count
+  }
+}
+
+/// How long one run of a scenario took.
+public struct ScenarioTiming: Hashable, Sendable {
+  public var scenario: String
+  public var attempt: Int
+  public var nanoseconds: UInt64
+
+  public init(scenario: String, attempt: Int, nanoseconds: UInt64) {
+    self.scenario = scenario
+    self.attempt = attempt
+    self.nanoseconds = nanoseconds
+  }
+}
+
+/// How a verdict is shown and counted.
+enum Status: String, CaseIterable {
+  case holds
+  case broken = "BROKEN"
+  case known
+  case notTested = "not tested"
+  case inconclusive
+
+  init(_ verdict: Verdict) {
+    self =
+      switch verdict.outcome {
+      case .holds: .holds
+      case .broken: verdict.known == nil ? .broken : .known
+      case .notTested: .notTested
+      case .inconclusive: .inconclusive
+      }
+  }
+}
+
+extension Report {
+  func count(_ status: Status) -> Int { verdicts.count { Status($0) == status } }
+
+  /// Whether the run says nothing at all, which is not the same as that all is well.
+  var isEmpty: Bool { verdicts.allSatisfy { Status($0) == .notTested } }
+
+  /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
+  public var exitCode: Int32 {
+    if count(.broken) > 0 || (strict && count(.known) > 0) { return 1 }
+    return count(.inconclusive) > 0 || isEmpty ? 2 : 0
+  }
+
+  /// Where all of it happened, on one line.
+  var headline: String {
+    var parts = ["Linux \(host.kernel)", host.backend ?? "unknown backend"]
+    parts.append(host.tscKHz.map { "TSC \($0) kHz" } ?? "TSC of unknown frequency")
+    parts.append("clocksource \(host.clocksource ?? "unknown")")
+    if let seed { parts.append("seed \(seed)") }
+    return Plain.oneLine("kvmclock \(version): \(parts.joined(separator: ", "))")
+  }
+
+  /// One line for each run of a scenario.
+  var timingLines: [String] {
+    let longest = timings.map(\.scenario.count).max() ?? 0
+    return timings.map { timing in
+      let again = timing.attempt > 1 ? "  attempt \(timing.attempt)" : ""
+      let name = Plain.pad(timing.scenario, to: longest)
+      return "time  \(name)  \(Self.seconds(timing.nanoseconds))\(again)"
+    }
+  }
+
+  /// "1.32 s".
+  static func seconds(_ nanoseconds: UInt64) -> String {
+    let hundredths = nanoseconds / 10_000_000 + (nanoseconds % 10_000_000 >= 5_000_000 ? 1 : 0)
+    let fraction = hundredths % 100
+    return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) s"
+  }
+
+  /// The command that does again what led to a verdict.
+  func repeatCommand(_ verdict: Verdict) -> String? {
+    seed.map { "kvmclock run \(verdict.rule) --seed \($0)\(repeatOptions)" }
+  }
+
+  /// The events that prove a violation, and the history that holds them.
+  func place(of violation: Violation, in verdict: Verdict) -> String {
+    let numbers = violation.events.map(String.init).joined(separator: ", ")
+    let events = violation.events.count == 1 ? "event \(numbers)" : "events \(numbers)"
+    let place = "\(events) of scenario \(verdict.scenario)"
+    let paths = files[verdict.scenario] ?? []
+    switch paths.count {
+    case 0: return place
+    case 1: return "\(place), \(paths[0])"
+    default: return "\(place), in one of \(paths.joined(separator: ", "))"
+    }
+  }
+}
+
+extension Outcome {
+  /// What is said of it on one line.
+  var summary: String {
+    switch self {
+    case .holds(let evidence): evidence
+    case .notTested(let reason), .inconclusive(let reason): reason
+    case .broken(let violations):
+      violations.count == 1 ? "1 violation" : "\(violations.count) violations"
+    }
+  }
+}
+
+extension KnownDeviation {
+  /// "kernels since 5.19 and before 6.2".
+  public var range: String {
+    switch (since.map(Self.name), until.map(Self.name)) {
+    case (nil, nil): "all kernels so far"
+    case (let first?, nil): "kernels since \(first)"
+    case (nil, let end?): "kernels before \(end)"
+    case (let first?, let end?): "kernels since \(first) and before \(end)"
+    }
+  }
+
+  private static func name(_ version: KernelVersion) -> String {
+    "\(version.major).\(version.minor)"
+  }
+}

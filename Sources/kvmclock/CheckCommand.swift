@@ -1,0 +1,66 @@
+import ABIChecker
+import ArgumentParser
+import Reporting
+
+/// Judges saved histories.
+struct CheckCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check", abstract: "Judge histories that `run --history` kept, on any machine.",
+    discussion: """
+      A file that is cut off is judged up to there: it can prove a rule broken, but not that it \
+      holds. A file that cannot be read or is no history is reported, and the others are judged.
+      """)
+
+  @Argument(help: ArgumentHelp("Files that hold histories.", valueName: "history"))
+  var histories: [String]
+
+  @OptionGroup var options: ReportOptions
+
+  func run() throws {
+    var saved: [SavedHistory] = []
+    var failure: Failure?
+    for path in histories {
+      do { saved.append(try HistoryFile.read(path)) } catch {
+        failure = failure ?? Failure(error)
+        Output.complain(Failure(error).message)
+      }
+    }
+    var hosts: [HostFacts] = []
+    for host in saved.map(\.history.header.host) where !hosts.contains(host) { hosts.append(host) }
+    guard options.format == .text || hosts.count <= 1 else {
+      throw Failure(64, "kvmclock: these are histories of \(hosts.count) hosts, and KTAP holds one")
+    }
+    let reports = hosts.map { host in report(saved.filter { $0.history.header.host == host }) }
+    try Output.write(reports.map { options.render($0) }.joined(separator: "\n"))
+    let codes = reports.map(\.exitCode)
+    if codes.contains(1) { throw ExitCode(1) }
+    if let failure { throw ExitCode(failure.code) }
+    throw ExitCode(codes.contains(2) ? 2 : 0)
+  }
+
+  /// What the histories of one host say.
+  private func report(_ saved: [SavedHistory]) -> Report {
+    let timelines = saved.map { Timeline($0.judged) }
+    let scenarios = Set(saved.map(\.history.header.scenario))
+    let verdicts = Rule.all.compactMap { rule -> Verdict? in
+      let verdict = rule.verdict(on: timelines)
+      let isExercised = scenarios.contains { rule.isExercised(by: $0) }
+      return isExercised || verdict.outcome.isBroken ? verdict : nil
+    }
+    let seeds = Set(saved.map(\.history.header.seed))
+    var report = Report(
+      version: Kvmclock.version, host: saved[0].history.header.host,
+      seed: seeds.count == 1 ? seeds.first : nil, verdicts: verdicts)
+    report.files = Dictionary(grouping: saved, by: \.history.header.scenario)
+      .mapValues { $0.map(\.path) }
+    report.notes = saved.compactMap(\.truncated) + unknown(scenarios)
+    report.strict = options.strict
+    return report
+  }
+
+  private func unknown(_ scenarios: Set<String>) -> [String] {
+    scenarios.filter { ScenarioName(rawValue: $0) == nil }.sorted().map {
+      "this kvmclock has no scenario \($0): only rules for all histories were judged on it"
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import Glibc
+import Reporting
+
+/// The only way to stdout and stderr.
+enum Output {
+  /// Writes a whole text to stdout. A reader who has left early wanted no more: that ends the program quietly.
+  ///
+  /// - Throws: `Failure`, where the text could not be written.
+  static func write(_ text: String) throws(Failure) {
+    switch Descriptor.write(Array(text.utf8), to: STDOUT_FILENO) {
+    case 0: return
+    case EPIPE: exit(128 + SIGPIPE)
+    case let error:
+      throw Failure(74, "kvmclock: cannot write to stdout: \(String(cString: strerror(error)))")
+    }
+  }
+
+  static func complain(_ text: String) {
+    _ = Descriptor.write(Array((text + "\n").utf8), to: STDERR_FILENO)
+  }
+
+  /// A standard descriptor that is closed would be given to the next file opened, and reports written into it.
+  static func claimStandardDescriptors() {
+    for descriptor in 0...2 where fcntl(Int32(descriptor), F_GETFD) < 0 {
+      _ = open("/dev/null", O_RDONLY)
+    }
+  }
+
+  static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+  /// The terminal's width in columns; nil where stdout is none.
+  static var width: Int? {
+    var size = winsize()
+    guard isTerminal, ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+      return nil
+    }
+    return max(60, Int(size.ws_col))
+  }
+}

@@ -1,0 +1,73 @@
+import ABIChecker
+import ArgumentParser
+
+/// Which rules the user means.
+enum RuleSelection {
+  /// The rules that match any of the patterns, in the catalogue's order; all of them without a pattern.
+  ///
+  /// - Throws: `ValidationError` naming the rules that come near, where a pattern matches nothing.
+  static func rules(_ patterns: [String]) throws -> [Rule] {
+    for pattern in patterns where !Rule.all.contains(where: { matches($0.id, pattern) }) {
+      throw ValidationError(complaint(pattern))
+    }
+    return patterns.isEmpty
+      ? Rule.all : Rule.all.filter { rule in patterns.contains { matches(rule.id, $0) } }
+  }
+
+  private static func complaint(_ pattern: String) -> String {
+    let isGlob = pattern.contains { $0 == "*" || $0 == "?" }
+    let problem = isGlob ? "no rule matches '\(pattern)'" : "there is no rule '\(pattern)'"
+    let near = nearMisses(pattern)
+    let hint = near.isEmpty ? "" : " Did you mean \(near.joined(separator: ", "))?"
+    return "\(problem).\(hint) `kvmclock list` shows all rules."
+  }
+
+  /// Whether a text matches a pattern in which `*` stands for any characters and `?` for one.
+  static func matches(_ text: String, _ pattern: String) -> Bool {
+    let (text, pattern) = (Array(text.uppercased()), Array(pattern.uppercased()))
+    var (at, wanted) = (0, 0)
+    var star: (wanted: Int, at: Int)?
+    while at < text.count {
+      if wanted < pattern.count, pattern[wanted] == "*" {
+        star = (wanted, at)
+        wanted += 1
+      } else if wanted < pattern.count, pattern[wanted] == "?" || pattern[wanted] == text[at] {
+        (at, wanted) = (at + 1, wanted + 1)
+      } else if let last = star {
+        // Let the last star take one character more; an earlier one never needs to.
+        star = (last.wanted, last.at + 1)
+        (at, wanted) = (last.at + 1, last.wanted + 1)
+      } else {
+        return false
+      }
+    }
+    return pattern[wanted...].allSatisfy { $0 == "*" }
+  }
+
+  /// The rules whose id contains the text, else those a few keystrokes away.
+  private static func nearMisses(_ pattern: String) -> [String] {
+    let wanted = String(pattern.uppercased().filter { $0 != "*" && $0 != "?" }.prefix(64))
+    guard !wanted.isEmpty else { return [] }
+    let containing = Rule.all.map(\.id).filter { $0.contains(wanted) }
+    if !containing.isEmpty { return Array(containing.prefix(3)) }
+    let ranked = Rule.all.map { (id: $0.id, distance: distance($0.id, wanted)) }
+    return ranked.filter { $0.distance * 2 <= $0.id.count }
+      .sorted { $0.distance < $1.distance }.prefix(3).map(\.id)
+  }
+
+  /// The fewest characters to insert, delete or replace (Levenshtein's distance).
+  private static func distance(_ left: String, _ right: String) -> Int {
+    let right = Array(right)
+    var row = Array(0...right.count)
+    for (number, character) in left.enumerated() {
+      var diagonal = row[0]
+      row[0] = number + 1
+      for column in right.indices {
+        let replaced = diagonal + (right[column] == character ? 0 : 1)
+        diagonal = row[column + 1]
+        row[column + 1] = min(replaced, diagonal + 1, row[column] + 1)
+      }
+    }
+    return row[right.count]
+  }
+}

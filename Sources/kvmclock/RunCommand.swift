@@ -1,0 +1,113 @@
+import ABIChecker
+import ArgumentParser
+import KVM
+import Reporting
+import Scenarios
+
+/// Runs scenarios on this host and judges what they recorded.
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run", abstract: "Run the scenarios that exercise rules, and judge them.",
+    discussion: """
+      Nothing on the host is changed: no module is loaded, no clocksource switched. The same seed \
+      makes the same choices.
+      """)
+
+  @Argument(help: "Ids of rules, * and ? allowed; all rules if none is given.")
+  var rules: [String] = []
+
+  @Option(help: ArgumentHelp("Keep what was recorded, one file a run.", valueName: "dir"))
+  var history: String?
+
+  @Option(help: "Seed of the random choices, decimal or 0x…; random if absent, always printed.")
+  var seed: Seed?
+
+  @Flag(help: "Show how long each scenario took.")
+  var timings = false
+
+  @Option(help: ArgumentHelp("KVM's device.", valueName: "path"))
+  var device = "/dev/kvm"
+
+  @OptionGroup var options: ReportOptions
+
+  func validate() throws { _ = try RuleSelection.rules(rules) }
+
+  func run() throws {
+    let plan = RunPlan(
+      rules: try RuleSelection.rules(rules),
+      seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))), device: device)
+    let cancellation = Cancellation()
+    let interruption = Interruption(cancelling: cancellation)
+    let host = try inspect()
+    var keeper = HistoryKeeper(folder: history)
+    try keeper.prepare()
+    var report = try run(plan, host, cancellation, &keeper)
+    if report.interruption != nil { report.interruption = interruption.signalName }
+    try Output.write(options.render(report, showsTimings: timings))
+    if report.interruption != nil { throw ExitCode(interruption.exitCode) }
+    if keeper.hasFailed, report.exitCode != 1 { throw ExitCode(74) }
+    throw ExitCode(report.exitCode)
+  }
+
+  private func inspect() throws(Failure) -> HostFacts {
+    do { return try HostInspection.facts(device: device) } catch { throw Failure(error) }
+  }
+
+  private func run(
+    _ plan: RunPlan, _ host: HostFacts, _ cancellation: Cancellation,
+    _ keeper: inout HistoryKeeper
+  ) throws(Failure) -> Report {
+    let began = ContinuousClock.now
+    let result: RunResult
+    do {
+      result = try Runner.run(plan, host: host, cancellation: cancellation) { keeper.keep($0) }
+    } catch {
+      throw Failure(error)
+    }
+    var report = Report(
+      version: Kvmclock.version, host: host, seed: plan.seed, verdicts: result.verdicts,
+      planned: plan.rules.count)
+    report.retries = result.retries
+    report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
+    report.timings = result.timings.map {
+      ScenarioTiming(scenario: $0.scenario, attempt: $0.attempt, nanoseconds: $0.nanoseconds)
+    }
+    report.files = keeper.files
+    report.notes = keeper.notes
+    report.repeatOptions = device == "/dev/kvm" ? "" : " --device \(device)"
+    report.strict = options.strict
+    report.interruption = result.wasCancelled ? "" : nil
+    return report
+  }
+}
+
+/// Saves each history as soon as it is there. A full disk is told of, and ends nothing.
+private struct HistoryKeeper {
+  let folder: String?
+  private(set) var files: [String: [String]] = [:]
+  private var lost = 0
+
+  init(folder: String?) { self.folder = folder }
+
+  var hasFailed: Bool { lost > 0 }
+
+  var notes: [String] {
+    lost == 0 ? [] : ["\(lost) histor\(lost == 1 ? "y" : "ies") could not be saved"]
+  }
+
+  func prepare() throws(Failure) {
+    guard let folder else { return }
+    do { try HistoryFile.prepare(folder: folder) } catch { throw Failure(error) }
+  }
+
+  mutating func keep(_ history: History) {
+    guard let folder else { return }
+    do {
+      let path = try HistoryFile.save(history, in: folder)
+      files[history.header.scenario, default: []].append(path)
+    } catch {
+      lost += 1
+      Output.complain(Failure(error).message)
+    }
+  }
+}

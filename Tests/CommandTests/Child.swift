@@ -1,0 +1,75 @@
+import Foundation
+import Testing
+
+/// A run of the command in a shell: its exit code and what it said.
+struct Child {
+  var code: Int32
+  var output: String
+  var complaint: String
+
+  /// The executable that was built together with this test.
+  static let executable: String = {
+    let tests = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+    return (tests as NSString).deletingLastPathComponent + "/kvmclock"
+  }()
+
+  /// Runs a shell script in which `$K` is the command; its folder is `$D`.
+  init(_ script: String, in folder: Folder) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", script]
+    process.currentDirectoryURL = URL(fileURLWithPath: folder.path)
+    process.environment = [
+      "K": Self.executable, "D": folder.path, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    ]
+    let output = "\(folder.path)/.output"
+    let complaint = "\(folder.path)/.complaint"
+    for path in [output, complaint] { try Data().write(to: URL(fileURLWithPath: path)) }
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle(forWritingAtPath: output)
+    process.standardError = FileHandle(forWritingAtPath: complaint)
+    try process.run()
+    process.waitUntilExit()
+    let crashed = process.terminationReason == .uncaughtSignal
+    self.code = crashed ? -process.terminationStatus : process.terminationStatus
+    self.output = try String(contentsOfFile: output, encoding: .utf8)
+    self.complaint = try String(contentsOfFile: complaint, encoding: .utf8)
+  }
+
+  /// Expects an exit code, and a complaint that contains a text; without one, no complaint at all.
+  func expect(
+    _ code: Int32, _ complaint: String? = nil, at location: SourceLocation = #_sourceLocation
+  ) {
+    #expect(self.code == code, "\(self.complaint)", sourceLocation: location)
+    if let complaint {
+      #expect(self.complaint.contains(complaint), sourceLocation: location)
+    } else {
+      #expect(self.complaint == "", sourceLocation: location)
+    }
+    #expect(!self.complaint.contains("Fatal error"), sourceLocation: location)
+  }
+}
+
+/// A folder of its own, removed with everything in it.
+final class Folder {
+  let path: String
+
+  init() throws {
+    path = NSTemporaryDirectory() + "/kvmclock-tests-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func write(_ text: String, to name: String) throws {
+    try Data(text.utf8).write(to: URL(fileURLWithPath: "\(path)/\(name)"))
+  }
+}
+
+/// What a test needs of this host.
+enum Host {
+  static let isRoot = getuid() == 0
+
+  /// With KVM_REQUIRED=1 a host without KVM fails the tests instead of skipping them.
+  static let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0 || getenv("KVM_REQUIRED") != nil
+}

@@ -1,0 +1,115 @@
+import Foundation
+import Testing
+
+@Suite struct UsageTests {
+  let folder: Folder
+
+  init() throws { folder = try Folder() }
+
+  private func kvmclock(_ arguments: String) throws -> Child {
+    try Child("exec \"$K\" \(arguments)", in: folder)
+  }
+
+  @Test(arguments: ["--help", "-h", "help", "run --help", "help check", ""])
+  func helpIsNoError(arguments: String) throws {
+    let child = try kvmclock(arguments)
+    child.expect(0)
+    #expect(child.output.contains("USAGE: kvmclock"))
+  }
+
+  @Test func helpNamesEveryExitCodeAndSubcommand() throws {
+    let help = try kvmclock("--help").output
+    for word in ["64", "65", "66", "69", "74", "130", "run", "list", "explain", "check", "doctor"] {
+      #expect(help.contains("  \(word) "))
+    }
+  }
+
+  @Test func theVersionIsOneLine() throws {
+    let child = try kvmclock("--version")
+    child.expect(0)
+    #expect(child.output == "0.1.0\n")
+  }
+
+  @Test(arguments: [
+    ("frobnicate", "Unexpected argument 'frobnicate'"),
+    ("run --seed twelve", "The value 'twelve' is invalid for '--seed <seed>'"),
+    ("run --seed -1", "--seed"),
+    ("run --seed 0x", "The value '0x' is invalid"),
+    ("run --seed 18446744073709551616", "is invalid for '--seed <seed>'"),
+    ("run --format pdf", "The value 'pdf' is invalid for '--format <format>'"),
+    ("run --color pink", "The value 'pink' is invalid for '--color <color>'"),
+    ("run NO-SUCH-THING-AT-ALL", "there is no rule 'NO-SUCH-THING-AT-ALL'. `kvmclock list`"),
+    ("run VERSION-EVEM", "there is no rule 'VERSION-EVEM'. Did you mean VERSION-EVEN"),
+    ("run PAGE", "Did you mean PAGE-SIZE-32, "),
+    ("run ''", "there is no rule ''"),
+    ("run VERSION-EVEN 'NONE*'", "no rule matches 'NONE*'"),
+    ("list 'X?'", "no rule matches 'X?'"),
+    ("explain", "Missing expected argument '<rules> ...'"),
+    ("explain FOO", "there is no rule 'FOO'"),
+    ("check", "Missing expected argument '<history> ...'"),
+  ])
+  func aWrongCommandLineIsExplained(arguments: String, complaint: String) throws {
+    let child = try kvmclock(arguments)
+    child.expect(64, complaint)
+    #expect(child.complaint.contains("Usage: kvmclock"))
+    #expect(child.output == "")
+  }
+
+  @Test(arguments: [
+    ("'*'", 20), ("version-even", 1), ("'VERSION-*'", 2), ("'v*-E?EN'", 1), ("'*SIZE*' '*EVEN'", 2),
+    ("'??GE-SIZE-32'", 1), ("'*-*-*-*' VERSION-EVEN", 2),
+  ])
+  func aGlobSelectsRules(pattern: String, atLeast: Int) throws {
+    let child = try kvmclock("list \(pattern)")
+    child.expect(0)
+    #expect(child.output.split(separator: "\n").count >= atLeast)
+    #expect(child.output.contains("VERSION-EVEN") || child.output.contains("PAGE-SIZE-32"))
+  }
+
+  @Test func aGlobOfManyStarsEndsSoon() throws {
+    let stars = String(repeating: "*-", count: 5_000)
+    try kvmclock("list '\(stars)!'").expect(64, "no rule matches")
+  }
+
+  @Test func aRuleIsExplainedWithItsSourceAndKnownDeviations() throws {
+    let child = try kvmclock("explain rate-raw VERSION-EVEN")
+    child.expect(0)
+    for word in [
+      "RATE-RAW\n", "VERSION-EVEN\n", "  source     ", "  method     ", "  scenarios  rate\n",
+      "  known      kernels before 6.3: ", "  known      no deviation of a shipped kernel\n",
+    ] {
+      #expect(child.output.contains(word))
+    }
+  }
+
+  @Test func aReaderWhoLeavesEarlyGetsNoComplaint() throws {
+    let child = try Child("\"$K\" list | head -n 1", in: folder)
+    child.expect(0)
+    #expect(child.output.split(separator: "\n").count == 1)
+  }
+
+  @Test(arguments: ["", "trap '' PIPE;"])
+  func aPipeThatNobodyReadsEndsQuietly(prelude: String) throws {
+    let script = """
+      \(prelude) mkfifo pipe; exec 3<>pipe; exec 4>pipe; exec 3<&-
+      "$K" list >&4
+      exit $?
+      """
+    try Child(script, in: folder).expect(141)
+  }
+
+  @Test(arguments: ["list", "--help", "--version", "explain VERSION-EVEN"])
+  func aFullDiskAtStdoutIsReported(arguments: String) throws {
+    let child = try Child("exec \"$K\" \(arguments) >/dev/full", in: folder)
+    child.expect(74, "kvmclock: cannot write to stdout: No space left on device\n")
+  }
+
+  @Test func aClosedStdoutIsReportedAndNoFileTakesItsPlace() throws {
+    let child = try Child("exec \"$K\" list >&-", in: folder)
+    child.expect(74, "kvmclock: cannot write to stdout: Bad file descriptor\n")
+  }
+
+  @Test func aClosedStderrIsNoReasonToCrash() throws {
+    try Child("exec \"$K\" list nothing 2>&-", in: folder).expect(64)
+  }
+}

@@ -1,0 +1,66 @@
+import ABIChecker
+import Testing
+
+@testable import Reporting
+
+@Suite struct KTAPReportTests {
+  @Test func aReportForMachinesReadsLikeThis() throws {
+    var report = Samples.report
+    report.verdicts.remove(at: 1)
+    report.planned = 4
+    let rate = try #require(Rule.named("RATE-RAW"))
+    let known = try #require(Samples.verdicts[2].known)
+    #expect(
+      KTAPReport(report).text == """
+        KTAP version 1
+        1..4
+        # kvmclock 0.1.0: Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, seed 42
+        ok 1 MSR-INDEX-LIST
+        # rule: \(rate.statement)
+        # source: \(rate.source)
+        # expected: 0 ns
+        # seen: 9 ns \\# too fast
+        # where: event 2 of scenario rate
+        # known: kernels before 6.3; \(known.source)
+        # repeat: kvmclock run RATE-RAW --seed 42
+        ok 2 RATE-RAW # XFAIL \(known.cause)
+        ok 3 CPUID-FEATURES # SKIP no leaf \\# ok 5 \\\\ 0x40000000
+        ok 4 PAGE-SIZE-32 # SKIP inconclusive: the scenario ended early:  [2J
+
+        """)
+  }
+
+  @Test func aBrokenRuleFailsAfterItsDiagnostics() throws {
+    var report = Samples.report
+    report.verdicts = [Samples.verdicts[1]]
+    let lines = KTAPReport(report).text.split(separator: "\n")
+    #expect(lines.last == "not ok 1 VERSION-EVEN")
+    #expect(lines.contains("# expected: version 2"))
+    #expect(lines.contains("# and 2 more violations"))
+    #expect(lines.count { $0.hasPrefix("# where: ") } == 3)
+  }
+
+  @Test func aKnownDeviationFailsOnlyWhenStrict() {
+    var report = Samples.report
+    report.strict = true
+    #expect(KTAPReport(report).text.contains("\nnot ok 3 RATE-RAW # XFAIL kvm.ko keeps"))
+  }
+
+  @Test func noTextFromAHistoryCanForgeAResultLine() {
+    var report = Samples.report
+    report.notes = ["\nok 1 forged", "\r\nnot ok 2 forged\u{2028}ok 3 forged"]
+    report.host.kernel = "6.1\nok 9 forged # SKIP"
+    let lines = KTAPReport(report).text.split(whereSeparator: \.isNewline)
+    #expect(lines.allSatisfy { $0.hasPrefix("#") || !$0.contains("forged") })
+    #expect(lines.count { $0.hasPrefix("ok") || $0.hasPrefix("not ok") } == 5)
+  }
+
+  @Test func anInterruptedRunDoesNotMeetItsPlan() {
+    var report = Samples.report
+    report.planned = 33
+    report.interruption = "SIGTERM"
+    let text = KTAPReport(report).text
+    #expect(text.contains("\n1..33\n"))
+    #expect(text.hasSuffix("\nBail out! interrupted by SIGTERM\n"))
+  }
+}
