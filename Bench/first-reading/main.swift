@@ -6,8 +6,7 @@ import VMBuilder
 
 let began = Moment.before()
 let system = try KVMSystem()
-let machine = try Machine(
-  on: system, cpuid: try system.supportedCPUID(), Machine.Options(vcpus: [0]))
+let machine = try Machine(on: system, cpuid: try system.supportedCPUID(), Machine.Options(vcpus: [0]))
 try machine.boot(0, .agentLong)
 let record = Layout.clockPage(0) + 64
 let reply = try machine.ask(0, .writeMSR(0x4b56_4d01, record | 1, thenReadClockAt: record))

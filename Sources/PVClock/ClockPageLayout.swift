@@ -6,8 +6,7 @@ extension ClockPage {
   }
 
   /// Reads the record from its eight little-endian words in memory order; `nil` unless eight.
-  public init?(words: some Collection<UInt32>) {
-    let words = Array(words)
+  public init?(words: [UInt32]) {
     guard words.count == Self.size / 4 else { return nil }
     self.init(
       version: words[0],

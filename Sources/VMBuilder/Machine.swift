@@ -33,13 +33,15 @@ public final class Machine {
   public let options: Options
   public let memory: GuestMemory
   public let vm: VirtualMachine
-  private var runners: [Int: VCPURunner] = [:]
+  /// By id. No dictionary: its first use costs more than a vCPU.
+  private var runners: [VCPURunner?]
 
   /// Makes the VM, its memory and its first vCPUs with their CPUID.
   public init(
     on system: borrowing KVMSystem, cpuid: [CPUIDEntry], _ options: Options = Options()
   ) throws(MachineError) {
     self.options = options
+    runners = Array(repeating: nil, count: options.highest + 1)
     do {
       vm = try system.createVM()
       if options.hasIRQChip { try vm.createIRQChip() }
@@ -53,7 +55,7 @@ public final class Machine {
   }
 
   deinit {
-    for runner in runners.values { runner.end() }
+    for runner in runners { runner?.end() }
   }
 
   public func addVCPU(_ id: Int, cpuid: [CPUIDEntry]) throws(MachineError) {
@@ -68,7 +70,7 @@ public final class Machine {
   }
 
   /// The ids of the vCPUs, in order.
-  public var vcpus: [Int] { runners.keys.sorted() }
+  public var vcpus: [Int] { runners.indices.filter { runners[$0] != nil } }
 
   /// Puts a vCPU at the first instruction of an image.
   public func boot(_ vcpu: Int, _ image: GuestImage) throws(MachineError) {
@@ -118,7 +120,9 @@ public final class Machine {
   }
 
   private func runner(_ vcpu: Int) -> VCPURunner {
-    guard let runner = runners[vcpu] else { preconditionFailure("the machine has no vCPU \(vcpu)") }
+    guard runners.indices.contains(vcpu), let runner = runners[vcpu] else {
+      preconditionFailure("the machine has no vCPU \(vcpu)")
+    }
     return runner
   }
 }

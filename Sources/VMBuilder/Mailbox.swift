@@ -142,7 +142,7 @@ struct Mailbox {
       status: status, result0: double(MAILBOX_RESULT0), result1: double(MAILBOX_RESULT1),
       reading: GuestReading(
         tsc: double(MAILBOX_TSC),
-        page: ClockPage(words: words[Int(MAILBOX_SNAPSHOT - MAILBOX_STATUS) / 4..<20])!))
+        page: ClockPage(words: Array(words[Int(MAILBOX_SNAPSHOT - MAILBOX_STATUS) / 4..<20]))!))
   }
 
   func loop(in memory: borrowing GuestMemory) -> GuestLoop {
@@ -153,7 +153,7 @@ struct Mailbox {
     func reading(_ offset: Int32) -> GuestReading {
       let start = Int(offset + READING_RECORD) / 4
       return GuestReading(
-        tsc: double(offset + READING_TSC), page: ClockPage(words: words[start..<start + 8])!)
+        tsc: double(offset + READING_TSC), page: ClockPage(words: Array(words[start..<start + 8]))!)
     }
     return GuestLoop(
       reads: double(LOOP_READS), backwards: double(LOOP_BACKWARDS), beyond: double(LOOP_BEYOND),

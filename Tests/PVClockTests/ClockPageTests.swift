@@ -56,7 +56,7 @@ import Testing
     let memory = Array(repeating: UInt8(0xa5), count: 64) + Array(0..<32) + [0xa5]
     #expect(ClockPage(bytes: memory[64..<96]) == ClockPage(bytes: 0..<32))
     let words = [UInt32(7)] + ClockPage(version: 2, pad: 9).words
-    #expect(ClockPage(words: words[1...]) == ClockPage(version: 2, pad: 9))
+    #expect(ClockPage(words: Array(words[1...])) == ClockPage(version: 2, pad: 9))
   }
 
   @Test func anyBytesSurviveTheRoundTrip() {
