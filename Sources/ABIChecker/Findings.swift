@@ -60,6 +60,7 @@ struct Findings {
   func outcome(atLeast minimum: Int = 1, _ what: String, in timeline: Timeline) -> Outcome {
     if !violations.isEmpty {
       var proofs = violations
+      for index in proofs.indices { proofs[index].history = timeline.history.header.name }
       if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
       return .broken(violations: proofs)
     }

@@ -26,6 +26,9 @@ public struct Header: Hashable, Sendable, Codable {
   public var attempt: Int
   public var host: HostFacts
 
+  /// The scenario and the attempt: "rewrite.1".
+  public var name: String { "\(scenario).\(attempt)" }
+
   public init(scenario: String, seed: UInt64, attempt: Int = 1, host: HostFacts) {
     self.format = Self.formatName
     self.version = Self.currentVersion

@@ -25,11 +25,14 @@ public struct Violation: Hashable, Sendable, Codable {
   public var seen: String
   /// The events of the history that prove it.
   public var events: [Int]
+  /// The history that holds them, as scenario and attempt: "rewrite.1".
+  public var history: String?
 
-  public init(expected: String, seen: String, events: [Int]) {
+  public init(expected: String, seen: String, events: [Int], history: String? = nil) {
     self.expected = expected
     self.seen = seen
     self.events = events
+    self.history = history
   }
 }
 

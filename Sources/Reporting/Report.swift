@@ -114,12 +114,18 @@ extension Report {
   func place(of violation: Violation, in verdict: Verdict) -> String {
     let numbers = violation.events.map(String.init).joined(separator: ", ")
     let events = violation.events.count == 1 ? "event \(numbers)" : "events \(numbers)"
-    let place = "\(events) of scenario \(verdict.scenario)"
-    let paths = files[verdict.scenario] ?? []
-    switch paths.count {
+    let history = violation.history ?? verdict.scenario
+    let scenario = history.split(separator: ".").first.map(String.init) ?? verdict.scenario
+    let place = "\(events) of scenario \(scenario)"
+    let paths = files[scenario] ?? []
+    let named = paths.filter { path in
+      path.split(separator: "/").last?.hasPrefix(history + ".") ?? false
+    }
+    let candidates = named.count == 1 ? named : paths
+    switch candidates.count {
     case 0: return place
-    case 1: return "\(place), \(paths[0])"
-    default: return "\(place), in one of \(paths.joined(separator: ", "))"
+    case 1: return "\(place), \(candidates[0])"
+    default: return "\(place), in one of \(candidates.joined(separator: ", "))"
     }
   }
 }

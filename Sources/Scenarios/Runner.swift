@@ -150,8 +150,8 @@ private final class BackgroundRuns: @unchecked Sendable {
   private var runs = ScenarioRuns()
 
   init(_ suite: Suite, _ name: ScenarioName) throws(MachineError) {
-    worker = WorkerThread()
-    try worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
+    worker = try WorkerThread()
+    worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
   }
 
   func finish() -> ScenarioRuns {

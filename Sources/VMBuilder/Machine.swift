@@ -60,11 +60,14 @@ public final class Machine {
 
   public func addVCPU(_ id: Int, cpuid: [CPUIDEntry]) throws(MachineError) {
     precondition(id >= 0 && id <= options.highest && runners[id] == nil, "no room for vCPU \(id)")
+    // The thread starts up while KVM makes the vCPU.
+    let worker = try WorkerThread()
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
       try vcpu.setCPUID(cpuid)
-      runners[id] = VCPURunner(id: id, vcpu: vcpu, worker: WorkerThread(), options: options)
+      runners[id] = VCPURunner(id: id, vcpu: vcpu, worker: worker, options: options)
     } catch {
+      worker.stop()
       throw .kvm(error)
     }
   }
@@ -91,7 +94,7 @@ public final class Machine {
   /// Starts a guest with a request; it runs beside the caller until `finish`.
   public func begin(_ vcpu: Int, _ request: GuestRequest) throws(MachineError) {
     Mailbox(vcpu: vcpu).post(request, in: memory)
-    try runner(vcpu).beginRun()
+    runner(vcpu).beginRun()
   }
 
   /// Asks a guest's loop to end early.

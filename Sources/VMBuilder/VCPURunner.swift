@@ -20,9 +20,9 @@ final class VCPURunner: @unchecked Sendable {
   }
 
   /// Lets the guest run on the vCPU's thread.
-  func beginRun() throws(MachineError) {
+  func beginRun() {
     hasRun = true
-    try worker.begin { [self] in
+    worker.begin { [self] in
       let began = Moment.before()
       let result: Result<VCPUExit, KVMError>
       do throws(KVMError) {
@@ -52,7 +52,7 @@ final class VCPURunner: @unchecked Sendable {
   ) throws(MachineError) -> Bracketed<Value> {
     let box = Box<Bracketed<Result<Value, KVMError>>>()
     run = nil
-    try worker.begin { [self] in
+    worker.begin { [self] in
       let began = Moment.before()
       let result: Result<Value, KVMError>
       do throws(KVMError) {
@@ -129,9 +129,8 @@ final class VCPURunner: @unchecked Sendable {
 
   private func whereabouts() -> Whereabouts {
     let box = Box<Whereabouts>()
-    if (try? worker.begin { [self] in box.value = Whereabouts(of: vcpu) }) != nil {
-      _ = worker.isDone(within: 1000)
-    }
+    worker.begin { [self] in box.value = Whereabouts(of: vcpu) }
+    _ = worker.isDone(within: 1000)
     return box.value ?? .unknown
   }
 }

@@ -56,8 +56,6 @@ package final class WorkerThread: @unchecked Sendable {
   private let isBusy = Atomic(false)
   private var job: (() -> Void)?
   private var isStopping = false
-  /// Whether there is a thread to join. Only the driver looks.
-  private var isStarted = false
   private var threadID: Int32 = 0
   private var handle = pthread_t()
 
@@ -70,33 +68,29 @@ package final class WorkerThread: @unchecked Sendable {
     return signal
   }()
 
-  package init() { _ = Self.kickSignal }
+  package init() throws(MachineError) {
+    _ = Self.kickSignal
+    let context = Unmanaged.passRetained(self).toOpaque()
+    let result = pthread_create(&handle, nil, runWorker, context)
+    guard result == 0 else {
+      Unmanaged<WorkerThread>.fromOpaque(context).release()
+      throw .cannotStartThread(errno: result)
+    }
+  }
 
-  /// Hands over a job; the one before must have been waited for. The first one starts the thread.
-  package func begin(_ work: @escaping () -> Void) throws(MachineError) {
+  /// Hands over a job; the one before must have been waited for.
+  package func begin(_ work: @escaping () -> Void) {
     monitor.locked {
       precondition(!isBusy.load(ordering: .relaxed), "a worker does one job at a time")
       job = work
       isBusy.store(true, ordering: .releasing)
       monitor.signal()
     }
-    if !isStarted { try start() }
-  }
-
-  private func start() throws(MachineError) {
-    let context = Unmanaged.passRetained(self).toOpaque()
-    let result = pthread_create(&handle, nil, runWorker, context)
-    guard result == 0 else {
-      Unmanaged<WorkerThread>.fromOpaque(context).release()
-      isBusy.store(false, ordering: .releasing)
-      throw .cannotStartThread(errno: result)
-    }
-    isStarted = true
   }
 
   /// Whether the job is done within `milliseconds`.
   package func isDone(within milliseconds: Int) -> Bool {
-    spin(6000) { !isBusy.load(ordering: .acquiring) }
+    spin(microseconds: 200) { !isBusy.load(ordering: .acquiring) }
     return monitor.locked {
       monitor.wait(milliseconds: milliseconds) { !isBusy.load(ordering: .relaxed) }
     }
@@ -110,7 +104,6 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Ends the thread after its job and joins it.
   package func stop() {
-    guard isStarted else { return }
     monitor.locked {
       isStopping = true
       monitor.signal()
@@ -120,7 +113,6 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Leaves a thread alone that no kick brings back.
   func abandon() {
-    guard isStarted else { return }
     monitor.locked { isStopping = true }
     pthread_detach(handle)
   }
@@ -128,8 +120,11 @@ package final class WorkerThread: @unchecked Sendable {
   fileprivate func loop() {
     blockAllSignals(except: Self.kickSignal)
     monitor.locked { threadID = ckvm_gettid() }
+    // A thread's first allocation maps an arena: better now than inside the first job.
+    free(malloc(1))
+    // The first job comes as soon as the machine is made.
+    spin(microseconds: 1000) { isBusy.load(ordering: .acquiring) }
     while true {
-      spin(1000) { isBusy.load(ordering: .acquiring) }
       let next = monitor.locked { () -> (() -> Void)? in
         _ = monitor.wait { job != nil || isStopping }
         defer { job = nil }
@@ -141,15 +136,14 @@ package final class WorkerThread: @unchecked Sendable {
         isBusy.store(false, ordering: .releasing)
         monitor.signal()
       }
+      spin(microseconds: 30) { isBusy.load(ordering: .acquiring) }
     }
   }
 
-  /// Looks so many times, at some 25 ns each, before a wait that costs two trips through the scheduler.
-  private func spin(_ times: Int, until holds: () -> Bool) {
-    for _ in 0..<times {
-      if holds() { return }
-      _ = ckvm_rdtsc()
-    }
+  /// Looks for a while before a wait that costs two trips through the scheduler, and lets others run meanwhile.
+  private func spin(microseconds: UInt64, until holds: () -> Bool) {
+    let end = Moment.monotonicRaw() + microseconds * 1000
+    while !holds(), Moment.monotonicRaw() < end { sched_yield() }
   }
 }
 

@@ -1,0 +1,57 @@
+import Foundation
+import Testing
+
+/// What `run` does when something comes between it and its end.
+@Suite(.enabled(if: Host.hasKVM, "no /dev/kvm here"), .serialized)
+struct RunTests {
+  let folder: Folder
+
+  init() throws { folder = try Folder() }
+
+  /// Runs two rules of which one takes a second, and sends signals as soon as the other one is recorded.
+  private func interrupted(by signals: String, writingTo output: String = "&1") throws -> Child {
+    try Child(
+      """
+      mkfifo full; exec 3<>full; head -c 65536 /dev/zero >&3
+      "$K" run RATE-RAW MSR-INDEX-LIST --history h >\(output) & run=$!
+      for i in $(seq 500); do [ -e h/discovery.1.kvmclock.jsonl ] && break; sleep 0.02; done
+      \(signals)
+      wait $run
+      """, in: folder)
+  }
+
+  @Test(arguments: [("INT", 130), ("TERM", 143)])
+  func aSignalEndsTheRunInGoodOrder(signal: String, code: Int32) throws {
+    let child = try interrupted(by: "kill -\(signal) $run")
+    child.expect(code, "kvmclock: ending the run; a second signal ends it at once\n")
+    #expect(child.output.contains("\ninterrupted by SIG\(signal): "))
+    #expect(child.output.contains("\nholds         MSR-INDEX-LIST"))
+    try Child("exec \"$K\" check h/discovery.1.kvmclock.jsonl", in: folder).expect(0)
+  }
+
+  @Test func aSecondSignalEndsTheProgramAtOnce() throws {
+    // The report goes into a pipe that is full, so the first signal alone would never end it.
+    let child = try interrupted(
+      by: """
+          kill -INT $run
+          for i in $(seq 500); do grep -q ending .complaint && break; sleep 0.02; done
+          kill -TERM $run
+        """,
+      writingTo: "&3")
+    child.expect(143, "a second signal ends it at once")
+  }
+
+  @Test(.enabled(if: Host.isRoot, "only root can mount a small file system"))
+  func aDiskThatFillsUpDuringTheRunCostsHistoriesAndNoVerdicts() throws {
+    let child = try Child(
+      """
+      mkdir small
+      exec unshare --mount sh -c 'mount -t tmpfs -o size=32k none small &&
+        "$K" run --history small; code=$?; ls -A small; exit $code'
+      """, in: folder)
+    child.expect(74, ".1.kvmclock.jsonl: cannot write: No space left on device; free some space")
+    #expect(child.output.contains(" could not be saved\n"))
+    #expect(child.output.contains(", 0 broken, "))
+    #expect(!child.output.contains(".tmp"), "no part of a history is left behind")
+  }
+}
