@@ -6,12 +6,17 @@ public import PVClock
 public struct GuestRequest: Sendable {
   var code: Int32
   var ring: Int
-  var arguments: [UInt64]
+  var argument0, argument1, argument2: UInt64
 
-  private init(_ code: Int32, ring: Int = 0, _ arguments: UInt64...) {
+  private init(
+    _ code: Int32, ring: Int = 0, _ argument0: UInt64 = 0, _ argument1: UInt64 = 0,
+    _ argument2: UInt64 = 0
+  ) {
     self.code = code
     self.ring = ring
-    self.arguments = arguments
+    self.argument0 = argument0
+    self.argument1 = argument1
+    self.argument2 = argument2
   }
 
   /// Nothing: the vCPU goes in and comes out, and KVM serves what it has pending.
@@ -109,9 +114,9 @@ struct Mailbox {
     memory.store32(UInt32(request.code), at: base + Int(MAILBOX_REQUEST))
     memory.store32(UInt32(request.ring), at: base + Int(MAILBOX_RING))
     memory.store32(0, at: base + Int(MAILBOX_STOP))
-    for (index, argument) in request.arguments.enumerated() {
-      memory.store64(argument, at: base + Int(MAILBOX_ARGUMENT0) + index * 8)
-    }
+    memory.store64(request.argument0, at: base + Int(MAILBOX_ARGUMENT0))
+    memory.store64(request.argument1, at: base + Int(MAILBOX_ARGUMENT1))
+    memory.store64(request.argument2, at: base + Int(MAILBOX_ARGUMENT2))
     memory.store32(UInt32(STATUS_PENDING), at: base + Int(MAILBOX_STATUS))
   }
 

@@ -3,12 +3,15 @@ internal import KVM
 
 /// One vCPU on its thread, and the watchdog over it: whoever waits for the guest kicks it when its time is over.
 final class VCPURunner: @unchecked Sendable {
-  private let id: Int
+  let id: Int
   private let vcpu: VCPU
   private let worker: WorkerThread
   private let options: Machine.Options
-  /// Written by the worker during a job, read by the driver after it.
-  private var run: Bracketed<Result<VCPUExit, KVMError>>?
+  /// Written by the worker during a job, read by the driver after it: exactly one of the two is there after a run.
+  private var exit: VCPUExit?
+  private var error: KVMError?
+  private var began = Moment(tsc: 0, raw: 0)
+  private var ended = Moment(tsc: 0, raw: 0)
   private var isLost = false
   private var hasRun = false
 
@@ -22,27 +25,32 @@ final class VCPURunner: @unchecked Sendable {
   /// Lets the guest run on the vCPU's thread.
   func beginRun() {
     hasRun = true
+    forget()
     worker.begin { [self] in
-      let began = Moment.before()
-      let result: Result<VCPUExit, KVMError>
+      began = .before()
       do throws(KVMError) {
-        result = .success(try vcpu.run())
-      } catch {
-        result = .failure(error)
+        exit = try vcpu.run()
+      } catch let failure {
+        error = failure
       }
-      run = Bracketed(began: began, ended: .after(), value: result)
+      ended = .after()
     }
+  }
+
+  private func forget() {
+    exit = nil
+    error = nil
   }
 
   /// Waits until the guest rang its doorbell.
   func finishRun() throws(MachineError) -> Bracketed<Void> {
     try waitForWorker()
-    guard let run else { preconditionFailure("no run was begun on vCPU \(id)") }
-    switch run.value {
-    case .failure(let error): throw .kvm(error)
-    case .success(.out(let port, _, _, _)) where port == UInt16(GUEST_DOORBELL_PORT):
-      return Bracketed(began: run.began, ended: run.ended, value: ())
-    case .success(let exit): throw .guestStopped(vcpu: id, exit: exit, at: whereabouts())
+    if let error { throw .kvm(error) }
+    switch exit {
+    case .out(let port, _, _, _) where port == UInt16(GUEST_DOORBELL_PORT):
+      return Bracketed(began: began, ended: ended, value: ())
+    case .some(let exit): throw .guestStopped(vcpu: id, exit: exit, at: whereabouts())
+    case nil: preconditionFailure("no run was begun on vCPU \(id)")
     }
   }
 
@@ -51,7 +59,7 @@ final class VCPURunner: @unchecked Sendable {
     _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
   ) throws(MachineError) -> Bracketed<Value> {
     let box = Box<Bracketed<Result<Value, KVMError>>>()
-    run = nil
+    forget()
     worker.begin { [self] in
       let began = Moment.before()
       let result: Result<Value, KVMError>
@@ -108,7 +116,7 @@ final class VCPURunner: @unchecked Sendable {
         throw .threadLost(vcpu: id)
       }
       // It may have come back by itself in the last moment; then its answer counts.
-      if case .success(.interrupted)? = run?.value {
+      if exit == .interrupted {
         throw cancelled
           ? .cancelled
           : .deadlinePassed(vcpu: id, milliseconds: waited, at: whereabouts())
