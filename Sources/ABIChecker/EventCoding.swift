@@ -6,7 +6,9 @@ extension Actor: Codable {
     let text = try container.decode(String.self)
     if text == "host" {
       self = .host
-    } else if text.hasPrefix("vcpu"), let number = Int(text.dropFirst(4)), number >= 0 {
+    } else if text.hasPrefix("vcpu"), let number = Int(text.dropFirst(4)), number >= 0,
+      text == "vcpu\(number)"
+    {
       self = .vcpu(number)
     } else {
       throw DecodingError.dataCorruptedError(

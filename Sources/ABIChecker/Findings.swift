@@ -67,6 +67,7 @@ struct Findings {
     if observed >= max(1, minimum) { return .holds(evidence: "\(observed) \(what)\(power)") }
     if let wide = tooWide.first { return .inconclusive(reason: wide) }
     if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
+    if minimum == .max { return .notTested(reason: "did not see all: \(what)") }
     return .notTested(reason: "saw \(observed) \(what), needs \(max(1, minimum))")
   }
 }

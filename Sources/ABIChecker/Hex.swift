@@ -13,7 +13,9 @@ public struct Hex: Hashable, Sendable, Codable, ExpressibleByIntegerLiteral,
   public init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
-    guard text.hasPrefix("0x"), let value = UInt64(text.dropFirst(2), radix: 16) else {
+    guard text.hasPrefix("0x"), !text.hasPrefix("0x+"),
+      let value = UInt64(text.dropFirst(2), radix: 16)
+    else {
       throw DecodingError.dataCorruptedError(
         in: container, debugDescription: "not a hexadecimal number: \(text)")
     }

@@ -7,19 +7,25 @@ public struct Timeline: Sendable {
   public let history: History
   /// Every value of the clock that was seen, in order.
   let observations: [Observation]
+  /// The events in which KVM may have taken a new pair for the master clock while the clock ran on.
+  private let newPairs: [Event]
   /// Why the scenario could not go on, if so.
   public let failure: String?
   /// What the host lacks, if the scenario found it lacking.
   let lacking: String?
-  /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
-  let rateBound: Int128
+  /// By how much a clock that counts the TSC runs faster than CLOCK_MONOTONIC_RAW, in parts per billion.
+  let rate: Interval
+  /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds. Where
+  /// another clocksource drives the host's, two of its ticks besides: acpi_pm's take 279 ns, hpet's and Hyper-V's less.
+  let rounding: Int128
 
-  /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds.
-  static let rounding: Int128 = 4
+  /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
+  var rateBound: Int128 { max(-rate.lower, rate.upper) }
 
   public init(_ history: History) {
     self.history = history
-    self.rateBound = Self.rateBound(of: history)
+    self.rate = Self.rate(of: history)
+    self.rounding = history.header.host.clocksource == "tsc" ? 4 : 4 + 2 * 300
     var failure: String?
     var lacking: String?
     for event in history.events {
@@ -33,14 +39,16 @@ public struct Timeline: Sendable {
     var pass = ObservationPass()
     for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
     self.observations = pass.observations
+    self.newPairs = pass.newPairs
   }
 
   /// With a TSC clocksource both clocks count the same TSC: CLOCK_MONOTONIC_RAW's multiplier has at least 22 bits,
-  /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource the
-  /// two oscillators' ratio is measured from the ends of the history itself.
-  private static func rateBound(of history: History) -> Int128 {
-    if history.header.host.clocksourceIsTSC == true { return 250 }
-    let unknown: Int128 = 1_000_000_000
+  /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource,
+  /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
+  private static func rate(of history: History) -> Interval {
+    if history.header.host.clocksource == "tsc" { return Interval(-250, 250) }
+    let whole: Int128 = 1_000_000_000
+    let unknown = Interval(-whole, whole)
     guard let kHz = history.header.host.tscKHz, kHz > 0, let first = history.events.first,
       let last = history.events.last
     else { return unknown }
@@ -48,10 +56,11 @@ public struct Timeline: Sendable {
     let cycles = Interval(
       Int128(last.began.tsc) - Int128(first.ended.tsc),
       Int128(last.ended.tsc) - Int128(first.began.tsc))
-    guard raw.lower > 0, cycles.lower > 0 else { return unknown }
+    guard raw.lower > 0, raw.upper > 0, cycles.lower > 0 else { return unknown }
     let fastest = cycles.upper * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.lower
     let slowest = cycles.lower * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.upper
-    return min(unknown, max(fastest - unknown, unknown - slowest) + 250)
+    guard slowest <= fastest, fastest <= 2 * whole else { return unknown }
+    return Interval(slowest - whole - 250, fastest - whole + 250)
   }
 }
 
@@ -75,8 +84,6 @@ struct Observation: Sendable {
   let epoch: Int
   /// When this machine was made.
   let machineBegan: Instant
-  /// Whether KVM may have taken a new snapshot for the master clock since the machine was made.
-  let mayBeResnapped: Bool
 }
 
 /// The forward pass that finds the observations.
@@ -84,8 +91,8 @@ private struct ObservationPass {
   var observations: [Observation] = []
   private var epoch = 0
   private var machineBegan: Instant?
-  private var entered = false
-  private var mayBeResnapped = false
+  private var newest = NewestPair()
+  private(set) var newPairs: [Event] = []
   private var lead: [Int: Int128] = [:]
   private var pending: [Int: Int128] = [:]
   private var lastPage: [Int: ClockPage] = [:]
@@ -93,18 +100,15 @@ private struct ObservationPass {
   mutating func take(_ event: Event, at index: Int) {
     if machineBegan == nil { machineBegan = event.began }
     if case .vcpu(let vcpu) = event.actor {
-      entered = true
       pending[vcpu] = max(pending[vcpu] ?? 0, event.width)
     }
+    if newest.take(event) { newPairs.append(event) }
     switch event.action {
     case .vmCreated:
       epoch += 1
       machineBegan = event.began
-      (entered, mayBeResnapped) = (false, false)
       (lead, pending, lastPage) = ([:], [:], [:])
     case .setClock: epoch += 1
-    case .vcpuCreated, .replugged: mayBeResnapped = mayBeResnapped || entered
-    case .wroteMSR(let msr, _, nil): mayBeResnapped = mayBeResnapped || MSR.isOldSystemTime(msr)
     case .getClock(let record):
       add(event, index, record.clock, nil, nil, record.isTSCStable)
     case .page(let vcpu, _, let page): see(page, on: vcpu)
@@ -138,7 +142,47 @@ private struct ObservationPass {
       Observation(
         index: index, event: event, value: value, vcpu: vcpu, page: page, isStable: isStable,
         lead: isStable || vcpu == nil ? 0 : lead[vcpu ?? 0] ?? 0, epoch: epoch,
-        machineBegan: machineBegan ?? event.began, mayBeResnapped: mayBeResnapped))
+        machineBegan: machineBegan ?? event.began))
+  }
+}
+
+/// Whose records hold the newest pair of the master clock for certain.
+///
+/// KVM takes a new pair in an entry (a vCPU's first one, for it was made while the VM had no master clock; one after
+/// a change between the MSRs) or in `KVM_SET_CLOCK`. Every other vCPU's record gets it at that vCPU's next entry.
+struct NewestPair {
+  private var entered: Set<Int> = []
+  private var holders: Set<Int> = []
+  private var onOldMSR: Set<Int> = []
+
+  func isHeld(by vcpu: Int) -> Bool { holders.contains(vcpu) }
+
+  var hasEntered: Bool { !entered.isEmpty }
+
+  /// Whether the guest's last write on vCPU 0 went to the old MSR.
+  var isBootVCPUOnOldMSR: Bool { onOldMSR.contains(0) }
+
+  /// Whether this event may have replaced a pair while the clock ran on.
+  mutating func take(_ event: Event) -> Bool {
+    var isNew = false
+    switch (event.action, event.actor) {
+    case (.vmCreated, _): self = NewestPair()
+    case (.setClock, _): holders = []
+    case (.vcpuCreated, _), (.replugged, _): isNew = !entered.isEmpty
+    case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isOldSystemTime(msr):
+      isNew = true
+      onOldMSR.insert(vcpu)
+    case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
+      isNew = onOldMSR.remove(vcpu) != nil
+    default: break
+    }
+    if case .vcpu(let vcpu) = event.actor, !entered.contains(vcpu) {
+      isNew = isNew || !entered.isEmpty
+      entered.insert(vcpu)
+    }
+    if isNew { holders = [] }
+    if case .vcpu(let vcpu) = event.actor { holders.insert(vcpu) }
+    return isNew
   }
 }
 
@@ -150,11 +194,18 @@ extension Timeline {
     return share(rateBound, of: age)
   }
 
+  /// Whether the master clock may have got a new pair, and with it a step of `drift(until:)`, meanwhile.
+  func mayHaveNewPair(from earlier: Event, to later: Event) -> Bool {
+    newPairs.contains {
+      $0.began.raw <= later.ended.raw && earlier.began.raw <= $0.ended.raw
+    }
+  }
+
   /// What `later` may show, less what `earlier` showed, if one clock runs through: nanoseconds of
   /// CLOCK_MONOTONIC_RAW between the two brackets, widened by drift, rounding and lead.
   func allowedAdvance(from earlier: Observation, to later: Observation) -> Interval {
     let elapsed = earlier.event.elapsed(to: later.event)
-    let slack = drift(until: later) + Self.rounding
+    let slack = drift(until: later) + rounding
     return Interval(
       elapsed.lower - earlier.lead - slack, elapsed.upper + later.lead + slack)
   }

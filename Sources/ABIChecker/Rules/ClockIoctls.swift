@@ -29,19 +29,26 @@ extension Rule {
       while next < timeline.observations.count, timeline.observations[next].index == index {
         let reading = timeline.observations[next]
         next += 1
-        guard let (set, value) = setting, let vcpu = reading.vcpu, seenBy.insert(vcpu).inserted
+        // A guest that was running meanwhile may have read before the setting.
+        guard let (set, value) = setting, let vcpu = reading.vcpu,
+          set.ended.raw <= reading.event.began.raw, seenBy.insert(vcpu).inserted
         else { continue }
+        let narrow = findings.observed
         let most = set.elapsed(to: reading.event).upper
-        let slack = share(timeline.rateBound, of: most) + Timeline.rounding
+        let slack = share(timeline.rateBound, of: most) + timeline.rounding
         findings.expect(
           difference(reading.value, value), in: Interval(0, most + slack + reading.lead),
           limit: Timeline.widestUseful, at: [set, reading.event],
           "vcpu\(vcpu)'s reading less the value set (\(value) ns)",
           why: "at most the time since KVM_SET_CLOCK began")
-        if let first {
+        guard findings.observed > narrow else { continue }
+        if let first, first.event.ended.raw <= reading.event.began.raw {
+          let exact =
+            first.isStable && reading.isStable
+            && !timeline.mayHaveNewPair(from: first.event, to: reading.event)
+          let behind = first.lead + (exact ? 0 : timeline.drift(until: reading) + timeline.rounding)
           findings.expect(
-            difference(reading.value, first.value) >= -first.lead,
-            at: [first.event, reading.event],
+            difference(reading.value, first.value) >= -behind, at: [first.event, reading.event],
             "vcpu\(vcpu)'s reading, made later, at or above vcpu\(first.vcpu ?? 0)'s \(first.value) ns",
             seen: "\(reading.value) ns")
           complete += 1
@@ -65,9 +72,11 @@ extension Rule {
   ) { timeline in
     var findings = Findings()
     var offsets: [Int: UInt64] = [:]
+    var newest = NewestPair()
     var last: [Int: (event: Event, page: ClockPage)] = [:]
     var waiting: [Int: [(event: Event, record: ClockRecord)]] = [:]
     for event in timeline.history.events {
+      _ = newest.take(event)
       switch event.action {
       case .tscOffset(let vcpu, let cycles): offsets[vcpu] = cycles
       case .vmCreated, .setClock: (last, waiting) = ([:], [:])
@@ -82,7 +91,7 @@ extension Rule {
       case .page(let vcpu, _, let page):
         for (clock, record) in waiting.removeValue(forKey: vcpu) ?? [] {
           guard let before = last[vcpu], before.page == page, page.flags.contains(.tscStable),
-            let offset = offsets[vcpu]
+            newest.isHeld(by: vcpu), let offset = offsets[vcpu]
           else { continue }
           let converted = page.systemTime(atTSC: record.hostTSC &+ offset)
           findings.expect(

@@ -18,6 +18,7 @@ extension Rule {
     var msr: Hex = 0
     var thousands: Set<Hex> = []
     for event in timeline.history.events {
+      if case .vmCreated = event.action { settings = nil }
       if case .setClock(let record) = event.action { settings = (event, record.clock) }
       if case .wroteMSR(let index, _, nil) = event.action { msr = index }
       guard case .looped("rewriter", let result) = event.action, let settings else { continue }
@@ -30,7 +31,7 @@ extension Rule {
           : "no step back larger than the write before it took, in \(result.reads) writes of \(msr)",
         seen: describeSteps(result))
       let elapsed = settings.event.elapsed(to: event).upper
-      let slack = share(timeline.rateBound, of: elapsed) + Timeline.rounding
+      let slack = share(timeline.rateBound, of: elapsed) + timeline.rounding
       for (reading, name) in [(result.first, "first"), (result.last, "last")] {
         let lead = result.unstable == 0 ? 0 : event.width
         findings.expect(
@@ -63,7 +64,11 @@ extension Rule {
     var afterReplug = false
     var replugged = false
     var last: (event: Event, reading: Reading)?
-    for event in timeline.history.events {
+    for (index, event) in timeline.history.events.enumerated() {
+      switch event.action {
+      case .vmCreated, .setClock: last = nil
+      default: break
+      }
       if case .replugged(0, _) = event.action { replugged = true }
       guard case .looped("schedclock", let result) = event.action else { continue }
       guard result.unstable == 0 else {
@@ -83,8 +88,11 @@ extension Rule {
         result.backwards == 0, at: [event],
         "no step back in \(result.reads) readings of \(event.actor)", seen: describeSteps(result))
       if let last, last.event.ended.raw <= event.began.raw {
+        let reading = timeline.observations.first { $0.index == index }
+        let mayStep = timeline.mayHaveNewPair(from: last.event, to: event)
+        let slack = mayStep ? reading.map { timeline.drift(until: $0) + timeline.rounding } ?? 0 : 0
         findings.expect(
-          difference(result.first.value, last.reading.value) >= 0, at: [last.event, event],
+          difference(result.first.value, last.reading.value) >= -slack, at: [last.event, event],
           "\(event.actor) to start at or above \(last.reading.value) ns, where \(last.event.actor) had ended",
           seen: "\(result.first.value) ns")
       }

@@ -15,6 +15,10 @@ extension Rule {
     var findings = Findings()
     for (event, start, bytes, record) in timeline.memoryAroundRecords {
       let offset = Int(record - start)
+      guard offset >= 64, bytes.count - offset - ClockPage.size >= 64 else {
+        findings.lacks("the host looked at less than 64 bytes on each side of the record")
+        continue
+      }
       let inside = bytes[offset..<offset + ClockPage.size]
       let changed = bytes.indices.filter {
         !(offset..<offset + ClockPage.size).contains($0) && bytes[$0] != 0xa5
@@ -23,7 +27,7 @@ extension Rule {
         changed.isEmpty && !inside.allSatisfy { $0 == 0xa5 }, at: [event],
         "the 32 bytes from \(Hex(record)) written and 0xa5 around them",
         seen: changed.first.map {
-          "byte at \(Hex(start + UInt64($0))) is \(Hex(UInt64(bytes[$0])))"
+          "byte at \(Hex(start &+ UInt64($0))) is \(Hex(UInt64(bytes[$0])))"
         }
           ?? "nothing written")
     }
@@ -85,17 +89,24 @@ extension Timeline {
   fileprivate var memoryAroundRecords:
     [(event: Event, start: UInt64, bytes: [UInt8], record: UInt64)]
   {
-    var registered: [UInt64] = []
+    var registered: [(record: UInt64, write: Event)] = []
     var found: [(Event, UInt64, [UInt8], UInt64)] = []
     for event in history.events {
       switch event.action {
+      case .vmCreated: registered = []
+      case .filled: registered = []
       case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr) && value.value & 1 == 1:
-        registered.append(value.value & ~1)
+        registered.append((value.value & ~1, event))
       case .memory(let address, let hex):
-        let end = Int128(address.value) + Int128(hex.bytes.count)
-        if let record = registered.last(where: {
-          $0 >= address.value && Int128($0) + Int128(ClockPage.size) <= end
-        }), wasFilled(Hex(record), before: event) {
+        let start = Int128(address.value)
+        let end = start + Int128(hex.bytes.count)
+        let touched = registered.filter {
+          Int128($0.record) + Int128(ClockPage.size) > start && Int128($0.record) < end
+        }
+        if let (record, write) = touched.first, touched.count == 1, record >= address.value,
+          Int128(record) + Int128(ClockPage.size) <= end,
+          wasFilled(address, count: hex.bytes.count, before: write)
+        {
           found.append((event, address.value, hex.bytes, record))
         }
       default: continue

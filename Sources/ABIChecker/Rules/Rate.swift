@@ -17,9 +17,9 @@ extension Rule {
         Int128(last.event.began.raw) - Int128(first.event.ended.raw),
         Int128(last.event.ended.raw) - Int128(first.event.began.raw))
       guard raw.lower > 0 else { continue }
-      let drift = timeline.predictedDrift(over: raw)
+      let drift = timeline.predictedDrift(over: raw, from: first, to: last)
       let allowed = Interval(
-        raw.lower + drift.lower - Timeline.rounding, raw.upper + drift.upper + Timeline.rounding)
+        raw.lower + drift.lower - timeline.rounding, raw.upper + drift.upper + timeline.rounding)
       // The widest interval that still tells a rate that is 5 ppm off.
       findings.expect(
         difference(last.value, first.value), in: allowed, limit: share(10_000, of: raw.lower),
@@ -37,6 +37,8 @@ private struct RateSample {
   var what: String
   var event: Event
   var value: UInt64
+  /// Counts the TSC; without the master clock `KVM_GET_CLOCK` is CLOCK_MONOTONIC_RAW plus a constant.
+  var countsTSC: Bool
 }
 
 extension Timeline {
@@ -44,7 +46,8 @@ extension Timeline {
   fileprivate var clockSamples: [RateSample] {
     history.events.compactMap { event in
       guard case .getClock(let record) = event.action else { return nil }
-      return RateSample(what: "KVM_GET_CLOCK", event: event, value: record.clock)
+      return RateSample(
+        what: "KVM_GET_CLOCK", event: event, value: record.clock, countsTSC: record.isTSCStable)
     }
   }
 
@@ -61,18 +64,31 @@ extension Timeline {
       guard case .tick = event.action else { return nil }
       return RateSample(
         what: "the guest's clock", event: event,
-        value: page.systemTime(atTSC: event.began.tsc &+ offset))
+        value: page.systemTime(atTSC: event.began.tsc &+ offset), countsTSC: true)
     }
   }
 
-  /// kvmclock's advance less CLOCK_MONOTONIC_RAW's, in nanoseconds: from both multipliers if both count the TSC.
-  fileprivate func predictedDrift(over raw: Interval) -> Interval {
+  /// kvmclock's advance less CLOCK_MONOTONIC_RAW's, in nanoseconds.
+  fileprivate func predictedDrift(
+    over raw: Interval, from first: RateSample, to last: RateSample
+  ) -> Interval {
+    guard first.countsTSC || last.countsTSC else { return Interval(0, 0) }
+    let drift = driftOfTSC(over: raw)
+    guard first.countsTSC, last.countsTSC else {
+      return Interval(min(0, drift.lower), max(0, drift.upper))
+    }
+    return drift
+  }
+
+  /// The same for a clock that counts the TSC: from both multipliers if CLOCK_MONOTONIC_RAW counts it too.
+  private func driftOfTSC(over raw: Interval) -> Interval {
     guard history.header.host.clocksource == "tsc", let kHz = history.header.host.tscKHz,
       let rate = RateError.kvmclockVersusRaw(tscKHz: kHz),
       let shortest = UInt64(exactly: raw.lower), let longest = UInt64(exactly: raw.upper)
     else {
-      let bound = share(rateBound, of: raw.upper)
-      return Interval(-bound, bound)
+      return Interval(
+        min(-share(-rate.lower, of: raw.lower), -share(-rate.lower, of: raw.upper)),
+        max(share(rate.upper, of: raw.lower), share(rate.upper, of: raw.upper)))
     }
     let short = rate.drift(overNanoseconds: shortest)
     let long = rate.drift(overNanoseconds: longest)
@@ -85,14 +101,15 @@ extension Timeline {
       guard let first = samples.first, let last = samples.last else { return nil }
       let shortest = Int128(last.event.began.raw) - Int128(first.event.ended.raw)
       let longest = Int128(last.event.ended.raw) - Int128(first.event.began.raw)
-      guard shortest > 0 else { return nil }
+      guard shortest > 0, longest > 0 else { return nil }
       let advance = difference(last.value, first.value)
       let twice = 2 * advance - shortest - longest
       let ppb = twice * 1_000_000_000 / (shortest + longest)
-      let error = (longest - shortest + 2 * Self.rounding) * 1_000_000_000 / (2 * shortest)
+      let error = (longest - shortest + 2 * rounding) * 1_000_000_000 / (2 * shortest)
       return "\(first.what) \(ppb >= 0 ? "+" : "")\(ppb) ppb ± \(error)"
     }
-    let predicted = history.header.host.tscKHz.flatMap(RateError.kvmclockVersusRaw)
+    let kHz = history.header.host.clocksource == "tsc" ? history.header.host.tscKHz : nil
+    let predicted = kHz.flatMap(RateError.kvmclockVersusRaw)
       .map { ", predicted \(Int($0.partsPerBillion.rounded())) ppb" }
     return measured.joined(separator: ", ") + " of CLOCK_MONOTONIC_RAW" + (predicted ?? "")
   }

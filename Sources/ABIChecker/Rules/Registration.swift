@@ -173,8 +173,13 @@ extension Rule {
           fault == nil, at: [event], "no fault from a write of \(value) to \(msr)",
           seen: "exception vector \(fault?.vector ?? 0)")
         if fault == nil { written[vcpu] = (value, event) }
+      case (.vmCreated, _): written = [:]
       case (.readMSR(let msr, let value, nil), .vcpu(let vcpu)):
         compare(vcpu, msr, value, "guest", event)
+      case (.readMSR(let msr, _, let fault?), _) where MSR.isSystemTime(msr):
+        findings.expect(
+          false, at: [event], "no fault from a read of \(msr)",
+          seen: "exception vector \(fault.vector)")
       case (.hostReadMSR(let vcpu, let msr, let value), _): compare(vcpu, msr, value, "host", event)
       case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
         written[vcpu] = (value, event)
@@ -203,15 +208,24 @@ extension Timeline {
     }.map { (write: $0.0, read: $0.1) }
   }
 
-  /// Whether the 32 bytes at `address` last held a fill pattern that no host writes.
-  func wasFilled(_ address: Hex, before event: Event) -> Bool {
-    history.events.contains { fill in
-      guard fill.number < event.number,
-        case .filled(let start, let count, let byte) = fill.action, count >= 0
-      else { return false }
-      return byte == 0xa5 && Int128(start.value) <= Int128(address.value)
-        && Int128(address.value) + 32 <= Int128(start.value) + Int128(count)
+  /// Whether the bytes at `address` held a fill pattern that no host writes when `event` began.
+  func wasFilled(_ address: Hex, count: Int = 32, before event: Event) -> Bool {
+    let wanted = Interval(Int128(address.value), Int128(address.value) + Int128(count))
+    var isFilled = false
+    for earlier in history.events where earlier.number < event.number {
+      switch earlier.action {
+      case .vmCreated: isFilled = false
+      case .filled(let start, let count, let byte):
+        let filled = Interval(Int128(start.value), Int128(start.value) + Int128(count))
+        guard filled.lower < wanted.upper, wanted.lower < filled.upper else { continue }
+        isFilled = byte == 0xa5 && filled.lower <= wanted.lower && wanted.upper <= filled.upper
+      case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr) && value.value & 1 == 1:
+        let record = Int128(value.value & ~1)
+        if record < wanted.upper, wanted.lower < record + 32 { isFilled = false }
+      default: continue
+      }
     }
+    return isFilled
   }
 
   /// The clock carries on across every event that `separates` names the vCPU of.
@@ -250,6 +264,7 @@ extension Timeline {
     var changedIn: Set<Int> = []
     for event in history.events {
       switch (event.action, event.actor) {
+      case (.vmCreated, _): (current, revoked, lastPage, settingsAt) = ([:], [:], [:], [:])
       case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
         if let old = current[vcpu], revokes(old, value.value) {
           revoked[Hex(old & ~1)] = vcpu

@@ -25,12 +25,20 @@ extension Rule {
     var findings = Findings()
     var created: Set<Int> = []
     var registered: Set<Int> = []
+    var newest = NewestPair()
     for event in timeline.history.events {
+      _ = newest.take(event)
       switch (event.action, event.actor) {
+      case (.vmCreated, _): (created, registered) = ([], [])
       case (.vcpuCreated(let vcpu), _): created.insert(vcpu)
-      case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-        registered.insert(vcpu)
-      case (.page(let vcpu, _, let page), _) where registered == created:
+      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
+        // On the old MSR the boot vCPU takes the master clock away; another rule has that.
+        if value.value & 1 == 1, vcpu != 0 || !MSR.isOldSystemTime(msr) {
+          registered.insert(vcpu)
+        } else {
+          registered.remove(vcpu)
+        }
+      case (.page(let vcpu, _, let page), _) where registered == created && newest.isHeld(by: vcpu):
         findings.expect(
           page.flags.contains(.tscStable) == expected, at: [event],
           "bit 0 \(expected ? "set" : "clear") in vcpu\(vcpu)'s record: the host's clocksource is \(name)",
@@ -58,11 +66,14 @@ extension Rule {
     var findings = Findings()
     var bit24 = true
     var shown: Set<Bool> = []
+    var newest = NewestPair()
     var last: (event: Event, page: ClockPage)?
     for event in timeline.history.events {
+      if newest.take(event) { last = nil }
       switch event.action {
+      case .vmCreated, .setClock: last = nil
       case .featuresSet(_, let features): bit24 = features.value >> 24 & 1 == 1
-      case .page(_, _, let page): last = (event, page)
+      case .page(let vcpu, _, let page): last = newest.isHeld(by: vcpu) ? (event, page) : nil
       case .getClock(let record):
         guard let (look, page) = last else { continue }
         last = nil
@@ -150,28 +161,41 @@ extension Timeline {
     after changes: (Int, Hex) -> Bool, expected: Bool, fromClear: Bool = false
   ) -> Outcome {
     var findings = Findings()
+    var newest = NewestPair()
+    // What KVM_GET_CLOCK said last; before the first entry it always says no.
     var before: Bool?
+    var wasStable = false
     var change: Event?
     for event in history.events {
+      let known = before
+      let wasOnOldMSR = newest.isBootVCPUOnOldMSR
+      _ = newest.take(event)
+      if newest.isBootVCPUOnOldMSR != wasOnOldMSR { before = nil }
       switch (event.action, event.actor) {
-      case (.vmCreated, _): (before, change) = (nil, nil)
-      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu))
-      where MSR.isSystemTime(msr) && value.value & 1 == 1:
+      case (.vmCreated, _): (before, wasStable, change) = (nil, false, nil)
+      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
         change = nil
-        guard changes(vcpu, msr) else { continue }
-        guard history.header.host.clocksourceIsTSC == true || before == true else {
-          findings.lacks("this host gives no master clock to begin with")
+        guard value.value & 1 == 1, changes(vcpu, msr) else { continue }
+        // Where the clock is to stay stable, a vCPU that starts on the old MSR has nothing before it.
+        let begins =
+          expected && !fromClear && !newest.isBootVCPUOnOldMSR
+          && history.header.host.clocksourceIsTSC == true
+        guard wasStable || begins, known ?? begins != fromClear else {
+          findings.lacks(
+            "KVM_GET_CLOCK did not say before the write that the VM had a master clock"
+              + (fromClear ? " and lost it" : ""))
           continue
         }
-        if !fromClear || before == false { change = event }
+        change = event
       case (.getClock(let record), _):
-        before = record.isTSCStable
+        if newest.hasEntered { before = record.isTSCStable }
+        wasStable = wasStable || record.isTSCStable
         guard let change else { continue }
         findings.expect(
           record.isTSCStable == expected, at: [change, event],
           "KVM_CLOCK_TSC_STABLE \(expected ? "set" : "clear")", seen: "flags \(Hex(record.flags))")
       case (.page(let vcpu, _, let page), _):
-        guard let change else { continue }
+        guard let change, newest.isHeld(by: vcpu) else { continue }
         findings.expect(
           page.flags.contains(.tscStable) == expected, at: [change, event],
           "bit 0 \(expected ? "set" : "clear") in vcpu\(vcpu)'s record",

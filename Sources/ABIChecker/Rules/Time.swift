@@ -36,9 +36,9 @@ extension Rule {
         before.event.ended.raw <= reading.event.began.raw,
         reading.event.ended.raw <= after.event.began.raw
       else { continue }
+      let mayStep = timeline.mayHaveNewPair(from: before.event, to: after.event)
       let slack =
-        (reading.mayBeResnapped || !reading.isStable ? timeline.drift(until: after) : 0)
-        + (reading.isStable ? 0 : Timeline.rounding)
+        reading.isStable && !mayStep ? 0 : timeline.drift(until: after) + timeline.rounding
       let allowed = Interval(
         -slack, difference(after.value, before.value) + reading.lead + slack)
       findings.expect(
@@ -100,8 +100,9 @@ extension Rule {
       guard let before = last[vcpu], before.epoch == reading.epoch else { continue }
       let slack =
         before.lead
-        + (reading.mayBeResnapped || !reading.isStable
-          ? timeline.drift(until: reading) + Timeline.rounding : 0)
+        + (!reading.isStable || !before.isStable
+          || timeline.mayHaveNewPair(from: before.event, to: reading.event)
+          ? timeline.drift(until: reading) + timeline.rounding : 0)
       let step = difference(reading.value, before.value)
       findings.expect(
         step >= -slack, at: [before.event, reading.event],
@@ -129,32 +130,56 @@ extension Rule {
   ) { timeline in
     var findings = Findings()
     var offsets: [Int: UInt64] = [:]
-    var looks: [(event: Event, vcpu: Int, page: ClockPage)] = []
+    var newest = NewestPair()
+    var looks: [Look] = []
     for event in timeline.history.events {
+      _ = newest.take(event)
+      if case .vmCreated = event.action { offsets = [:] }
       if case .tscOffset(let vcpu, let cycles) = event.action { offsets[vcpu] = cycles }
-      if case .page(let vcpu, _, let page) = event.action { looks.append((event, vcpu, page)) }
-    }
-    func base(_ vcpu: Int, _ page: ClockPage) -> ClockPage {
-      var base = page
-      base.version = 0
-      base.flags = []
-      base.tscTimestamp &-= offsets[vcpu] ?? 0
-      return base
+      if case .page(let vcpu, _, let page) = event.action {
+        looks.append(
+          Look(
+            event: event, vcpu: vcpu, page: page, offset: offsets[vcpu],
+            isNewest: newest.isHeld(by: vcpu)))
+      }
     }
     for (first, (middle, last)) in zip(looks, zip(looks.dropFirst(), looks.dropFirst(2))) {
-      guard first.vcpu == last.vcpu, first.vcpu != middle.vcpu else { continue }
+      guard first.vcpu == last.vcpu, first.vcpu != middle.vcpu,
+        (first.offset == nil) == (middle.offset == nil), first.base == last.base
+      else { continue }
       guard [first, middle, last].allSatisfy({ $0.page.flags.contains(.tscStable) }) else {
         findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
         continue
       }
-      guard base(first.vcpu, first.page) == base(last.vcpu, last.page) else { continue }
+      guard [first, middle, last].allSatisfy(\.isNewest) else {
+        findings.lacks(
+          "a vCPU was not entered after another one's first entry: its record may be old")
+        continue
+      }
       findings.expect(
-        base(first.vcpu, first.page) == base(middle.vcpu, middle.page),
-        at: [first.event, middle.event, last.event],
-        "vcpu\(middle.vcpu)'s record, its TSC offset \(offsets[middle.vcpu] ?? 0) taken off, as vcpu\(first.vcpu)'s: "
-          + describe(base(first.vcpu, first.page)),
-        seen: describe(base(middle.vcpu, middle.page)))
+        first.base == middle.base, at: [first.event, middle.event, last.event],
+        "vcpu\(middle.vcpu)'s record, its TSC offset \(middle.offset ?? 0) taken off, as vcpu\(first.vcpu)'s: "
+          + describe(first.base),
+        seen: describe(middle.base))
     }
     return findings.outcome("records of one vCPU between two equal ones of another", in: timeline)
+  }
+}
+
+/// The host's look at a record.
+private struct Look {
+  var event: Event
+  var vcpu: Int
+  var page: ClockPage
+  var offset: UInt64?
+  var isNewest: Bool
+
+  /// The record without what is the vCPU's own.
+  var base: ClockPage {
+    var base = page
+    base.version = 0
+    base.flags = []
+    base.tscTimestamp &-= offset ?? 0
+    return base
   }
 }

@@ -1,0 +1,207 @@
+import Foundation
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct CodingTests {
+  static func json(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+  }
+
+  static func read<Value: Decodable>(_: Value.Type, _ json: String) throws -> Value {
+    try JSONDecoder().decode(Value.self, from: Data(json.utf8))
+  }
+
+  static func event(_ action: Action, by actor: Actor = .vcpu(0)) -> Event {
+    Event(
+      number: 7, actor: actor, began: Instant(tsc: 1, raw: 3), ended: Instant(tsc: 2, raw: .max),
+      action: action)
+  }
+
+  static let page = ClockPage(
+    version: .max, pad0: 1, tscTimestamp: .max, systemTime: .max - 1, tscToSystemMultiplier: .max,
+    tscShift: -128, flags: .reserved, pad: .max)
+  static let reading = Reading(tsc: .max, page: page)
+  static let fault = Fault(vector: 13, errorCode: .max, address: .max)
+  static let result = LoopResult(
+    reads: .max, backwards: 1, beyond: 2, negative: 3, worst: .min, unstable: 4, versions: 5,
+    minimum: .max, first: reading, last: Reading(tsc: 0, page: ClockPage()), worstBefore: 6,
+    worstAfter: reading)
+
+  /// Each case once at least, with the ends of its numbers.
+  static let actions: [Action] = [
+    .vmCreated, .vcpuCreated(vcpu: .max), .featuresSet(vcpu: 0, features: Hex(UInt64.max)),
+    .booted(vcpu: 1, guest: "agent", mode: .real), .booted(vcpu: 1, guest: "", mode: .protected),
+    .booted(vcpu: 1, guest: "rewriter", mode: .long),
+    .replugged(vcpu: 0, how: "INIT \"from\" vcpu1\n"),
+    .filled(address: 0, count: .max, byte: 0xa5), .poked(address: 0x10000, value: 0xffff_ffff),
+    .msrIndexList(indices: []), .msrIndexList(indices: [0x11, 0x12]),
+    .supportedCPUID(function: 0x4000_0001, eax: 1, ebx: 2, ecx: 3, edx: 4),
+    .capability(name: "KVM_CAP_ADJUST_CLOCK", value: .min), .tscKHz(vcpu: 0, kHz: .max),
+    .tscOffset(vcpu: 0, cycles: .max),
+    .getClock(ClockRecord(clock: .max, flags: .max, realtime: .max, hostTSC: .max)),
+    .setClock(ClockRecord(clock: 0)), .hostWroteMSR(vcpu: 0, msr: 0x12, value: 1),
+    .hostReadMSR(vcpu: 0, msr: 0x4b56_4d01, value: 0), .memory(address: 1, bytes: HexBytes([])),
+    .memory(address: 1, bytes: HexBytes(Array(0...255))),
+    .page(vcpu: 0, address: 0x10000, page: page), .entered,
+    .wroteMSR(msr: 0x12, value: 1, fault: nil), .wroteMSR(msr: 0x12, value: 1, fault: fault),
+    .readMSR(msr: 0x12, value: 1, fault: nil), .readMSR(msr: 0x12, value: 1, fault: fault),
+    .read(address: 0, ring: 3, reading: reading, settled: true),
+    .read(address: 0, ring: 0, reading: reading, settled: false),
+    .looped(guest: "schedclock", result: result), .tick,
+    .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
+  ]
+
+  /// A new case does not compile before it has a number, and fails until it is among `actions`.
+  private static func number(of action: Action) -> Int {
+    switch action {
+    case .vmCreated: 0
+    case .vcpuCreated: 1
+    case .featuresSet: 2
+    case .booted: 3
+    case .replugged: 4
+    case .filled: 5
+    case .poked: 6
+    case .msrIndexList: 7
+    case .supportedCPUID: 8
+    case .capability: 9
+    case .tscKHz: 10
+    case .tscOffset: 11
+    case .getClock: 12
+    case .setClock: 13
+    case .hostWroteMSR: 14
+    case .hostReadMSR: 15
+    case .memory: 16
+    case .page: 17
+    case .entered: 18
+    case .wroteMSR: 19
+    case .readMSR: 20
+    case .read: 21
+    case .looped: 22
+    case .tick: 23
+    case .lacking: 24
+    case .failed: 25
+    }
+  }
+
+  @Test func everyActionSurvivesTheRoundTrip() throws {
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...25))
+    for action in Self.actions {
+      for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
+        let event = Self.event(action, by: actor)
+        #expect(try Self.read(Event.self, Self.json(event)) == event)
+      }
+    }
+  }
+
+  @Test func aHistorySurvivesTheRoundTrip() throws {
+    for scenario in ScenarioName.allCases {
+      let history = Script.history(of: scenario)
+      #expect(try Self.read(Header.self, Self.json(history.header)) == history.header)
+      #expect(try Self.read([Event].self, Self.json(history.events)) == history.events)
+    }
+  }
+
+  @Test func anEventIsThisLine() throws {
+    let event = Self.event(.wroteMSR(msr: 0x4b56_4d01, value: 0x10001, fault: nil))
+    let line = """
+      {"by":"vcpu0","did":{"wroteMSR":{"msr":"0x4b564d01","value":"0x10001"}},"n":7,\
+      "raw":[3,18446744073709551615],"tsc":[1,2]}
+      """
+    #expect(try Self.json(event) == line)
+    #expect(try Self.read(Event.self, line) == event)
+    #expect(try Self.json(Self.event(.tick, by: .host)).contains(#""by":"host","did":{"tick":{}}"#))
+  }
+
+  @Test func aHeaderIsThisLine() throws {
+    let header = Header(
+      scenario: "set-clock", seed: .max, attempt: 2,
+      host: HostFacts(
+        kernel: "6.18.15", backend: "kvm_amd", clocksource: "tsc", tscKHz: 2_596_118))
+    let line = """
+      {"attempt":2,"format":"kvmclock-history","host":{"backend":"kvm_amd","clocksource":"tsc",\
+      "kernel":"6.18.15","tscKHz":2596118},"scenario":"set-clock","seed":18446744073709551615,\
+      "version":1}
+      """
+    #expect(try Self.json(header) == line)
+    #expect(try Self.read(Header.self, line) == header)
+  }
+
+  @Test func memoryIsOneStringOfDigits() throws {
+    #expect(try Self.json([HexBytes([0, 0xa5, 0xff])]) == #"["00a5ff"]"#)
+    #expect(
+      try Self.read([HexBytes].self, #"["00A5fF",""]"#) == [
+        HexBytes([0, 0xa5, 0xff]), HexBytes([]),
+      ])
+  }
+
+  @Test func outcomesAndVerdictsSurviveTheRoundTrip() throws {
+    let violation = Violation(expected: "0 ns", seen: "-1 ns", events: [1, 2])
+    for outcome in [
+      Outcome.holds(evidence: "2 records"), .broken(violations: [violation]),
+      .notTested(reason: "no TSC"), .inconclusive(reason: "wide"),
+    ] {
+      let verdict = Verdict(
+        rule: "RATE-RAW", outcome: outcome, known: KnownDeviation.table[1], scenario: "rate")
+      #expect(try Self.read(Verdict.self, Self.json(verdict)) == verdict)
+    }
+  }
+
+  /// Refused, and the text says what was wrong.
+  static func expectRefused<Value: Decodable>(
+    _: Value.Type, _ json: String, _ text: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    do {
+      let value = try read(Value.self, json)
+      Issue.record("\(json) was read as \(value)", sourceLocation: sourceLocation)
+    } catch DecodingError.dataCorrupted(let context) {
+      #expect(
+        context.debugDescription.contains(text), "\(json)", sourceLocation: sourceLocation)
+    } catch {
+      Issue.record("\(json): \(error)", sourceLocation: sourceLocation)
+    }
+  }
+
+  @Test(arguments: [
+    "", "0x", "12", "x12", "0xg", "0x 1", "0x+5", "0x-1", "0x1_0", "0X1", "0x10000000000000000",
+  ])
+  func badHexIsRefused(text: String) {
+    Self.expectRefused([Hex].self, "[\"\(text)\"]", "not a hexadecimal number: \(text)")
+  }
+
+  @Test(arguments: ["0", "abc", "0g", "zz", "+1", "１２", "0x"])
+  func badBytesAreRefused(text: String) {
+    Self.expectRefused([HexBytes].self, "[\"\(text)\"]", "hexadecimal digits")
+  }
+
+  @Test(arguments: [
+    "", "Host", "guest", "vcpu", "vcpu-1", "vcpu+1", "vcpu01", "vcpu1 ", "vcpux",
+    "vcpu99999999999999999999",
+  ])
+  func aBadActorIsRefused(text: String) {
+    Self.expectRefused([Actor].self, "[\"\(text)\"]", "not \"\(text)\"")
+  }
+
+  @Test(arguments: [
+    ("[2,1]", "[3,4]"), ("[1,2]", "[4,3]"), ("[1]", "[3,4]"), ("[1,2,3]", "[3,4]"),
+    ("[]", "[]"), ("[1,2]", "[3]"),
+  ])
+  func aBadBracketIsRefused(tsc: String, raw: String) {
+    let line = #"{"by":"host","did":{"tick":{}},"n":7,"raw":\#(raw),"tsc":\#(tsc)}"#
+    Self.expectRefused(Event.self, line, "the earlier one first")
+  }
+
+  @Test func anUnknownActionIsRefused() {
+    for line in [
+      #"{"by":"host","did":{"sang":{}},"n":7,"raw":[3,4],"tsc":[1,2]}"#,
+      #"{"by":"host","did":{"tick":{},"entered":{}},"n":7,"raw":[3,4],"tsc":[1,2]}"#,
+      #"{"by":"host","n":7,"raw":[3,4],"tsc":[1,2]}"#,
+      #"{"by":"host","did":{"tick":{}},"n":7,"raw":[-3,4],"tsc":[1,2]}"#,
+    ] {
+      #expect(throws: DecodingError.self) { try Self.read(Event.self, line) }
+    }
+  }
+}

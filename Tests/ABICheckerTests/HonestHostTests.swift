@@ -1,0 +1,76 @@
+import Testing
+
+@testable import ABIChecker
+
+/// False alarms are the worst defect of a harness: an honest host is never accused, however noisy.
+@Suite struct HonestHostTests {
+  static func timelines(
+    source: SimulatedTime.Source = .tsc, _ noise: (ScenarioName) -> SimulatedTime.Noise
+  ) -> [Timeline] {
+    ScenarioName.allCases.map {
+      Timeline(Script.history(of: $0, source: source, noise: noise($0)))
+    }
+  }
+
+  @Test(arguments: Rule.all.map(\.id))
+  func everyRuleHoldsOnAQuietHost(id: String) throws {
+    let rule = try #require(Rule.named(id))
+    let verdict = rule.verdict(on: Self.timelines { _ in .none })
+    #expect(verdict.outcome.holds, "\(verdict)")
+    #expect(verdict.rule == id && verdict.known == nil)
+  }
+
+  /// Each scenario alone must do for each rule that it exercises.
+  @Test(arguments: ScenarioName.allCases)
+  func aScenarioHoldsUpTheRulesThatItExercises(scenario: ScenarioName) {
+    let timeline = Timeline(Script.history(of: scenario))
+    for rule in Rule.all where rule.isExercised(by: scenario.rawValue) {
+      #expect(rule.judge(timeline).holds, "\(rule.id): \(rule.judge(timeline))")
+    }
+  }
+
+  static let needMasterClock: Set = [
+    "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
+    "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
+    "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+  ]
+
+  @Test(arguments: Rule.all.map(\.id))
+  func withoutTheMasterClockARuleHoldsOrIsNotTested(id: String) throws {
+    let rule = try #require(Rule.named(id))
+    let outcome = rule.verdict(on: Self.timelines(source: .hpet) { _ in .none }).outcome
+    #expect(
+      Self.needMasterClock.contains(id) ? outcome.isNotTested : outcome.holds, "\(id): \(outcome)")
+  }
+
+  @Test(arguments: SimulatedTime.Source.allCases)
+  func noPreemptionBreaksARule(source: SimulatedTime.Source) {
+    var seeds = SeededGenerator()
+    for _ in 0..<60 {
+      let seed = seeds.next()
+      let timelines = Self.timelines(source: source) {
+        .random(SeededGenerator(seed: seed &+ UInt64($0.rawValue.utf8.count)))
+      }
+      for rule in Rule.all {
+        let outcome = rule.verdict(on: timelines).outcome
+        #expect(!outcome.isBroken, "\(rule.id), seed \(seed): \(outcome)")
+      }
+    }
+  }
+
+  static let judgeWidths: Set = [
+    "SYSTIME-REWRITE-KEEPS-TIME", "SYSTIME-REENABLE-KEEPS-TIME", "CLOCK-BRACKET",
+    "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
+    "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
+  ]
+
+  /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.
+  @Test(arguments: [SimulatedTime.Source.tsc, .hpet], judgeWidths.sorted())
+  func aBracketThatIsTooWideProvesNothing(source: SimulatedTime.Source, id: String) throws {
+    let rule = try #require(Rule.named(id))
+    let outcome = rule.verdict(
+      on: Self.timelines(source: source) { _ in .always(50_000_000) }
+    ).outcome
+    #expect(outcome.isInconclusive, "\(id): \(outcome)")
+  }
+}

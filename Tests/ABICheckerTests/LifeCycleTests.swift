@@ -1,0 +1,172 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct ReplugTests {
+  static let rule = "REPLUG-VCPU0-KEEPS-TIME"
+
+  static func replugged(
+    _ id: Int = 0, source: SimulatedTime.Source = .tsc, bracket: UInt64 = 3_000,
+    _ fault: (inout HistoryBuilder) -> Void = { _ in }
+  ) -> History {
+    var host = HistoryBuilder(.replug, source: source)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.wait(milliseconds: 40)
+    host.bracket = bracket
+    host.read(id)
+    host.replug(id)
+    host.wait(milliseconds: 5)
+    fault(&host)
+    host.register(id)
+    return host.history
+  }
+
+  @Test(arguments: SimulatedTime.Source.allCases)
+  func theClockIsWhereItWouldHaveBeen(source: SimulatedTime.Source) throws {
+    try expectHolds(Self.rule, Self.replugged(source: source))
+  }
+
+  @Test func aRestartIsBroken() throws {
+    try expectBroken(
+      Self.rule, Self.replugged { $0.restartClock() }, "vcpu0 went on after 40", "from 5",
+      "not to vCPU 0", "-45")
+  }
+
+  @Test func aClockThatStoodStillMeanwhileIsBroken() throws {
+    try expectBroken(Self.rule, Self.replugged { $0.stepClock(by: -5_000_000) }, "from 5", "-5")
+  }
+
+  @Test func anotherVCPUsReplugIsNotTested() throws {
+    try expectNotTested(Self.rule, Self.replugged(1))
+  }
+
+  @Test func wideBracketsAreInconclusive() throws {
+    try expectInconclusive(Self.rule, Self.replugged(bracket: 50_000_000), "10.0 ms")
+  }
+}
+
+@Suite struct SchedOffTests {
+  static let rule = "SCHEDOFF-NO-UNDERFLOW"
+
+  /// Two machines in which vCPU 1 comes after vCPU 0; `change` is done to its first reading.
+  static func later(
+    msr: UInt32 = MSR.systemTime, noise: SimulatedTime.Noise = .none,
+    _ change: (inout ClockPage) -> Void = { _ in }
+  ) -> HistoryBuilder {
+    var host = HistoryBuilder(.scheduleOffset)
+    for _ in 0..<2 {
+      host.machine(0, 1)
+      host.time.noise = noise
+      host.register(0, msr: msr)
+      host.time.noise = .none
+      host.register(1)
+      host.amend(0, change)
+    }
+    return host
+  }
+
+  @Test func aLaterVCPUIsLater() throws {
+    for msr in [MSR.systemTime, MSR.systemTimeOld] {
+      try expectHolds(Self.rule, Self.later(msr: msr).history)
+    }
+  }
+
+  @Test func aClockThatStartsAgainOnVCPU1IsBroken() throws {
+    let history = Self.later { $0.systemTime = 0 }.history
+    try expectBroken(Self.rule, history, "vcpu1's first reading less vcpu0's", "one clock", "-2")
+  }
+
+  @Test func aClockAheadOnVCPU1IsBroken() throws {
+    let history = Self.later { $0.systemTime += 50_000_000 }.history
+    try expectBroken(Self.rule, history, "from 0 ns", "50.0 ms")
+  }
+
+  /// vCPU 0's record was made in an entry that lost the core: it runs ahead, and vCPU 1 is not to blame.
+  @Test func withoutTheMasterClockVCPU0MayRunAhead() throws {
+    let history = Self.later(msr: MSR.systemTimeOld, noise: .always(300_000)).history
+    try expectHolds(Self.rule, history)
+    let below = Self.later(msr: MSR.systemTimeOld) { $0.systemTime &-= 40_000 }.history
+    try expectBroken(Self.rule, below, "may run ahead")
+  }
+
+  @Test func onlyTheFirstReadingAfterVCPU0Counts() throws {
+    var host = HistoryBuilder(.scheduleOffset)
+    host.machine(0, 1)
+    host.register(1)
+    try expectNotTested(Self.rule, host.history, "saw 0")
+    host.register(0)
+    for _ in 0..<4 { host.read(1) }
+    try expectNotTested(Self.rule, host.history, "saw 1", "needs 2")
+  }
+
+  @Test func aSettingBetweenIsNotComparedAcross() throws {
+    var host = HistoryBuilder(.scheduleOffset)
+    host.machine(0, 1)
+    for _ in 0..<3 {
+      host.register(0)
+      host.setClock(5)
+      host.register(1)
+    }
+    #expect(try !judge(Self.rule, host.history).isBroken)
+  }
+}
+
+@Suite struct ModeTests {
+  static let rule = "MODE-INDEPENDENT"
+
+  static func modes(
+    _ modes: [CPUMode] = CPUMode.allCases, bracket: UInt64 = 3_000,
+    _ fault: (inout HistoryBuilder, CPUMode) -> Void = { _, _ in }
+  ) -> HistoryBuilder {
+    var host = HistoryBuilder(.modes)
+    host.machine(0)
+    host.bracket = bracket
+    for mode in modes {
+      host.host(.booted(vcpu: 0, guest: "agent", mode: mode))
+      host.register(0)
+      fault(&host, mode)
+      if mode == .long { host.read(0, ring: 3) }
+    }
+    return host
+  }
+
+  @Test func oneClockGoesThroughAllModes() throws {
+    try expectHolds(Self.rule, Self.modes().history)
+  }
+
+  @Test(arguments: CPUMode.allCases)
+  func anInvalidRecordInOneModeIsBroken(mode: CPUMode) throws {
+    let history = Self.modes { host, now in
+      if now == mode { host.amend { $0.tscToSystemMultiplier = 5 } }
+    }.history
+    try expectBroken(Self.rule, history, "\(mode) mode, ring 0", "tsc_to_system_mul 0x5")
+  }
+
+  @Test func aStepBetweenModesIsBroken() throws {
+    let history = Self.modes { host, _ in host.stepClock(by: 1_000_000) }.history
+    try expectBroken(Self.rule, history, "protected mode went on after", "(1.0 ms)", "outside")
+  }
+
+  @Test func aFaultInOneModeIsBroken() throws {
+    var host = Self.modes()
+    let fault = Fault(vector: 13, errorCode: 0, address: 0x7c00)
+    host.bracketed(.vcpu(0)) { _ in [.wroteMSR(msr: 0x4b56_4d01, value: 0x10001, fault: fault)] }
+    try expectBroken(Self.rule, host.history, "long mode", "vector 13", "0x4b564d01, 0x10001")
+  }
+
+  @Test func aModeThatIsMissingIsNotTested() throws {
+    try expectNotTested(Self.rule, Self.modes([.real, .long]).history, "real ring 0")
+    var host = Self.modes([.long])
+    host.host(.lacking(what: "real mode", evidence: "KVM_EXIT_INTERNAL_ERROR at 0xf0000"))
+    try expectNotTested(Self.rule, host.history, "KVM_EXIT_INTERNAL_ERROR at 0xf0000")
+  }
+
+  /// Valid records in every mode, but nothing on one line: the clock might be another in each.
+  @Test func wideBracketsAreInconclusive() throws {
+    try expectInconclusive(
+      Self.rule, Self.modes(CPUMode.allCases + CPUMode.allCases, bracket: 60_000_000).history,
+      "10.0 ms")
+  }
+}

@@ -1,0 +1,110 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct RateTests {
+  static let rule = "RATE-RAW"
+
+  /// Both clocks at both ends of a wait, in brackets so wide.
+  static func rate(
+    source: SimulatedTime.Source = .tsc, milliseconds: UInt64 = 3000, bracket: UInt64 = 60,
+    _ fault: (inout HistoryBuilder) -> Void = { _ in }
+  ) -> HistoryBuilder {
+    var host = HistoryBuilder(.rate, source: source)
+    host.machine(0)
+    for _ in 0..<2 { host.register(0) }
+    host.bracket = bracket
+    host.look(0)
+    host.tick()
+    host.getClock()
+    host.wait(milliseconds: milliseconds)
+    fault(&host)
+    host.getClock()
+    host.tick()
+    host.look(0)
+    return host
+  }
+
+  @Test(arguments: SimulatedTime.Source.allCases)
+  func anHonestClockHolds(source: SimulatedTime.Source) throws {
+    try expectHolds(Self.rule, Self.rate(source: source).history)
+    try expectHolds(Self.rule, Self.rate(source: source, milliseconds: 60_000).history)
+  }
+
+  @Test func theEvidenceHasTheRates() throws {
+    guard case .holds(let evidence) = try judge(Self.rule, Self.rate().history) else {
+      Issue.record("does not hold")
+      return
+    }
+    #expect(evidence.contains("KVM_GET_CLOCK +43 ppb"))
+    #expect(evidence.contains("predicted 43 ppb"))
+  }
+
+  /// 8.15 ppm slow, as a kvm.ko that was loaded before the TSC was refined.
+  @Test(arguments: [-24_450, 24_450, -400, 400] as [Int64])
+  func anotherRateOfGetClockIsBroken(over3s nanoseconds: Int64) throws {
+    let history = Self.rate { $0.clockOffset &+= UInt64(bitPattern: nanoseconds) }.history
+    try expectBroken(
+      Self.rule, history, "the advance of KVM_GET_CLOCK", "CLOCK_MONOTONIC_RAW advanced by 30000",
+      "predicted difference 129 ns to 130 ns", "outside")
+  }
+
+  @Test(arguments: [-18_000, 18_000] as [Int])
+  func anotherMultiplierIsBroken(by parts: Int) throws {
+    var host = Self.rate()
+    for place in [0, 1] {
+      host.amend(place) {
+        $0.tscToSystemMultiplier = UInt32(Int($0.tscToSystemMultiplier) + parts)
+      }
+    }
+    try expectBroken(Self.rule, host.history, "the advance of the guest's clock", "outside")
+  }
+
+  /// kvmclock on the slewed clock: 500 ppm.
+  @Test func aClockThatFollowsNTPIsBroken() throws {
+    let history = Self.rate { $0.clockOffset &+= 1_500_000 }.history
+    try expectBroken(Self.rule, history, "1500", "outside")
+  }
+
+  @Test func aClockThatStandsStillIsBroken() throws {
+    let history = Self.rate { $0.clockOffset &-= 3_000_000_000 }.history
+    try expectBroken(Self.rule, history, "-2999999", "outside")
+  }
+
+  @Test func wideBracketsAreInconclusive() throws {
+    try expectInconclusive(
+      Self.rule, Self.rate(bracket: 40_000).history, "the advance of", "30.0 us")
+    try expectInconclusive(Self.rule, Self.rate(milliseconds: 1).history, "the advance of")
+  }
+
+  @Test func oneSampleOfEachIsNotTested() throws {
+    var host = HistoryBuilder(.rate)
+    host.machine(0)
+    host.register(0)
+    host.look(0)
+    host.tick()
+    host.getClock()
+    try expectNotTested(Self.rule, host.history)
+  }
+
+  @Test func aRecordThatChangedIsNotExtrapolated() throws {
+    let history = Self.rate { $0.register(0) }.history
+    try expectNotTested(Self.rule, history, "saw 1")
+  }
+
+  /// Without the master clock KVM_GET_CLOCK is CLOCK_MONOTONIC_RAW plus a constant, so nothing is predicted for it.
+  @Test func withoutTheMasterClockGetClockIsRaw() throws {
+    var host = HistoryBuilder(.rate)
+    host.machine(0)
+    for _ in 0..<2 { host.register(0, msr: MSR.systemTimeOld) }
+    host.bracket = 60
+    for _ in 0..<2 {
+      host.look(0)
+      host.tick()
+      host.getClock()
+      host.wait(milliseconds: 3000)
+    }
+    try expectHolds(Self.rule, host.history)
+  }
+}

@@ -1,0 +1,146 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct OutcomeTests {
+  static let holds = Outcome.holds(evidence: "h")
+  static let wide = Outcome.inconclusive(reason: "w")
+  static let absent = Outcome.notTested(reason: "a")
+
+  static func broken(_ numbers: Int...) -> Outcome {
+    .broken(violations: numbers.map { Violation(expected: "e", seen: "s", events: [$0]) })
+  }
+
+  struct Row: Sendable {
+    var outcomes: [Outcome]
+    var attempts: Outcome
+    var scenarios: Outcome
+  }
+
+  @Test(arguments: [
+    Row(outcomes: [holds], attempts: holds, scenarios: holds),
+    Row(outcomes: [wide, holds], attempts: holds, scenarios: wide),
+    Row(outcomes: [holds, wide], attempts: holds, scenarios: wide),
+    Row(outcomes: [holds, absent], attempts: holds, scenarios: holds),
+    Row(outcomes: [absent, wide], attempts: wide, scenarios: wide),
+    Row(outcomes: [absent, absent], attempts: absent, scenarios: absent),
+    Row(outcomes: [holds, broken(1)], attempts: broken(1), scenarios: broken(1)),
+    Row(
+      outcomes: [broken(1), wide, broken(2, 3)], attempts: broken(1, 2, 3),
+      scenarios: broken(1, 2, 3)),
+  ])
+  func retriesAndScenariosMergeInTheirOwnWay(row: Row) {
+    #expect(Outcome.ofAttempts(row.outcomes) == row.attempts)
+    #expect(Outcome.ofScenarios(row.outcomes) == row.scenarios)
+  }
+
+  @Test func noOutcomeIsNotTested() {
+    #expect(Outcome.ofAttempts([]).isNotTested)
+    #expect(Outcome.ofScenarios([]).isNotTested)
+  }
+
+  @Test func anOutcomeKnowsItsKind() {
+    #expect(Self.broken(1).isBroken && !Self.holds.isBroken && !Self.wide.isBroken)
+    #expect(Self.wide.isInconclusive && !Self.absent.isInconclusive)
+  }
+}
+
+@Suite struct VerdictTests {
+  static let rule = Rule.named("VERSION-EVEN")!
+
+  /// A history of `scenario` with so many records, one of them odd if `isBroken`.
+  static func timeline(_ scenario: ScenarioName, records: Int = 2, isBroken: Bool = false)
+    -> Timeline
+  {
+    var host = HistoryBuilder(scenario)
+    host.machine(0)
+    for _ in 0..<records { host.register(0) }
+    if isBroken { host.amend { $0.version = 3 } }
+    return Timeline(host.history)
+  }
+
+  @Test func aRetryThatCouldTellDecides() {
+    let verdict = Self.rule.verdict(on: [
+      Self.timeline(.version, records: 0), Self.timeline(.version), Self.timeline(.registration),
+    ])
+    #expect(verdict.outcome.holds && verdict.scenario == "version" && verdict.known == nil)
+  }
+
+  @Test func aScenarioThatDoesNotExerciseTheRuleCanOnlyBreakIt() {
+    let quiet = Self.rule.verdict(on: [Self.timeline(.storm)])
+    #expect(quiet.outcome.isNotTested)
+    let verdict = Self.rule.verdict(on: [
+      Self.timeline(.registration), Self.timeline(.storm, isBroken: true),
+    ])
+    #expect(verdict.outcome.isBroken && verdict.scenario == "storm")
+  }
+
+  @Test func aRuleOfOneScenarioIgnoresTheOthers() throws {
+    let rule = try #require(Rule.named("SYSTIME-ENABLE"))
+    var host = HistoryBuilder(.storm)
+    host.events = RegistrationTests.enabled { $0.version = 3 }.events
+    #expect(rule.judge(host.history).isBroken)
+    #expect(rule.verdict(on: [Timeline(host.history)]).outcome.isNotTested)
+  }
+
+  @Test func withoutADecisionTheFirstScenarioIsNamed() {
+    #expect(Self.rule.verdict(on: []).scenario == "registration")
+  }
+
+  @Test func aBrokenRuleOfAnOldKernelIsKnown() throws {
+    let rule = try #require(Rule.named("SETCLOCK-SETS-ALL-VCPUS"))
+    for (kernel, isKnown) in [("5.10.223-amd64", true), ("6.12.117", false), ("", false)] {
+      var host = SetClockTests.settings([5]) { $0.amend { $0.systemTime &-= 55_000 } }
+      host.header.host.kernel = kernel
+      let verdict = rule.verdict(on: [Timeline(host.history)])
+      #expect(verdict.outcome.isBroken)
+      #expect((verdict.known?.rule == rule.id) == isKnown, "\(kernel)")
+    }
+  }
+}
+
+@Suite struct KnownDeviationTests {
+  @Test(arguments: [
+    ("6.12.117-amd64", 6, 12), ("5.10.223", 5, 10), ("6.1-rc3", 6, 1), ("7.0", 7, 0),
+    ("6.18.44+", 6, 18), ("4.19-generic.2", 4, 19), ("10.20.30", 10, 20),
+  ])
+  func aReleaseHasTwoNumbers(release: String, major: Int, minor: Int) {
+    #expect(KernelVersion(release) == KernelVersion(major, minor))
+  }
+
+  @Test(arguments: ["", "6", "six.one", "6.", ".5", "6.x", "v6.1", "99999999999999999999.1"])
+  func anythingElseIsNoRelease(release: String) {
+    #expect(KernelVersion(release) == nil)
+  }
+
+  @Test func releasesAreOrderedByNumber() {
+    let ordered = ["4.19", "5.2", "5.10", "6.1", "6.9", "6.12", "10.0"].compactMap(
+      KernelVersion.init)
+    #expect(ordered.count == 7)
+    #expect(ordered.shuffled().sorted() == ordered)
+    #expect(KernelVersion(6, 3) == KernelVersion("6.3.0"))
+  }
+
+  @Test(arguments: [
+    ("RATE-RAW", "6.2.16", true), ("RATE-RAW", "6.3.0", false), ("RATE-RAW", "5.10", true),
+    ("MULSHIFT-EXACT", "6.2", true), ("MULSHIFT-EXACT", "6.3", false),
+    ("SETCLOCK-SETS-ALL-VCPUS", "5.11.22", true), ("SETCLOCK-SETS-ALL-VCPUS", "5.12", false),
+    ("VERSION-EVEN", "5.10", false), ("RATE-RAW", "unknown", false),
+  ])
+  func aDeviationIsKnownUntilItWasMended(rule: String, kernel: String, isKnown: Bool) {
+    #expect((KnownDeviation.of(rule: rule, kernel: kernel) != nil) == isKnown)
+  }
+
+  @Test func withoutAKernelNothingIsKnown() {
+    #expect(KnownDeviation.of(rule: "RATE-RAW", kernel: nil) == nil)
+  }
+
+  @Test func theTableNamesRulesCausesAndSources() {
+    for entry in KnownDeviation.table {
+      #expect(Rule.named(entry.rule) != nil, "\(entry.rule)")
+      #expect(!entry.cause.isEmpty && !entry.source.isEmpty)
+      if let since = entry.since, let until = entry.until { #expect(since < until) }
+    }
+  }
+}

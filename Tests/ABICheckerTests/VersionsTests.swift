@@ -1,0 +1,88 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct VersionsTests {
+  @Test(arguments: [1, 7, 0xffff_ffff] as [UInt32])
+  func anOddVersionIsBroken(version: UInt32) throws {
+    var host = HistoryBuilder()
+    host.machine(0)
+    host.register(0)
+    host.look(0)
+    host.amend { $0.version = version }
+    try expectBroken("VERSION-EVEN", host.history, "even version in vcpu0", "version \(version)")
+  }
+
+  @Test func anOddVersionAtTheEndOfALoopIsBroken() throws {
+    var host = HistoryBuilder(.storm)
+    host.machine(0, 1)
+    host.register(1)
+    host.loop(1)
+    host.amend { $0.version = 4_000_001 }
+    try expectBroken("VERSION-EVEN", host.history, "vcpu1", "version 4000001")
+  }
+
+  @Test func zeroIsEven() throws {
+    var host = HistoryBuilder()
+    host.machine(0)
+    for _ in 0..<2 {
+      host.register(0)
+      host.amend { $0.version = 0 }
+    }
+    try expectHolds("VERSION-EVEN", host.history)
+  }
+
+  /// Six versions that the guest writes, each followed by an update that leaves the version of `after`.
+  static func updates(_ pairs: [(before: UInt32, after: UInt32)]) -> History {
+    var host = HistoryBuilder(.version)
+    host.machine(0)
+    host.register(0)
+    for (before, after) in pairs {
+      host.poke(0x10000, before)
+      host.register(0)
+      host.look(0)
+      host.amend { $0.version = after }
+    }
+    return host.history
+  }
+
+  static let good: [(before: UInt32, after: UInt32)] = [
+    (0, 2), (1, 4), (6, 8), (7, 10), (0xffff_fffe, 0), (0xffff_ffff, 2),
+  ]
+
+  @Test func theKernelsStepsHold() throws {
+    try expectHolds("VERSION-STEP", Self.updates(Self.good))
+  }
+
+  @Test func severalUpdatesAddUp() throws {
+    try expectHolds("VERSION-STEP", Self.updates(Self.good.map { ($0, $1 &+ 2 * 500) }))
+  }
+
+  @Test(arguments: [
+    (0 as UInt32, 0 as UInt32, "2 after 0,"), (0, 1, "2 after 0,"), (10, 8, "2 after 10,"),
+    (7, 8, "3 after 7,"), (7, 9, "3 after 7,"), (0xffff_fffe, 0xffff_fffe, "2 after 4294967294,"),
+    (0xffff_ffff, 0, "3 after 4294967295,"),
+  ])
+  func anotherStepIsBroken(before: UInt32, after: UInt32, text: String) throws {
+    try expectBroken("VERSION-STEP", Self.updates([(before, after)]), text, "version \(after)")
+  }
+
+  @Test func fiveUpdatesAreNotEnough() throws {
+    try expectNotTested("VERSION-STEP", Self.updates(Array(Self.good.prefix(5))), "5", "6")
+  }
+
+  @Test func onlyTheFirstLookAfterThePokeCounts() throws {
+    var host = HistoryBuilder(.version)
+    host.machine(0)
+    for version: UInt32 in 0..<6 {
+      host.register(0)
+      host.poke(0x10000, 2 * version)
+      host.register(0)
+      host.look(0)
+      host.look(0)
+      host.poke(0x20000, 9)
+    }
+    try expectHolds("VERSION-STEP", host.history)
+  }
+}
