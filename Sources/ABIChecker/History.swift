@@ -249,4 +249,7 @@ public enum Action: Hashable, Sendable, Codable {
   case lacking(what: String, evidence: String)
   /// The scenario could not go on.
   case failed(reason: String)
+  /// The host was suspended, or changed its clocksource, while the scenario ran. Kvmclock counts the time of a
+  /// suspension and CLOCK_MONOTONIC_RAW does not; a clocksource takes the master clock away or brings it.
+  case disturbed(how: String)
 }

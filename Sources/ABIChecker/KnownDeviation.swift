@@ -19,20 +19,11 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
 
   public static let table: [KnownDeviation] = [
     KnownDeviation(
-      rule: "SETCLOCK-SETS-ALL-VCPUS", until: KernelVersion(5, 12),
-      cause: "kvm_vm_ioctl_set_clock() computes the offset from the current time, the page from an "
-        + "older snapshot: system_time is up to tens of microseconds below the value set",
-      source: "Linux 77fcbe823f00 (5.12)"),
-    KnownDeviation(
       rule: "RATE-RAW", until: KernelVersion(6, 3),
       cause:
         "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
         + "TSC refinement, kvmclock runs at the unrefined rate",
-      source: "Linux 3ebcbd2244f5 (6.3)"),
-    KnownDeviation(
-      rule: "MULSHIFT-EXACT", until: KernelVersion(6, 3),
-      cause: "as RATE-RAW: the multiplier comes from the TSC frequency at load time",
-      source: "Linux 3ebcbd2244f5 (6.3)"),
+      source: "Linux 3ebcbd2244f5 (6.3)")
   ]
 
   init(

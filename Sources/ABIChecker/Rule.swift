@@ -46,6 +46,9 @@ public struct Rule: Sendable {
   }
 
   public func judge(_ timeline: Timeline) -> Outcome {
+    if let disturbance = timeline.disturbance {
+      return .inconclusive(reason: "the host did not stay as it was: \(disturbance)")
+    }
     let outcome = judgement(timeline)
     if let failure = timeline.failure, !outcome.isBroken {
       return .inconclusive(reason: "the scenario ended early: \(failure)")

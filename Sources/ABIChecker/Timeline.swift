@@ -11,12 +11,14 @@ public struct Timeline: Sendable {
   private let newPairs: [Event]
   /// Why the scenario could not go on, if so.
   public let failure: String?
+  /// What the host did to itself meanwhile, if it did: then the brackets mean nothing.
+  let disturbance: String?
   /// What the host lacks, if the scenario found it lacking.
   let lacking: String?
   /// By how much a clock that counts the TSC runs faster than CLOCK_MONOTONIC_RAW, in parts per billion.
   let rate: Interval
   /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds. Where
-  /// another clocksource drives the host's, two of its ticks besides: acpi_pm's take 279 ns, hpet's and Hyper-V's less.
+  /// another clocksource drives the host's, two of its ticks besides.
   let rounding: Int128
 
   /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
@@ -25,16 +27,19 @@ public struct Timeline: Sendable {
   public init(_ history: History) {
     self.history = history
     self.rate = Self.rate(of: history)
-    self.rounding = history.header.host.clocksource == "tsc" ? 4 : 4 + 2 * 300
+    self.rounding = history.header.host.clocksource == "tsc" ? 4 : 4 + 2 * Self.tick
     var failure: String?
+    var disturbance: String?
     var lacking: String?
     for event in history.events {
       if case .failed(let reason) = event.action { failure = failure ?? reason }
+      if case .disturbed(let how) = event.action { disturbance = disturbance ?? how }
       if case .lacking(let what, let evidence) = event.action {
         lacking = lacking ?? "\(what): \(evidence)"
       }
     }
     self.failure = failure
+    self.disturbance = disturbance
     self.lacking = lacking
     var pass = ObservationPass()
     for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
@@ -47,20 +52,40 @@ public struct Timeline: Sendable {
   /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
   private static func rate(of history: History) -> Interval {
     if history.header.host.clocksource == "tsc" { return Interval(-250, 250) }
-    let whole: Int128 = 1_000_000_000
     let unknown = Interval(-whole, whole)
-    guard let kHz = history.header.host.tscKHz, kHz > 0, let first = history.events.first,
-      let last = history.events.last
-    else { return unknown }
-    let raw = first.elapsed(to: last)
-    let cycles = Interval(
-      Int128(last.began.tsc) - Int128(first.ended.tsc),
-      Int128(last.ended.tsc) - Int128(first.began.tsc))
-    guard raw.lower > 0, raw.upper > 0, cycles.lower > 0 else { return unknown }
-    let fastest = cycles.upper * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.lower
-    let slowest = cycles.lower * 1_000_000 * 1_000_000_000 / Int128(kHz) / raw.upper
-    guard slowest <= fastest, fastest <= 2 * whole else { return unknown }
-    return Interval(slowest - whole - 250, fastest - whole + 250)
+    guard let kHz = history.header.host.tscKHz, kHz > 0 else { return unknown }
+    var bounds = Interval(0, 2 * whole)
+    for first in history.events.prefix(16) {
+      for last in history.events.suffix(16) {
+        // Each pair of moments bounds the ratio by itself, however long the events took: CLOCK_MONOTONIC_RAW was
+        // read outside of the TSC from a beginning to an end, and inside of it from an end to a beginning.
+        if let least = ratio(first.began, last.ended, kHz, tick) {
+          bounds.lower = max(bounds.lower, least)
+        }
+        if let most = ratio(first.ended, last.began, kHz, -tick) {
+          bounds.upper = min(bounds.upper, most + 1)
+        }
+      }
+    }
+    guard bounds.lower > 0, bounds.upper < 2 * whole, bounds.lower <= bounds.upper else {
+      return unknown
+    }
+    return Interval(bounds.lower - whole - 250, bounds.upper - whole + 250)
+  }
+
+  private static let whole: Int128 = 1_000_000_000
+
+  /// The coarsest step of a clocksource that is not the TSC: acpi_pm's 279.4 ns; hpet's and Hyper-V's are finer.
+  private static let tick: Int128 = 280
+
+  /// What the TSC's nominal frequency makes of the cycles, in 10^9 of CLOCK_MONOTONIC_RAW's nanoseconds.
+  private static func ratio(
+    _ from: Instant, _ to: Instant, _ kHz: UInt32, _ slack: Int128
+  ) -> Int128? {
+    let cycles = Int128(to.tsc) - Int128(from.tsc)
+    let raw = Int128(to.raw) - Int128(from.raw) + slack
+    guard cycles > 0, raw > 0 else { return nil }
+    return cycles * 1_000_000 * whole / Int128(kHz) / raw
   }
 }
 
@@ -187,6 +212,9 @@ struct NewestPair {
 }
 
 extension Timeline {
+  /// Whether CLOCK_MONOTONIC_RAW counts the TSC itself.
+  var isTSC: Bool { history.header.host.clocksource == "tsc" }
+
   /// By how much the clock may have come away from CLOCK_MONOTONIC_RAW between the making of the machine and
   /// `observation`: what a new snapshot for the master clock makes good at once.
   func drift(until observation: Observation) -> Int128 {

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -250,6 +251,11 @@ static inline uint64_t ckvm_rdtsc(void) {
 
 static inline int ckvm_gettid(void) {
   return (int)syscall(SYS_gettid);
+}
+
+// prctl() takes a variable number of arguments, and pthread_setname_np() wants _GNU_SOURCE.
+static inline int ckvm_set_thread_name(const char *name) {
+  return ckvm_result(syscall(SYS_prctl, PR_SET_NAME, name, 0L, 0L, 0L));
 }
 
 static inline int ckvm_tgkill(int process, int thread, int signal) {

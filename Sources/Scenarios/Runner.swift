@@ -115,13 +115,10 @@ struct Suite: Sendable {
     let rules = plan.rules.filter { $0.isExercised(by: name.rawValue) }
     var runs = ScenarioRuns()
     for attempt in 1...(1 + max(0, plan.retries)) {
-      let before = SleepOffset.now()
       let (history, nanoseconds) = run(name, attempt: attempt)
       keep(history)
       runs.timings.append(
         Timing(scenario: name.rawValue, attempt: attempt, nanoseconds: nanoseconds))
-      // Kvmclock counts the time that the host was suspended, CLOCK_MONOTONIC_RAW does not.
-      if SleepOffset.now().differs(from: before), attempt <= plan.retries { continue }
       let timeline = Timeline(history)
       runs.timelines.append(timeline)
       let isOpen = rules.contains { $0.verdict(on: runs.timelines).outcome.isInconclusive }
@@ -132,14 +129,18 @@ struct Suite: Sendable {
 
   private func run(_ name: ScenarioName, attempt: Int) -> (History, UInt64) {
     let began = Moment.before().raw
+    let state = HostState.now()
     let stage = Stage(
       name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation)
+    // The facts may be of a minute ago.
+    stage.history.header.host.clocksource = state.clocksource
     do {
       try Scenario.named(name).script(stage)
     } catch {
       stage.note(.failed(reason: "\(error)"))
     }
     stage.dropMachine()
+    if let change = HostState.now().change(since: state) { stage.note(.disturbed(how: change)) }
     return (stage.history, Moment.after().raw - began)
   }
 }
@@ -150,7 +151,7 @@ private final class BackgroundRuns: @unchecked Sendable {
   private var runs = ScenarioRuns()
 
   init(_ suite: Suite, _ name: ScenarioName) throws(MachineError) {
-    worker = try WorkerThread()
+    worker = try WorkerThread(name: name.rawValue)
     worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
   }
 

@@ -61,7 +61,7 @@ public final class Machine {
     precondition(id >= 0 && id <= options.highest, "no room for vCPU \(id)")
     for runner in runners { precondition(runner.id != id, "there is a vCPU \(id) already") }
     // The thread starts up while KVM makes the vCPU.
-    let worker = try WorkerThread()
+    let worker = try WorkerThread(name: "guest-vcpu\(id)")
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
       try vcpu.setCPUID(cpuid)

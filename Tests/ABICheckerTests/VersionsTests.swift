@@ -72,12 +72,19 @@ import Testing
     try expectNotTested("VERSION-STEP", Self.updates(Array(Self.good.prefix(5))), "5", "6")
   }
 
+  @Test func withoutAnOddVersionOrAWrapItIsNotTested() throws {
+    for versions: [UInt32] in [[0, 2, 4, 6, 8, 0xffff_fffe], [0, 1, 2, 3, 4, 5]] {
+      let steps = versions.map { ($0, $0 % 2 == 0 ? $0 &+ 2 : $0 &+ 3) }
+      try expectNotTested("VERSION-STEP", Self.updates(steps), "odd", "wrap")
+    }
+  }
+
   @Test func onlyTheFirstLookAfterThePokeCounts() throws {
     var host = HistoryBuilder(.version)
     host.machine(0)
-    for version: UInt32 in 0..<6 {
+    for version: UInt32 in [0, 1, 2, 3, 4, 0xffff_ffff] {
       host.register(0)
-      host.poke(0x10000, 2 * version)
+      host.poke(0x10000, version)
       host.register(0)
       host.look(0)
       host.look(0)

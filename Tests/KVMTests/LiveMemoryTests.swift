@@ -68,25 +68,31 @@ extension LiveKVMTests {
     #expect(error == KVMError(request: "KVM_SET_USER_MEMORY_REGION", errno: EEXIST))
   }
 
-  @Test func `descriptors are closed when VMs and vCPUs are dropped`() throws {
-    let before = try kvmDescriptors()
-    for _ in 0..<20 {
-      let guest = try RealModeGuest([0xF4])
-      let second = try guest.machine.createVCPU(id: 1)
-      #expect(second.id == 1)
-      #expect(try kvmDescriptors() == before + 3)
+  // In processes of their own, for other tests make and drop VMs beside these.
+
+  @Test func `descriptors are closed when VMs and vCPUs are dropped`() async {
+    await #expect(processExitsWith: .success) {
+      let before = try kvmDescriptors()
+      for _ in 0..<20 {
+        let guest = try RealModeGuest([0xF4])
+        let second = try guest.machine.createVCPU(id: 1)
+        #expect(second.id == 1)
+        #expect(try kvmDescriptors() == before + 3)
+      }
+      #expect(try kvmDescriptors() == before)
     }
-    #expect(try kvmDescriptors() == before)
   }
 
-  @Test func `a vCPU that could not be made leaves no descriptor behind`() throws {
-    let machine = try KVMSystem().createVM()
-    let first = try machine.createVCPU(id: 0)
-    let before = try kvmDescriptors()
-    let error = try #require(throws: KVMError.self) { _ = try machine.createVCPU(id: 0) }
-    #expect(error == KVMError(request: "KVM_CREATE_VCPU", errno: EEXIST))
-    #expect(try kvmDescriptors() == before)
-    #expect(first.id == 0)
+  @Test func `a vCPU that could not be made leaves no descriptor behind`() async {
+    await #expect(processExitsWith: .success) {
+      let machine = try KVMSystem().createVM()
+      let first = try machine.createVCPU(id: 0)
+      let before = try kvmDescriptors()
+      let error = try #require(throws: KVMError.self) { _ = try machine.createVCPU(id: 0) }
+      #expect(error == KVMError(request: "KVM_CREATE_VCPU", errno: EEXIST))
+      #expect(try kvmDescriptors() == before)
+      #expect(first.id == 0)
+    }
   }
 }
 

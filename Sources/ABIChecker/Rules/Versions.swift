@@ -34,6 +34,8 @@ extension Rule {
   ) { timeline in
     var findings = Findings()
     var planted: [Hex: (Event, UInt32)] = [:]
+    var hasOdd = false
+    var hasWrap = false
     for event in timeline.history.events {
       switch event.action {
       case .poked(let address, let value):
@@ -43,12 +45,18 @@ extension Rule {
         planted[address] = nil
         let step = VersionProtocol.advance(from: from, to: page.version)
         let least: UInt32 = from % 2 == 0 ? 2 : 3
+        hasOdd = hasOdd || from % 2 == 1
+        hasWrap = hasWrap || from > UInt32.max - least
         findings.expect(
           step >= least && step < 1 << 31 && page.version % 2 == 0, at: [poke, event],
           "an even version at least \(least) after \(from), modulo 2^32",
           seen: "version \(page.version)")
       default: continue
       }
+    }
+    guard hasOdd && hasWrap else {
+      return findings.outcome(
+        atLeast: .max, "updates of odd versions and of ones that wrap", in: timeline)
     }
     return findings.outcome(atLeast: 6, "updates of a version that the guest had set", in: timeline)
   }

@@ -8,11 +8,13 @@ extension Scenario {
     _ = try stage.note(
       { .msrIndexList(indices: $0.map { Hex($0) }) }, of: { try system.system.msrIndexList() })
     let cpuid = try system.system.supportedCPUID()
-    for entry in cpuid where entry.function == 0x4000_0000 || entry.function == 0x4000_0001 {
+    for function: UInt32 in [0x4000_0000, 0x4000_0001] {
+      // A leaf that is not there reads as zeroes.
+      let entry = cpuid.first { $0.function == function }
       stage.note(
         .supportedCPUID(
-          function: Hex(entry.function), eax: Hex(entry.eax), ebx: Hex(entry.ebx),
-          ecx: Hex(entry.ecx), edx: Hex(entry.edx)))
+          function: Hex(function), eax: Hex(entry?.eax ?? 0), ebx: Hex(entry?.ebx ?? 0),
+          ecx: Hex(entry?.ecx ?? 0), edx: Hex(entry?.edx ?? 0)))
     }
     _ = try stage.note(
       { .capability(name: "KVM_CAP_ADJUST_CLOCK", value: $0) },

@@ -68,7 +68,11 @@ package final class WorkerThread: @unchecked Sendable {
     return signal
   }()
 
-  package init() throws(MachineError) {
+  private let name: String
+
+  /// Starts the thread, under a name of at most 15 bytes for those who look at the process.
+  package init(name: String) throws(MachineError) {
+    self.name = name
     _ = Self.kickSignal
     let context = Unmanaged.passRetained(self).toOpaque()
     let result = pthread_create(&handle, nil, runWorker, context)
@@ -119,6 +123,7 @@ package final class WorkerThread: @unchecked Sendable {
 
   fileprivate func loop() {
     blockAllSignals(except: Self.kickSignal)
+    _ = ckvm_set_thread_name(name)
     monitor.locked { threadID = ckvm_gettid() }
     // A thread's first allocation maps an arena: better now than inside the first job.
     free(malloc(1))
