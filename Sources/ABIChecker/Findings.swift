@@ -43,8 +43,9 @@ struct Findings {
       max(widths?.upper ?? allowed.width, allowed.width))
     expect(
       allowed.contains(value), at: events,
-      "\(what) from \(nanoseconds(allowed.lower)) to \(nanoseconds(allowed.upper)): \(why())",
-      seen: "\(nanoseconds(value)), \(nanoseconds(allowed.distance(to: value))) outside")
+      "\(what) in [\(nanoseconds(allowed.lower)), \(nanoseconds(allowed.upper))]: \(why())",
+      seen: "\(nanoseconds(value)), \(nanoseconds(abs(allowed.distance(to: value)))) too "
+        + (value < allowed.lower ? "low" : "high"))
   }
 
   /// What the intervals could not tell apart: the smaller, the sharper.

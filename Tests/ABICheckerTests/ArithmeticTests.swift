@@ -131,8 +131,8 @@ import Testing
       outside
         == .broken(violations: [
           Violation(
-            expected: "step from -50 ns to 51 ns: so",
-            seen: "9000 ns (9.0 us), 8949 ns (8.9 us) outside", events: [],
+            expected: "step in [-50 ns, 51 ns]: so",
+            seen: "9000 ns (9.0 us), 8949 ns (8.9 us) too high", events: [],
             history: "registration.1")
         ]))
   }

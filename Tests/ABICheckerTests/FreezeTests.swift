@@ -126,13 +126,14 @@ import Testing
 
   @Test func aRestartAtTheEnableIsBroken() throws {
     try expectBroken(
-      Self.reenable, Self.reenabled { $0.restartClock() }, "vcpu1 went on after 50", "from 20",
-      "outside")
+      Self.reenable, Self.reenabled { $0.restartClock() }, "vcpu1's clock to go on from 50", "[20",
+      "too ")
   }
 
   @Test func aClockThatStandsStillWhileDisabledIsBroken() throws {
     try expectBroken(
-      Self.reenable, Self.reenabled { $0.stepClock(by: -20_000_000) }, "20.0 ms", "-20.0 ms")
+      Self.reenable, Self.reenabled { $0.stepClock(by: -20_000_000) }, "20.0 ms",
+      "(20.0 ms) too low")
   }
 
   @Test func aRewriteIsNoPairOfDisableAndEnable() throws {

@@ -47,7 +47,7 @@ import Testing
     let history = Self.rate { $0.clockOffset &+= UInt64(bitPattern: nanoseconds) }.history
     try expectBroken(
       Self.rule, history, "the advance of KVM_GET_CLOCK", "CLOCK_MONOTONIC_RAW advanced by 30000",
-      "predicted difference 129 ns to 130 ns", "outside")
+      "predicted difference 129 ns to 130 ns", "too ")
   }
 
   @Test(arguments: [-18_000, 18_000] as [Int])
@@ -58,18 +58,18 @@ import Testing
         $0.tscToSystemMultiplier = UInt32(Int($0.tscToSystemMultiplier) + parts)
       }
     }
-    try expectBroken(Self.rule, host.history, "the advance of the guest's clock", "outside")
+    try expectBroken(Self.rule, host.history, "the advance of the guest's clock", "too ")
   }
 
   /// kvmclock on the slewed clock: 500 ppm.
   @Test func aClockThatFollowsNTPIsBroken() throws {
     let history = Self.rate { $0.clockOffset &+= 1_500_000 }.history
-    try expectBroken(Self.rule, history, "1500", "outside")
+    try expectBroken(Self.rule, history, "1500", "too ")
   }
 
   @Test func aClockThatStandsStillIsBroken() throws {
     let history = Self.rate { $0.clockOffset &-= 3_000_000_000 }.history
-    try expectBroken(Self.rule, history, "-2999999", "outside")
+    try expectBroken(Self.rule, history, "2999999936 ns (3.0 s) too low", "too ")
   }
 
   @Test func wideBracketsAreInconclusive() throws {

@@ -87,19 +87,19 @@ import Testing
   @Test func aRestartOnAWriteByVCPU0IsBroken() throws {
     let history = Self.rewrites { host, id in if id == 0 { host.restartClock() } }.history
     try expectBroken(
-      "SYSTIME-REWRITE-KEEPS-TIME", history, "vcpu0 went on after 70", "a write of the MSR",
-      "-90", "outside")
+      "SYSTIME-REWRITE-KEEPS-TIME", history, "vcpu0's clock to go on from 70", "a write of the MSR",
+      "(90.0 ms) too low")
   }
 
   @Test(arguments: [-200_000, 5_000_000, 3_600_000_000_000] as [Int64])
   func aStepAtAWriteIsBroken(step: Int64) throws {
     let history = Self.rewrites { host, _ in host.stepClock(by: step) }.history
-    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", history, "from 20", "outside")
+    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", history, "[20", "too ")
   }
 
   @Test func aClockThatStoodStillIsBroken() throws {
     let history = Self.rewrites { host, _ in host.stepClock(by: -20_000_000) }.history
-    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", history, "from 20", "-20")
+    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", history, "[20", "(20.0 ms) too low")
   }
 
   @Test func aSettingOfTheClockBetweenTwoReadingsIsNoStep() throws {
@@ -121,7 +121,7 @@ import Testing
     host.read(0)
     host.restartClock()
     host.register(0)
-    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", host.history, "outside")
+    try expectBroken("SYSTIME-REWRITE-KEEPS-TIME", host.history, "too ")
   }
 
   @Test func anotherMachineIsAnotherClock() throws {

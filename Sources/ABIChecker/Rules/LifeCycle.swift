@@ -100,7 +100,7 @@ extension Rule {
             difference(reading.value, last.value),
             in: timeline.allowedAdvance(from: last, to: reading),
             limit: Timeline.widestUseful, at: [last.event, reading.event],
-            "the clock in \(mode?.rawValue ?? "?") mode went on after \(last.value) ns",
+            "the clock in \(mode?.rawValue ?? "?") mode to go on from \(last.value) ns by an amount",
             why: "the time that CLOCK_MONOTONIC_RAW counted since the reading in the mode before")
           continued += findings.observed - narrow
         }

@@ -237,7 +237,8 @@ extension Timeline {
       findings.expect(
         difference(after.value, before.value), in: allowedAdvance(from: before, to: after),
         limit: Self.widestUseful, at: [before.event, separator, after.event],
-        "vcpu\(before.vcpu ?? 0) went on after \(nanoseconds(Int128(before.value)))", why: why)
+        "vcpu\(before.vcpu ?? 0)'s clock to go on from \(nanoseconds(Int128(before.value))) by an amount",
+        why: why)
     }
     return findings.outcome(atLeast: minimum, what, in: self)
   }

@@ -125,8 +125,6 @@ package final class WorkerThread: @unchecked Sendable {
     blockAllSignals(except: Self.kickSignal)
     _ = ckvm_set_thread_name(name)
     monitor.locked { threadID = ckvm_gettid() }
-    // A thread's first allocation maps an arena: better now than inside the first job.
-    free(malloc(1))
     // The first job comes as soon as the machine is made.
     spin(microseconds: 1000) { isBusy.load(ordering: .acquiring) }
     while true {
