@@ -63,7 +63,9 @@ struct Kvmclock: ParsableCommand {
   private static func parseAndRun() throws {
     var command: any ParsableCommand
     do { command = try parseAsRoot() } catch { return try answer(error) }
-    do { try command.run() } catch {
+    do { try command.run() } catch let code as ExitCode {
+      throw code
+    } catch {
       // Only a request for help comes out of a command as an error of the parser's.
       guard exitCode(for: error) == .success else { throw error }
       try answer(error)
