@@ -44,7 +44,7 @@ let package = Package(
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
     .testTarget(
-      name: "CommandTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
+      name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),
     .testTarget(
       name: "LiveTests",
       dependencies: ["ABIChecker", "GuestImages", "KVM", "Scenarios", "VMBuilder"]),

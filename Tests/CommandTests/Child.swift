@@ -1,4 +1,5 @@
 import Foundation
+import KVM
 import Testing
 
 /// A run of the command in a shell: its exit code and what it said.
@@ -70,6 +71,17 @@ final class Folder {
 enum Host {
   static let isRoot = getuid() == 0
 
+  /// Why KVM cannot be used here, if so.
+  static let obstacle: String? = {
+    do {
+      _ = try KVMSystem()
+      return nil
+    } catch {
+      return "\(error)"
+    }
+  }()
+
   /// With KVM_REQUIRED=1 a host without KVM fails the tests instead of skipping them.
-  static let hasKVM = access("/dev/kvm", R_OK | W_OK) == 0 || getenv("KVM_REQUIRED") != nil
+  static let hasKVM = obstacle == nil || getenv("KVM_REQUIRED").map { strcmp($0, "1") } == 0
+  static let reason = Comment(rawValue: obstacle ?? "KVM is usable")
 }

@@ -33,7 +33,7 @@ import Testing
     child.expect(69, "open device failed: Permission denied (EACCES, errno 13). Remedy: Add")
   }
 
-  @Test(.enabled(if: Host.hasKVM, "no /dev/kvm here"))
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
   func theDoctorSaysWhatThisHostOffers() throws {
     let child = try Child("exec \"$K\" doctor", in: folder)
     child.expect(0)
@@ -45,7 +45,7 @@ import Testing
     }
   }
 
-  @Test(.enabled(if: Host.hasKVM && Host.isRoot, "needs /dev/kvm, and root to mount a full disk"))
+  @Test(.enabled(if: Host.hasKVM && Host.isRoot, "needs a usable /dev/kvm, and root to mount a full disk"))
   func aFullDiskForHistoriesIsToldBeforeAnythingRuns() throws {
     let child = try Child(
       """
@@ -58,7 +58,7 @@ import Testing
   }
 
   @Test(
-    .enabled(if: Host.hasKVM, "no /dev/kvm here"),
+    .enabled(if: Host.hasKVM, Host.reason),
     arguments: [
       ("/sys/none", "cannot create the folder: "), ("/sys", "cannot write a file there: "),
       ("file", "file: cannot write a file there: Not a directory"),
@@ -73,7 +73,7 @@ import Testing
     #expect(child.output == "")
   }
 
-  @Test(.enabled(if: Host.hasKVM, "no /dev/kvm here"), arguments: ["7", "0x7"])
+  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: ["7", "0x7"])
   func theSeedIsPrinted(seed: String) throws {
     let child = try Child("exec \"$K\" run MSR-INDEX-LIST --seed \(seed)", in: folder)
     #expect(child.output.contains(", seed 7\n"))

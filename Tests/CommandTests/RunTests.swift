@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// What `run` does when something comes between it and its end.
-@Suite(.enabled(if: Host.hasKVM, "no /dev/kvm here"), .serialized)
+@Suite(.enabled(if: Host.hasKVM, Host.reason), .serialized)
 struct RunTests {
   let folder: Folder
 
