@@ -36,7 +36,7 @@ triple = $(or $(TRIPLE_$(1)),x86_64-unknown-linux)
 
 guests: $(GUESTS:%=$(LISTING)/%.bin)
 
-$(LISTING)/%.bin: guest-images/%.S guest-images/long.h guest-images/include/mailbox.h
+$(LISTING)/%.bin: guest-images/%.S guest-images/agent.h guest-images/long.h guest-images/include/mailbox.h
 	@mkdir -p $(LISTING)
 	$(CLANG) -target x86_64-unknown-linux -c $< -o $(LISTING)/$*.o
 	$(OBJCOPY) -O binary -j .rodata $(LISTING)/$*.o $@

@@ -79,7 +79,7 @@ static void boot(int vcpu, uint8_t *memory) {
     special.cr4 = 0x20;
     special.efer = 0x500;
     check(ioctl(vcpu, KVM_SET_SREGS, &special), "KVM_SET_SREGS");
-    struct kvm_regs registers = {.rip = IMAGE + entry, .rflags = 2, .rbx = IMAGE, .rdi = MAILBOX,
+    struct kvm_regs registers = {.rip = IMAGE + entry, .rflags = 2, .rdi = MAILBOX,
                                  .rsp = SYSTEM + 0x1000, .rbp = SYSTEM + 0x1000};
     check(ioctl(vcpu, KVM_SET_REGS, &registers), "KVM_SET_REGS");
 }

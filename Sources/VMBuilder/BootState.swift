@@ -66,7 +66,6 @@ struct BootState: Sendable {
       registers.rip = image.entry
       registers.rsp = stackTop
       registers.rbp = stackTop
-      registers.rbx = image.address
       registers.rdi = Layout.mailbox(vcpu)
     }
     return registers

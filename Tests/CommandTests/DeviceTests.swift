@@ -45,7 +45,7 @@ import Testing
     }
   }
 
-  @Test(.enabled(if: Host.hasKVM && Host.isRoot, "needs a usable /dev/kvm, and root to mount a full disk"))
+  @Test(.enabled(if: Host.hasKVM && Host.isRoot, "needs KVM, and root to mount a full disk"))
   func aFullDiskForHistoriesIsToldBeforeAnythingRuns() throws {
     let child = try Child(
       """
