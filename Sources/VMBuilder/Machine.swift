@@ -45,8 +45,7 @@ public final class Machine {
       vm = try system.createVM()
       if options.hasIRQChip { try vm.createIRQChip() }
       memory = try GuestMemory(size: Layout.memorySize(highest: options.highest))
-      try vm.setMemoryRegion(
-        slot: 0, guestPhysicalAddress: 0, size: memory.size, hostAddress: memory.base)
+      try vm.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
     } catch {
       throw .kvm(error)
     }
