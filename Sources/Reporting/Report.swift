@@ -94,8 +94,15 @@ extension Report {
     return timings.map { timing in
       let again = timing.attempt > 1 ? "  attempt \(timing.attempt)" : ""
       let name = Plain.pad(timing.scenario, to: longest)
-      return "time  \(name)  \(Self.seconds(timing.nanoseconds))\(again)"
+      let time = Self.milliseconds(timing.nanoseconds)
+      return "time  \(name)  \(Plain.pad("", to: 8 - time.count))\(time) ms\(again)"
     }
+  }
+
+  /// "3.4".
+  static func milliseconds(_ nanoseconds: UInt64) -> String {
+    let tenths = nanoseconds / 100_000 + (nanoseconds % 100_000 >= 50_000 ? 1 : 0)
+    return "\(tenths / 10).\(tenths % 10)"
   }
 
   /// "1.32 s".
