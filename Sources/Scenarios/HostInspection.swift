@@ -27,17 +27,16 @@ public enum HostInspection {
       capabilities.append(.init(name: capability.description, value: value, meaning: meaning))
     }
     let probes = [
-      HostProbes.masterClock(system, facts), HostProbes.tscOffset(system),
-      HostProbes.irqChip(system),
+      HostProbes.masterClock(system, facts), HostProbes.hostTSC(system),
+      HostProbes.irqChip(system), HostProbes.tscOffset(system),
       HostProbes.capability(
-        system, .tscControl, "TSC scaling", without: "a guest TSC faster than the host's",
+        system, .tscControl, "TSC scaling",
         remedy: "use a processor with TSC scaling, and a backend that supports it"),
       HostProbes.capability(
         system, .enforcePVFeatureCPUID, "enforcement of CPUID",
-        without: "that a guest may use only the clock that its CPUID offers",
         remedy: "use Linux 5.10 or newer"),
       HostProbes.capability(
-        system, .msrFilter, "MSR filter", without: "a clock in user space behind the MSR filter",
+        system, .msrFilter, "MSR filter",
         remedy: "use Linux 5.10 or newer"),
     ]
     return HostReport(facts: facts, capabilities: capabilities, probes: probes)
@@ -81,8 +80,8 @@ public struct HostReport: Sendable {
     public var finding: Finding
     /// What was done and seen.
     public var evidence: String
-    /// What can't be tested without it.
-    public var without: String
+    /// The rules that cannot be tested without it; none where no rule needs it yet.
+    public var rules: [String]
     /// What would make it work.
     public var remedy: String
   }

@@ -10,8 +10,12 @@ enum HostProbes {
       facts.clocksourceIsTSC == false
       ? "let the host run on its TSC: see why the kernel's log calls it unstable"
       : "run on a host whose TSCs are in step"
-    return probe("master clock", "what a guest may rely on in master-clock mode", remedy) {
-      () throws(KVMError) in
+    let rules = [
+      "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
+      "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
+      "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+    ]
+    return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
       guard case .out = exit else {
         return (.unknown, "the guest's OUT instruction ended with \(exit)")
@@ -25,8 +29,7 @@ enum HostProbes {
 
   static func tscOffset(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "TSC offset", "what the clock does when TSC offsets differ",
-      "use Linux 5.16 or newer with kvm_intel or kvm_amd"
+      "TSC offset", [], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
       let vcpu = try machine.createVCPU(id: 0)
@@ -47,7 +50,7 @@ enum HostProbes {
 
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "in-kernel irqchip", "a vCPU that is taken out and put back by INIT",
+      "in-kernel irqchip", ["REPLUG-VCPU0-KEEPS-TIME (the half by INIT)"],
       "use a kernel with KVM_CAP_IRQCHIP"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
@@ -56,27 +59,35 @@ enum HostProbes {
     }
   }
 
+  static func hostTSC(_ system: borrowing KVMSystem) -> Probe {
+    probe(
+      "host TSC in KVM_GET_CLOCK", ["GETCLOCK-IS-GUEST-VIEW"], "use Linux 5.16 or newer"
+    ) { () throws(KVMError) in
+      let flags = try system.checkExtension(.adjustClock)
+      return (flags & 8 != 0 ? .works : .absent, "KVM_CAP_ADJUST_CLOCK is \(flags), host TSC is 8")
+    }
+  }
+
   static func capability(
-    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String, without: String,
-    remedy: String
+    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String, remedy: String
   ) -> Probe {
-    probe(name, without, remedy) { () throws(KVMError) in
+    probe(name, [], remedy) { () throws(KVMError) in
       let value = try system.checkExtension(capability)
       return (value > 0 ? .works : .absent, "\(capability) is \(value)")
     }
   }
 
   private static func probe(
-    _ name: String, _ without: String, _ remedy: String,
+    _ name: String, _ rules: [String], _ remedy: String,
     _ attempt: () throws(KVMError) -> (finding: Probe.Finding, evidence: String)
   ) -> Probe {
     do {
       let (finding, evidence) = try attempt()
       return Probe(
-        name: name, finding: finding, evidence: evidence, without: without, remedy: remedy)
+        name: name, finding: finding, evidence: evidence, rules: rules, remedy: remedy)
     } catch {
       return Probe(
-        name: name, finding: .unknown, evidence: "\(error)", without: without, remedy: remedy)
+        name: name, finding: .unknown, evidence: "\(error)", rules: rules, remedy: remedy)
     }
   }
 

@@ -15,6 +15,9 @@ public enum Layout {
   static let vcpuBlocks: UInt64 = 0x20000
   static let vcpuBlockSize: UInt64 = 0x4000
 
+  /// Three pages below 4 GiB that no memory slot holds.
+  static let realModeTaskState: UInt64 = 0xfffb_d000
+
   static let pageSize: UInt64 = 0x1000
 
   static func block(_ vcpu: Int) -> UInt64 { vcpuBlocks + UInt64(vcpu) * vcpuBlockSize }

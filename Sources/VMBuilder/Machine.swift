@@ -77,6 +77,8 @@ public final class Machine {
   /// Puts a vCPU at the first instruction of an image.
   public func boot(_ vcpu: Int, _ image: GuestImage) throws(MachineError) {
     memory.write(image.bytes, at: Int(image.address))
+    // Some Intel processors need three pages of their own for real mode; other backends refuse or ignore them.
+    if image.mode == .real { try? vm.setTSSAddress(Layout.realModeTaskState) }
     let state = BootState(vcpu: vcpu, image: image)
     state.prepare(memory)
     try runner(vcpu).boot(state)

@@ -62,12 +62,12 @@ struct DoctorCommand: ParsableCommand {
   }
 
   private func untested(_ report: HostReport) -> String {
-    let lacking = report.probes.filter { $0.finding != .works }
-    guard !lacking.isEmpty else { return "Everything can be tested here.\n" }
+    let lacking = report.probes.filter { $0.finding != .works && !$0.rules.isEmpty }
+    guard !lacking.isEmpty else { return "Every rule can be tested here.\n" }
     let lines = lacking.map { probe in
-      Layout.item("  \(probe.without)", "", indent: 0)
-        + Layout.item("      why", "\(probe.name): \(probe.finding.rawValue)", indent: 14)
-        + Layout.item("      remedy", probe.remedy, indent: 14)
+      Layout.item("  rules", probe.rules.joined(separator: ", "), indent: 10)
+        + Layout.item("  why", "\(probe.name): \(probe.finding.rawValue)", indent: 10)
+        + Layout.item("  remedy", probe.remedy, indent: 10)
     }
     return "not tested here\n" + lines.joined()
   }
