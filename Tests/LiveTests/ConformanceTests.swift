@@ -73,16 +73,13 @@ extension Live {
     func cancelled() throws {
       let cancellation = Cancellation()
       var kept: [History] = []
-      Thread.detachNewThread {
-        usleep(100_000)
-        cancellation.cancel()
-      }
-      let began = Date()
       let result = try Runner.run(
         RunPlan(rules: Rule.all, seed: 1), host: try LiveHost.facts(), cancellation: cancellation
-      ) { kept.append($0) }
+      ) { history in
+        kept.append(history)
+        cancellation.cancel()
+      }
       #expect(result.wasCancelled)
-      #expect(-began.timeIntervalSinceNow < 3)
       #expect(kept.contains { !$0.events.isEmpty })
       #expect(result.verdicts.count < Rule.all.count)
     }

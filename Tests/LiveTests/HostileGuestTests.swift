@@ -38,7 +38,7 @@ extension Live {
       #expect(milliseconds >= 100)
       #expect(at.instructionPointer == GuestImage.agentLong.entry)
       #expect(at.codeSegment == 8)
-      #expect(-began.timeIntervalSinceNow < 3)
+      #expect(-began.timeIntervalSinceNow < 30)
     }
 
     @Test("HLT, a foreign port and memory that is not there end the run with the exit")
@@ -110,7 +110,7 @@ extension Live {
       } throws: { error in
         if case MachineError.cancelled? = error as? MachineError { true } else { false }
       }
-      #expect(-began.timeIntervalSinceNow < 3)
+      #expect(-began.timeIntervalSinceNow < 30)
     }
 
     @Test("threads are joined and descriptors closed, also of a guest that nobody waited for")
@@ -131,13 +131,16 @@ extension Live {
         for _ in 0..<5 {
           let machine = try LiveHost.machine(Machine.Options(vcpus: [0, 1]))
           machine.memory.write([0xeb, 0xfe], at: Int(GuestImage.agentLong.entry))
-          _ = try machine.withVCPU(0) { _ throws(KVMError) in }
+          // A thread that did a job has its name.
+          for vcpu in [0, 1] { _ = try machine.withVCPU(vcpu) { _ throws(KVMError) in } }
           try machine.begin(1, .nothing())
-          _ = try machine.withVCPU(0) { _ throws(KVMError) in }
           #expect(try entries("fd").count > descriptors)
           #expect(try vcpuThreads() == 2)
         }
         #expect(try entries("fd").count == descriptors)
+        // A joined thread may be on its way out of /proc for a moment.
+        let end = Date() + 10
+        while try vcpuThreads() > 0, Date() < end { usleep(1000) }
         #expect(try vcpuThreads() == 0)
       }
     }
