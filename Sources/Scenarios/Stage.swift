@@ -132,9 +132,19 @@ extension Stage {
     record(
       .vcpu(vcpu), reply.began, reply.ended,
       .wroteMSR(msr: Hex(msr), value: Hex(address | 1), fault: Fault(reply.value.fault)))
-    if reply.value.fault == nil {
-      records[vcpu] = address
-      recordReading(vcpu, 0, address, reply)
+    if let fault = reply.value.fault { throw Refused(vcpu: vcpu, msr: msr, fault: fault) }
+    records[vcpu] = address
+    recordReading(vcpu, 0, address, reply)
+  }
+
+  /// The guest could not register a record: nothing that a scenario does makes sense after that.
+  private struct Refused: Error, CustomStringConvertible {
+    var vcpu: Int
+    var msr: UInt32
+    var fault: GuestFault
+
+    var description: String {
+      "vcpu\(vcpu)'s WRMSR of \(Hex(msr)) raised exception vector \(fault.vector)"
     }
   }
 

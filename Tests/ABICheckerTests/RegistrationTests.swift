@@ -38,6 +38,15 @@ import Testing
       "tsc_to_system_mul 0x0")
   }
 
+  @Test func aRefusedWriteIsBroken() throws {
+    var host = Self.enabled()
+    let write = try #require(
+      host.events.lastIndex { if case .wroteMSR = $0.action { true } else { false } })
+    host.events[write].action = .wroteMSR(
+      msr: 0x4b56_4d01, value: 0x11001, fault: Fault(vector: 13, errorCode: 0, address: 0x8234))
+    try expectBroken("SYSTIME-ENABLE", host.history, "0x4b564d01", "exception vector 13")
+  }
+
   @Test func aGuestThatGaveUpOnAnOddVersionIsBroken() throws {
     var host = Self.enabled()
     guard
