@@ -21,6 +21,6 @@ func readCPUID(
       continue
     }
     try check(request, result)
-    return array.prefix(array.header.pointee.nent).map { CPUIDEntry($0) }
+    return array.elements.prefix(Int(array.header.pointee.nent)).map { CPUIDEntry($0) }
   }
 }

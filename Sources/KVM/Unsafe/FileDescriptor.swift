@@ -15,7 +15,7 @@ struct FileDescriptor: ~Copyable, Sendable {
   /// The corresponding C function is `open`.
   /// - Throws: `KVMError` naming `open` and the path, with `errno`.
   init(opening path: String) throws(KVMError) {
-    let result = ckvm_open(path)
+    let result = path.withCString { ckvm_open($0) }
     guard result >= 0 else {
       throw KVMError(
         request: "open \(path)", errno: -result,
