@@ -263,17 +263,42 @@ extension Timeline {
     return found
   }
 
-  /// Every clock record seen, by a guest or by the host, with the vCPU it belongs to.
+  /// The last reading of the vCPU that acted in an event before it, and the first one after it.
+  func readings(beside index: Int) -> (before: Observation, after: Observation)? {
+    guard case .vcpu(let vcpu) = history.events[index].actor,
+      let before = observations.last(where: { $0.index < index && $0.vcpu == vcpu }),
+      let after = observations.first(where: { $0.index > index && $0.vcpu == vcpu }),
+      before.epoch == after.epoch
+    else { return nil }
+    return (before, after)
+  }
+
+  /// Every clock record seen, by a guest or by the host, with the vCPU it belongs to: written by the host, and with a
+  /// version that came to rest.
   var pages: [(event: Event, vcpu: Int, page: ClockPage)] {
-    history.events.compactMap { event in
-      switch (event.action, event.actor) {
-      case (.page(let vcpu, _, let page), _): (event, vcpu, page)
-      case (.read(_, _, let reading, _), .vcpu(let vcpu)): (event, vcpu, reading.page)
-      case (.looped(_, let result), .vcpu(let vcpu)): (event, vcpu, result.last.page)
-      default: nil
-      }
+    writtenPages.filter {
+      if case .read(_, _, _, settled: false) = $0.event.action { false } else { true }
     }
   }
+
+  /// The same, with records whose version stayed odd.
+  var writtenPages: [(event: Event, vcpu: Int, page: ClockPage)] {
+    history.events.compactMap { event in
+      let seen: (vcpu: Int, page: ClockPage)? =
+        switch (event.action, event.actor) {
+        case (.page(let vcpu, _, let page), _): (vcpu, page)
+        case (.read(_, _, let reading, _), .vcpu(let vcpu)): (vcpu, reading.page)
+        case (.looped(_, let result), .vcpu(let vcpu)): (vcpu, result.last.page)
+        default: nil
+        }
+      guard let seen, !Self.untouched.contains(seen.page) else { return nil }
+      return (event, seen.vcpu, seen.page)
+    }
+  }
+
+  /// Memory as it was before any host wrote a record there.
+  private static let untouched: Set<ClockPage> = Set(
+    [0, 0xa5].compactMap { ClockPage(bytes: [UInt8](repeating: $0, count: ClockPage.size)) })
 }
 
 /// The numbers of the clock's MSRs.

@@ -10,7 +10,8 @@ import Testing
   static func rewriter(
     setting: UInt64? = day, reads: UInt64 = 4000,
     msrs: [UInt32] = [MSR.systemTime, MSR.systemTimeOld],
-    source: SimulatedTime.Source = .tsc, _ change: (inout LoopResult) -> Void = { _ in }
+    source: SimulatedTime.Source = .tsc, slip: Int64 = 0,
+    _ change: (inout LoopResult) -> Void = { _ in }
   ) -> HistoryBuilder {
     var host = HistoryBuilder(.rewriter, source: source)
     host.machine(0)
@@ -18,8 +19,29 @@ import Testing
     for msr in msrs {
       host.register(0, msr: msr)
       host.loop(0, "rewriter", reads: reads, change)
+      host.stepClock(by: slip)
+      host.register(0, msr: msr)
     }
     return host
+  }
+
+  /// Each of 4000 writes loses 100 ns: no step back, but together 400 us.
+  @Test func smallSlipsAddUp() throws {
+    for nanoseconds in [-400_000, 400_000] as [Int64] {
+      let history = Self.rewriter(slip: nanoseconds).history
+      try expectBroken(Self.rule, history, "over 4000 writes of 0x4b564d01", "too ")
+    }
+  }
+
+  @Test func withoutAReadingAfterTheWritesItIsNotTested() throws {
+    var host = HistoryBuilder(.rewriter)
+    host.machine(0)
+    host.setClock(Self.day)
+    for msr in [MSR.systemTime, MSR.systemTimeOld] {
+      host.register(0, msr: msr)
+      host.loop(0, "rewriter", reads: 4000)
+    }
+    try expectNotTested(Self.rule, host.history, "readings before and after")
   }
 
   @Test(arguments: [day, 0, 1 << 63, 0 &- 1_000_000])

@@ -51,6 +51,7 @@ extension Script {
     for msr in [MSR.systemTime, MSR.systemTimeOld] {
       host.register(0, msr: msr)
       host.loop(0, "rewriter", reads: 4000)
+      host.register(0, msr: msr)
     }
   }
 

@@ -102,7 +102,17 @@ import Testing
       [.read(address: 0, ring: 0, reading: reading, settled: false)]
     }
     #expect(Timeline(host.history).observations.isEmpty)
-    #expect(Timeline(host.history).pages.count == 1)
+    #expect(Timeline(host.history).pages.isEmpty)
+    #expect(Timeline(host.history).writtenPages.count == 1)
+  }
+
+  @Test(arguments: [0, 0xa5] as [UInt8])
+  func whatNoHostWroteIsNoRecord(byte: UInt8) throws {
+    var host = HistoryBuilder()
+    host.machine(0)
+    let page = try #require(ClockPage(bytes: [UInt8](repeating: byte, count: 32)))
+    host.host(.page(vcpu: 0, address: 0x10000, page: page))
+    #expect(Timeline(host.history).writtenPages.isEmpty)
   }
 
   @Test func theFirstFailureAndTheFirstLackCount() {

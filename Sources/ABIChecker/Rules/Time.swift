@@ -37,10 +37,16 @@ extension Rule {
         reading.event.ended.raw <= after.event.began.raw
       else { continue }
       let mayStep = timeline.mayHaveNewPair(from: before.event, to: after.event)
+      let passed = difference(after.value, before.value)
       let slack =
         reading.isStable && !mayStep ? 0 : timeline.drift(until: after) + timeline.rounding
-      let allowed = Interval(
-        -slack, difference(after.value, before.value) + reading.lead + slack)
+      guard passed >= -slack else {
+        findings.expect(
+          false, at: [before.event, after.event],
+          "KVM_GET_CLOCK at \(before.value) ns or above", seen: "\(after.value) ns after it")
+        continue
+      }
+      let allowed = Interval(-slack, passed + reading.lead + slack)
       findings.expect(
         difference(reading.value, before.value), in: allowed, limit: Timeline.widestUseful,
         at: [before.event, reading.event, after.event],

@@ -13,7 +13,7 @@ extension Rule {
     scenarios: [.registration, .version], everywhere: true
   ) { timeline in
     var findings = Findings()
-    for (event, vcpu, page) in timeline.pages {
+    for (event, vcpu, page) in timeline.writtenPages {
       findings.expect(
         page.version % 2 == 0, at: [event], "an even version in vcpu\(vcpu)'s record",
         seen: "version \(page.version)")

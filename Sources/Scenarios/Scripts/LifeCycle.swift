@@ -80,10 +80,13 @@ extension Scenario {
   /// MODE-INDEPENDENT: one vCPU goes through the modes, its record between two pages.
   @Sendable static func modes(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])
-    for (round, image) in [GuestImage.agentReal, .agentProtected, .agentLong].enumerated() {
+    // Long mode first: then every mode's write comes after a reading.
+    let images: [GuestImage] = [.agentLong, .agentReal, .agentProtected, .agentLong]
+    for (round, image) in images.enumerated() {
       try stage.boot(0, image)
-      stage.fillClockPage(0, second: round == 1)
-      try stage.register(0, at: stage.placeRecord(of: 0, second: round == 1))
+      let isSecond = round % 2 == 1
+      stage.fillClockPage(0, second: isSecond)
+      try stage.register(0, at: stage.placeRecord(of: 0, second: isSecond))
       try stage.read(0)
     }
     try stage.read(0, ring: 3)
