@@ -30,7 +30,10 @@ again:
     jne 2f
     STORE_READING LOOP_FIRST
     jmp 3f
-2:  JUDGE_STEP 0
+2:  cmpl %r8d, MAILBOX_TSC(%rdi)
+    je 5f
+    incq LOOP_VERSIONS(%r15)
+5:  JUDGE_STEP 0
     movq %rax, %rbx
     subq %r13, %rbx
     jns 3f
@@ -47,7 +50,8 @@ again:
     popq %rax
     jns 3f
     incq LOOP_BEYOND(%r15)
-3:  movq %rax, %r13
+3:  movl %r8d, MAILBOX_TSC(%rdi)
+    movq %rax, %r13
     movq %rdx, %r14
     movq %rdx, %rbx
     subq MAILBOX_RESULT1(%rdi), %rbx

@@ -14,7 +14,7 @@ entry:
 start:
     leaq MAILBOX_LOOP(%rdi), %r15
     movq MAILBOX_ARGUMENT0(%rdi), %rsi
-    /* The loop's counters live in memory that only this vCPU touches; the limit in the stack's red zone. */
+    /* The host zeroed the counters; a minimum has to start at the top. */
     movabsq $0x7fffffffffffffff, %rax
     movq %rax, LOOP_MINIMUM(%r15)
     xorl %r13d, %r13d

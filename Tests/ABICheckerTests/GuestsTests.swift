@@ -86,6 +86,10 @@ import Testing
       Self.rule, Self.rewriter(msrs: [MSR.systemTime, MSR.systemTime]).history, "0x4b564d01")
   }
 
+  @Test func writesThatMovedNoVersionAreNotTested() throws {
+    try expectNotTested(Self.rule, Self.rewriter { $0.versions = 0 }.history, "moved the version")
+  }
+
   /// Without a large value first a restart would not show.
   @Test func withoutASettingItIsNotTested() throws {
     try expectNotTested(Self.rule, Self.rewriter(setting: nil).history)

@@ -71,6 +71,18 @@ extension Live {
       #expect(reply.reading.page.scale.isNormalized)
     }
 
+    @Test("the rewriter's writes all reach the host: each one moves the version")
+    func rewriterWrites() throws {
+      let machine = try LiveHost.machine()
+      try machine.boot(0, .rewriter)
+      let record = Layout.clockPage(0) + 128
+      try machine.begin(0, .rewrite(0x4b56_4d01, record | 1, count: 100))
+      #expect(try machine.finish(0).value.status == .done)
+      #expect(machine.loop(0).reads == 100)
+      #expect(machine.loop(0).versions == 99)
+      #expect(machine.record(at: record).version >= 200)
+    }
+
     @Test("a version that stays odd is reported, with the record", arguments: images)
     func oddVersion(image: GuestImage) throws {
       let machine = try LiveHost.machine()
