@@ -1,6 +1,7 @@
 /// The scripts that drive a machine; a history names the one that made it.
 public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
-  case discovery, registration, rewrite, storm, readback, freeze, version
+  case discovery
+  case registration, rewrite, storm, readback, freeze, version
   case setClock = "set-clock"
   case rate
   case oldMSR = "old-msr"
@@ -24,11 +25,18 @@ public struct Rule: Sendable {
   public let scenarios: [ScenarioName]
   /// Whether every other history is judged too: the rule concerns whatever was observed.
   public let everywhere: Bool
+  /// The kernels that the sentence is about: "2.6.35", or "any" if older than all that can be tested.
+  public let since: String
+  /// Faults that were seen to break it: what was changed, in the kernel or in a history.
+  public let faults: [String]
+  /// Whether the ABI leaves this open: its value is reported, and never fails.
+  public let isObservation: Bool
   private let judgement: @Sendable (Timeline) -> Outcome
 
   init(
     _ id: String, _ statement: String, source: String, method: String,
-    scenarios: [ScenarioName], everywhere: Bool = false,
+    scenarios: [ScenarioName], everywhere: Bool = false, since: String = "any",
+    faults: [String] = [], isObservation: Bool = false,
     judge: @escaping @Sendable (Timeline) -> Outcome
   ) {
     self.id = id
@@ -37,6 +45,9 @@ public struct Rule: Sendable {
     self.method = method
     self.scenarios = scenarios
     self.everywhere = everywhere
+    self.since = since
+    self.faults = faults
+    self.isObservation = isObservation
     self.judgement = judge
   }
 
@@ -83,16 +94,24 @@ public struct Rule: Sendable {
     let decisive = perScenario.first { $0.1 == outcome || (outcome.isBroken && $0.1.isBroken) }
     let kernel = timelines.first?.history.header.host.kernel
     return Verdict(
-      rule: id, outcome: outcome,
-      known: outcome.isBroken ? KnownDeviation.of(rule: id, kernel: kernel) : nil,
+      rule: id, outcome: outcome, known: KnownDeviation.of(rule: id, kernel: kernel, outcome),
       scenario: decisive?.0 ?? scenarios.first?.rawValue ?? "")
   }
 }
 
 extension Rule {
   /// Every rule, in the order of the catalogue.
-  public static let all: [Rule] =
-    discovery + registration + page + versions + time + clockIoctls + stability + lifeCycle + guests
+  public static let all: [Rule] = [
+    discovery,
+    registration,
+    page,
+    versions,
+    time,
+    stability,
+    clockIoctls,
+    lifeCycle,
+    guests,
+  ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {
     all.first { $0.id == id }

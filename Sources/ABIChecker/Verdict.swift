@@ -2,6 +2,8 @@
 public enum Outcome: Hashable, Sendable, Codable {
   /// The rule held, and what it held on.
   case holds(evidence: String)
+  /// What a behaviour that the ABI leaves open looks like here; it can't be wrong.
+  case observed(value: String)
   case broken(violations: [Violation])
   /// Nothing to judge: what this host lacks, and how that was found out.
   case notTested(reason: String)
@@ -40,7 +42,8 @@ public struct Violation: Hashable, Sendable, Codable {
 public struct Verdict: Hashable, Sendable, Codable {
   public var rule: String
   public var outcome: Outcome
-  /// The entry of the table of known deviations that explains a broken rule on this kernel.
+  /// The entry of the table of known deviations for this rule on this kernel: it explains a broken rule, and where the
+  /// rule holds all the same the table is out of date.
   public var known: KnownDeviation?
   /// The scenario whose history decided.
   public var scenario: String
@@ -70,7 +73,7 @@ extension Outcome {
     func rank(_ outcome: Outcome) -> Int {
       switch outcome {
       case .broken: order[0]
-      case .holds: order[1]
+      case .holds, .observed: order[1]
       case .inconclusive: order[2]
       case .notTested: order[3]
       }

@@ -22,6 +22,7 @@ public struct KTAPReport: Sendable {
       lines.append(result(verdict, number: index + 1))
     }
     if showsTimings { lines += report.timingLines.map { "# \(escape($0))" } }
+    lines += report.outdated.map { "# note: \(escape($0))" }
     lines += report.notes.map { "# note: \(escape($0))" }
     if report.isEmpty { lines.append("# NOTHING WAS TESTED") }
     // The plan is not met then, which is an error to every reader; `prove` also says why.
@@ -34,7 +35,7 @@ public struct KTAPReport: Sendable {
   private func result(_ verdict: Verdict, number: Int) -> String {
     let test = "\(number) \(escape(verdict.rule))"
     switch verdict.outcome {
-    case .holds: return "ok \(test)"
+    case .holds, .observed: return "ok \(test)"
     case .broken:
       guard let known = verdict.known else { return "not ok \(test)" }
       let word = report.strict ? "not ok" : "ok"
@@ -48,6 +49,7 @@ public struct KTAPReport: Sendable {
 
   /// In KTAP the lines about a test come before its result.
   private func diagnostics(_ verdict: Verdict) -> [String] {
+    if case .observed(let value) = verdict.outcome { return ["# observed: \(escape(value))"] }
     guard case .broken(let violations) = verdict.outcome else { return [] }
     var lines: [String] = []
     if let rule = Rule.named(verdict.rule) {

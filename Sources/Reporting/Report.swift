@@ -51,6 +51,7 @@ public struct ScenarioTiming: Hashable, Sendable {
 /// How a verdict is shown and counted.
 enum Status: String, CaseIterable {
   case holds
+  case observed
   case broken = "BROKEN"
   case known
   case notTested = "not tested"
@@ -60,6 +61,7 @@ enum Status: String, CaseIterable {
     self =
       switch verdict.outcome {
       case .holds: .holds
+      case .observed: .observed
       case .broken: verdict.known == nil ? .broken : .known
       case .notTested: .notTested
       case .inconclusive: .inconclusive
@@ -72,6 +74,15 @@ extension Report {
 
   /// Whether the run says nothing at all, which is not the same as that all is well.
   var isEmpty: Bool { verdicts.allSatisfy { Status($0) == .notTested } }
+
+  /// Known deviations of this kernel that did not show: then the table of them is out of date.
+  var outdated: [String] {
+    verdicts.compactMap { verdict in
+      guard case .holds = verdict.outcome, let known = verdict.known else { return nil }
+      return "\(verdict.rule) holds, but \(known.range) are known to break it (\(known.source)): the table of known "
+        + "deviations is out of date"
+    }
+  }
 
   /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
   public var exitCode: Int32 {
@@ -142,6 +153,7 @@ extension Outcome {
   var summary: String {
     switch self {
     case .holds(let evidence): evidence
+    case .observed(let value): value
     case .notTested(let reason), .inconclusive(let reason): reason
     case .broken(let violations):
       violations.count == 1 ? "1 violation" : "\(violations.count) violations"

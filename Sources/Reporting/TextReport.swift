@@ -27,6 +27,7 @@ public struct TextReport: Sendable {
       if case .broken(let violations) = verdict.outcome { lines += block(verdict, violations) }
     }
     if showsTimings { lines += report.timingLines.map { Plain.oneLine($0) } }
+    lines += report.outdated.map { "note: \($0)" }
     lines += report.notes.map { "note: \(Plain.oneLine($0))" }
     lines += closing
     return lines.joined(separator: "\n") + "\n"
@@ -85,7 +86,8 @@ public struct TextReport: Sendable {
 
   private var summary: String {
     let counts = [
-      "\(report.count(.holds)) hold", "\(report.count(.broken)) broken",
+      "\(report.count(.holds)) hold", "\(report.count(.observed)) observed",
+      "\(report.count(.broken)) broken",
       "\(report.count(.known)) known", "\(report.count(.notTested)) not tested",
       "\(report.count(.inconclusive)) inconclusive",
     ]
@@ -108,6 +110,7 @@ public struct TextReport: Sendable {
     let code =
       switch status {
       case .holds: "32"
+      case .observed: "36"
       case .broken: "1;31"
       case .known: "33"
       case .notTested: "2"

@@ -66,7 +66,10 @@ func expectInconclusive(
 
 extension Outcome {
   var holds: Bool {
-    if case .holds = self { true } else { false }
+    switch self {
+    case .holds, .observed: true
+    default: false
+    }
   }
 
   var isNotTested: Bool {

@@ -36,7 +36,7 @@ import Testing
             repeat:   kvmclock run RATE-RAW --seed 42
         not tested    CPUID-FEATURES  no leaf # ok 5 \\ 0x40000000
         inconclusive  PAGE-SIZE-32    the scenario ended early:  [2J
-        5 rules: 1 hold, 1 broken, 1 known, 1 not tested, 1 inconclusive; 2 retries; 1.32 s
+        5 rules: 1 hold, 0 observed, 1 broken, 1 known, 1 not tested, 1 inconclusive; 2 retries; 1.32 s
 
         """)
   }
