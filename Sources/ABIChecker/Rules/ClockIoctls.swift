@@ -13,7 +13,11 @@ extension Rule {
     method:
       "Set 0, 1, 2^63, a value just below 2^64 and seeded ones; each vCPU reads. Reading less value is the "
       + "time since the ioctl.",
-    scenarios: [.setClock], everywhere: true
+    scenarios: [.setClock], everywhere: true, since: "5.12",
+    faults: [
+      "KVM_SET_CLOCK does not take a new snapshot", "… reaches vCPU 0 only",
+      "… keeps the old offset on vCPU 1",
+    ]
   ) { timeline in
     var findings = Findings()
     var setting: (event: Event, value: UInt64)?
@@ -69,7 +73,8 @@ extension Rule {
     source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
     method:
       "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
-    scenarios: [.registration, .setClock], everywhere: true
+    scenarios: [.registration, .setClock], everywhere: true, since: "5.16",
+    faults: ["KVM_GET_CLOCK 2 ns, or 50 ns, ahead"]
   ) { timeline in
     var findings = Findings()
     var offsets: [Int: UInt64] = [:]

@@ -8,7 +8,7 @@ extension Rule {
     "KVM_GET_MSR_INDEX_LIST names all four clock MSRs, so that user space can save and restore them.",
     source: "Documentation/virt/kvm/api.rst, 4.3 KVM_GET_MSR_INDEX_LIST",
     method: "Ask the system descriptor; look for 0x11, 0x12, 0x4b564d00 and 0x4b564d01.",
-    scenarios: [.discovery]
+    scenarios: [.discovery], faults: ["emulated_msrs_all[] without 0x4b564d01"]
   ) { timeline in
     var findings = Findings()
     for event in timeline.history.events {
@@ -28,7 +28,7 @@ extension Rule {
       + "3 (CLOCKSOURCE2) and 24 (CLOCKSOURCE_STABLE_BIT), whatever clocksource the host has.",
     source: "Documentation/virt/kvm/x86/cpuid.rst",
     method: "KVM_GET_SUPPORTED_CPUID.",
-    scenarios: [.discovery]
+    scenarios: [.discovery], faults: ["__do_cpuid_func() without CLOCKSOURCE_STABLE_BIT"]
   ) { timeline in
     var findings = Findings()
     for event in timeline.history.events {
@@ -59,7 +59,7 @@ extension Rule {
       + "returns another.",
     source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
     method: "Read the capability, then the clock before the first vCPU exists and after it ran.",
-    scenarios: [.discovery], everywhere: true
+    scenarios: [.discovery], everywhere: true, faults: ["get_kvmclock() sets flag 1 << 4"]
   ) { timeline in
     var findings = Findings()
     var allowed: UInt32?

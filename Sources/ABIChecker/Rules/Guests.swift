@@ -12,7 +12,10 @@ extension Rule {
       "The clock is set to a large value first, so that a restart is a huge step. The guest counts steps back; "
       + "without the master clock only those count that are larger than the write before them took. Readings before "
       + "and after all writes show what thousands of small slips add up to.",
-    scenarios: [.rewriter]
+    scenarios: [.rewriter],
+    faults: [
+      "the restart of Linux 4.2", "… at the 1500th write only", "20 us lost, or won, a write",
+    ]
   ) { timeline in
     var findings = Findings()
     var settings: (event: Event, value: UInt64)?
@@ -77,7 +80,7 @@ extension Rule {
       "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
     method:
       "vCPU 0 reads the constant; vCPUs 0 and 1, then a vCPU made late, then vCPU 0 after a re-plug read in ring 3.",
-    scenarios: [.schedclock]
+    scenarios: [.schedclock], faults: ["the restart of Linux 4.2", "vCPU 1's record 10 ms behind"]
   ) { timeline in
     var findings = Findings()
     var actors: Set<Actor> = []

@@ -12,7 +12,8 @@ extension Rule {
     method:
       "vCPU 1 sends INIT to vCPU 0; and again by the host, which clears the MSR and resets the registers. vCPU 0 "
       + "registers once more and reads.",
-    scenarios: [.replug]
+    scenarios: [.replug],
+    faults: ["the restart of Linux 4.2", "… only at INIT", "… only where the host clears the MSR"]
   ) { timeline in
     timeline.keepsTime(
       across: "re-plugs of vCPU 0", atLeast: timeline.lacking == nil ? 2 : 1,
@@ -32,7 +33,7 @@ extension Rule {
     method:
       "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
       + "without.",
-    scenarios: [.scheduleOffset]
+    scenarios: [.scheduleOffset], faults: ["vCPU 1's record 10 ms behind"]
   ) { timeline in
     var findings = Findings()
     var first: Observation?
@@ -67,7 +68,10 @@ extension Rule {
     method:
       "One vCPU goes through the modes; in each it registers and reads; the readings are on one line with "
       + "CLOCK_MONOTONIC_RAW.",
-    scenarios: [.modes]
+    scenarios: [.modes],
+    faults: [
+      "only long-mode guests are served", "a restart on a write in real mode, or in protected mode",
+    ]
   ) { timeline in
     var findings = Findings()
     var mode: CPUMode?

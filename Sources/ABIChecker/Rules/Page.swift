@@ -10,7 +10,7 @@ extension Rule {
     "The host writes exactly 32 bytes.",
     source: "arch/x86/include/asm/pvclock-abi.h (\"MUST NOT be changed\")",
     method: "Fill the page with 0xa5, register, look at 64 bytes on both sides of the record.",
-    scenarios: [.registration]
+    scenarios: [.registration], faults: ["kvm_setup_guest_pvclock() writes byte 32"]
   ) { timeline in
     var findings = Findings()
     for (event, start, bytes, record) in timeline.memoryAroundRecords {
@@ -42,7 +42,8 @@ extension Rule {
       + "zeroed structure",
     method:
       "Fill the page with 0xa5, register, look at the record; every other record seen is checked too.",
-    scenarios: [.registration], everywhere: true
+    scenarios: [.registration], everywhere: true,
+    faults: ["pad0, or pad[1], keeps what stood in guest memory"]
   ) { timeline in
     var findings = Findings()
     for (event, _, bytes, record) in timeline.memoryAroundRecords {
@@ -65,7 +66,8 @@ extension Rule {
       + "the ABI in Linux 4.2 and stays clear.",
     source: "arch/x86/include/asm/pvclock-abi.h",
     method: "Look at every record seen.",
-    scenarios: [.registration], everywhere: true
+    scenarios: [.registration], everywhere: true,
+    faults: ["flags start with PVCLOCK_COUNTS_FROM_ZERO (Linux 4.2)"]
   ) { timeline in
     var findings = Findings()
     for (event, _, page) in timeline.pages {

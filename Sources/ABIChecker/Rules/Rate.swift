@@ -8,7 +8,8 @@ extension Rule {
     source: "Linux 53fafdbb8b21 (5.5); arch/x86/kvm/x86.c, get_kvmclock_base_ns()",
     method:
       "Tight brackets of both clocks at both ends of a wait; the record converted at the host's own TSC.",
-    scenarios: [.rate]
+    scenarios: [.rate], since: "5.5",
+    faults: ["frequency 1 kHz too high", "KVM_GET_CLOCK 5 ppm fast"]
   ) { timeline in
     var findings = Findings()
     for samples in [timeline.clockSamples, timeline.recordSamples] {

@@ -13,7 +13,11 @@ extension Rule {
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
     method:
       "Fill the page with 0xa5; the guest writes the MSR and reads the record without an exit between.",
-    scenarios: [.registration]
+    scenarios: [.registration],
+    faults: [
+      "kvm_write_system_time() requests no update", "… only on vCPU 0",
+      "kvm_setup_guest_pvclock() leaves the version odd",
+    ]
   ) { timeline in
     var findings = Findings()
     for event in timeline.history.events {
@@ -47,7 +51,11 @@ extension Rule {
       "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW; broken by Linux b7e60c5aedd2 (4.2)",
     method:
       "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
-    scenarios: [.rewrite], everywhere: true
+    scenarios: [.rewrite], everywhere: true,
+    faults: [
+      "kvm_write_system_time() sets kvmclock_offset to minus the base on vCPU 0 (Linux 4.2)",
+      "… on every vCPU, on vCPU 1 only, only where the address changes", "a slip of 200 us a write",
+    ]
   ) { timeline in
     timeline.keepsTime(
       across: "writes of the MSR", atLeast: 6,
@@ -68,7 +76,7 @@ extension Rule {
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
     method:
       "vCPU 0 writes and reads at least 500 times while vCPU 1 reads its own record in ring 3.",
-    scenarios: [.storm]
+    scenarios: [.storm], faults: ["the restart of Linux 4.2", "… at the 700th write only"]
   ) { timeline in
     var findings = Findings()
     var writes: [Event] = []
@@ -102,7 +110,7 @@ extension Rule {
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
     method:
       "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
-    scenarios: [.freeze]
+    scenarios: [.freeze], faults: ["a move leaves the old record registered as a second one"]
   ) { timeline in
     timeline.staysFrozen("moves") { oldValue, newValue in
       oldValue & 1 == 1 && newValue & 1 == 1 && oldValue != newValue
@@ -118,7 +126,11 @@ extension Rule {
     method:
       "Disable on one vCPU, set the clock from the host and enter; its record keeps every byte while "
       + "another vCPU's changes.",
-    scenarios: [.freeze]
+    scenarios: [.freeze],
+    faults: [
+      "kvm_write_system_time() does not deactivate the page",
+      "… deactivates it only for the value 0",
+    ]
   ) { timeline in
     timeline.staysFrozen("writes with bit 0 clear") { oldValue, newValue in
       oldValue & 1 == 1 && newValue & 1 == 0
@@ -130,7 +142,8 @@ extension Rule {
     "Between disabling and enabling the clock time goes on; it does not restart.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
     method: "Read, write 0, wait, register again, read; compare with CLOCK_MONOTONIC_RAW.",
-    scenarios: [.freeze]
+    scenarios: [.freeze],
+    faults: ["kvmclock_offset 0, or minus the base, at a registration after a disable"]
   ) { timeline in
     var disabled: Set<Int> = []
     var separators: Set<Int> = []
@@ -161,7 +174,7 @@ extension Rule {
       "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME; arch/x86/kvm/x86.c, kvm_get_msr_common()",
     method:
       "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
-    scenarios: [.readback]
+    scenarios: [.readback], faults: ["RDMSR of 0x4b564d01 clears bit 0", "… for the guest only"]
   ) { timeline in
     var findings = Findings()
     var written: [Int: (Hex, Event)] = [:]

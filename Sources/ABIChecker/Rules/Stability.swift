@@ -16,7 +16,11 @@ extension Rule {
       "Documentation/virt/kvm/x86/msr.rst, flags; Linux d828199e8444; arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()",
     method:
       "The clocksource from sysfs; each vCPU registers and runs; look at the records and at KVM_GET_CLOCK.",
-    scenarios: [.registration]
+    scenarios: [.registration],
+    faults: [
+      "kvm_guest_time_update() never sets STABLE",
+      "get_kvmclock() never reports KVM_CLOCK_TSC_STABLE", "the new MSR taken for the old one",
+    ]
   ) { timeline in
     guard let expected = timeline.history.header.host.clocksourceIsTSC else {
       return .notTested(reason: "the host's clocksource is unknown: sysfs is not there")
@@ -61,7 +65,7 @@ extension Rule {
       "Documentation/virt/kvm/x86/cpuid.rst, KVM_FEATURE_CLOCKSOURCE_STABLE_BIT; msr.rst, flags",
     method:
       "Two machines, CPUID with bit 24 and without; compare the flag in the record with KVM_GET_CLOCK.",
-    scenarios: [.cpuid24]
+    scenarios: [.cpuid24], faults: ["STABLE only for guests with CPUID bit 24"]
   ) { timeline in
     var findings = Findings()
     var bit24 = true
@@ -99,7 +103,8 @@ extension Rule {
       + "and KVM_GET_CLOCK no longer says KVM_CLOCK_TSC_STABLE.",
     source: "Linux 54750f2cf042 (4.0), for SLES 10's 2.6.16",
     method: "Both vCPUs registered through the new MSR; vCPU 0 writes 0x12; all enter; look.",
-    scenarios: [.oldMSR]
+    scenarios: [.oldMSR],
+    faults: ["the master clock does not depend on boot_vcpu_runs_old_kvmclock"]
   ) { timeline in
     timeline.stability(after: { $0 == 0 && MSR.isOldSystemTime($1) }, expected: false)
   }
@@ -110,7 +115,8 @@ extension Rule {
     source: "Linux 54750f2cf042 (4.0); arch/x86/kvm/x86.c, kvm_write_system_time()",
     method:
       "vCPU 1 writes 0x12 beside vCPU 0 on the new MSR, and in a machine of its own; all enter; look.",
-    scenarios: [.oldMSRElsewhere]
+    scenarios: [.oldMSRElsewhere],
+    faults: ["the old MSR counts on any vCPU", "… on the vCPU made first, whatever its id"]
   ) { timeline in
     timeline.stability(after: { $0 != 0 && MSR.isOldSystemTime($1) }, expected: true)
   }
@@ -120,7 +126,8 @@ extension Rule {
     "When vCPU 0 registers through the new MSR again, master-clock mode returns.",
     source: "Linux 54750f2cf042 (4.0), 1e293d1ae88c (5.10)",
     method: "After the old MSR, vCPU 0 writes 0x4b564d01; all enter; look.",
-    scenarios: [.oldMSR]
+    scenarios: [.oldMSR],
+    faults: ["boot_vcpu_runs_old_kvmclock is never cleared", "… is cleared without a new snapshot"]
   ) { timeline in
     timeline.stability(
       after: { $0 == 0 && $1.value == UInt64(MSR.systemTime) }, expected: true,
@@ -132,7 +139,8 @@ extension Rule {
     "Changing between the old and the new MSR keeps the time.",
     source: "Linux 1e293d1ae88c (5.10)",
     method: "Read, wait, write the other MSR, read; compare with CLOCK_MONOTONIC_RAW.",
-    scenarios: [.oldMSR], everywhere: true
+    scenarios: [.oldMSR], everywhere: true,
+    faults: ["kvmclock_offset minus the base when vCPU 0 goes to the old MSR, or back"]
   ) { timeline in
     var current: [Int: Hex] = [:]
     var changes: Set<Int> = []

@@ -15,7 +15,8 @@ extension Rule {
     method:
       "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode; without it a record "
       + "may run ahead by as long as the entry took that made it.",
-    scenarios: [.registration], everywhere: true
+    scenarios: [.registration], everywhere: true,
+    faults: ["kvmclock_offset left out of the record", "vCPU 1's record 10 ms behind"]
   ) { timeline in
     var findings = Findings()
     let all = timeline.observations
@@ -62,7 +63,8 @@ extension Rule {
       + "the multiplier is at least 2^31.",
     source: "arch/x86/kvm/x86.c, kvm_get_time_scale(); Linux 3ebcbd2244f5 (6.3)",
     method: "KVM_GET_TSC_KHZ of a fresh vCPU; compute the pair again.",
-    scenarios: [.registration], everywhere: true
+    scenarios: [.registration], everywhere: true,
+    faults: ["multiplier one too large", "frequency 1 kHz, or 300 kHz, too high"]
   ) { timeline in
     var findings = Findings()
     var kHz: [Int: UInt32] = [:]
@@ -88,7 +90,8 @@ extension Rule {
       "Documentation/virt/kvm/x86/msr.rst, field system_time (\"monotonic time\"); flags bit 0",
     method:
       "A million readings in a ring-3 loop, and every pair of readings that follow each other on a vCPU.",
-    scenarios: [.schedclock], everywhere: true
+    scenarios: [.schedclock], everywhere: true,
+    faults: ["the restart of Linux 4.2", "a step back of 200 us in a loop of readings"]
   ) { timeline in
     var findings = Findings()
     var looped: UInt64 = 0
@@ -132,7 +135,7 @@ extension Rule {
     source: "arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()",
     method:
       "Look at vCPU 0's record, vCPU 1's, and vCPU 0's again; where the two of vCPU 0 agree, so must vCPU 1's.",
-    scenarios: [.registration, .setClock]
+    scenarios: [.registration, .setClock], faults: ["vCPU 1's system_time 1 ns, or 100 ns, ahead"]
   ) { timeline in
     var findings = Findings()
     var offsets: [Int: UInt64] = [:]

@@ -10,7 +10,8 @@ extension Rule {
     "The version is even whenever the vCPU that owns the record is in the guest.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version",
     method: "Look at every record after the entry that updated it.",
-    scenarios: [.registration, .version], everywhere: true
+    scenarios: [.registration, .version], everywhere: true,
+    faults: ["kvm_setup_guest_pvclock() does not raise the version after the data"]
   ) { timeline in
     var findings = Findings()
     for (event, vcpu, page) in timeline.writtenPages {
@@ -30,7 +31,11 @@ extension Rule {
     method:
       "The guest writes a version of its own into the record (0, odd, 0xfffffffe, 0xffffffff), writes the MSR "
       + "and looks.",
-    scenarios: [.version]
+    scenarios: [.version],
+    faults: [
+      "the version goes on from the host's own count, not from guest memory",
+      "… is made odd and left so",
+    ]
   ) { timeline in
     var findings = Findings()
     var planted: [Hex: (Event, UInt32)] = [:]
