@@ -242,6 +242,13 @@ public enum Action: Hashable, Sendable, Codable {
   case read(address: Hex, ring: Int, reading: Reading, settled: Bool)
   case looped(guest: String, result: LoopResult)
 
+  // The host, to itself.
+  /// A clock of the host's, by its name in `clock_gettime(2)`, in nanoseconds.
+  case hostClock(name: String, nanoseconds: UInt64)
+  /// A setting of the host took this value: "clocksource" by name, "frequency" in parts per million, "suspend" with
+  /// the test level that it went to; `error` is the name of the errno where it was refused.
+  case hostChanged(what: String, value: String, error: String?)
+
   // Neither.
   /// Nothing at all: a bracket around nothing ties the TSC to CLOCK_MONOTONIC_RAW.
   case tick

@@ -9,6 +9,9 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case clocksourceSwitch = "clocksource-switch"
+  case slew, suspend
+  case periodicSync = "periodic-sync"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -68,8 +71,11 @@ public struct Rule: Sendable {
   }
 
   /// Whether a history of `scenario` has something to say about this rule.
+  ///
+  /// Where a scenario changes the host, what holds on a steady one is owed only by the rules that expect the change.
   public func concerns(_ scenario: String) -> Bool {
-    everywhere || isExercised(by: scenario)
+    let changesHost = ScenarioName(rawValue: scenario)?.changesHost ?? false
+    return isExercised(by: scenario) || (everywhere && !changesHost)
   }
 
   public func isExercised(by scenario: String) -> Bool {
@@ -111,6 +117,7 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    hostChanges,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

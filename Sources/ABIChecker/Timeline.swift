@@ -20,6 +20,8 @@ public struct Timeline: Sendable {
   /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds. Where
   /// another clocksource drives the host's, two of its ticks besides.
   let rounding: Int128
+  /// Whether CLOCK_MONOTONIC_RAW counts the TSC itself, from the first event to the last.
+  let isTSC: Bool
 
   /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
   var rateBound: Int128 { max(-rate.lower, rate.upper) }
@@ -27,7 +29,10 @@ public struct Timeline: Sendable {
   public init(_ history: History) {
     self.history = history
     self.rate = Self.rate(of: history)
-    self.rounding = history.header.host.clocksource == "tsc" ? 4 : 4 + 2 * Self.tick
+    self.isTSC =
+      history.header.host.clocksource == "tsc"
+      && !history.events.contains(where: \.isClocksourceSwitch)
+    self.rounding = isTSC ? 4 : 4 + 2 * Self.tick
     var failure: String?
     var disturbance: String?
     var lacking: String?
@@ -51,12 +56,20 @@ public struct Timeline: Sendable {
   /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource,
   /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
   private static func rate(of history: History) -> Interval {
-    if history.header.host.clocksource == "tsc" { return Interval(-250, 250) }
-    let unknown = Interval(-whole, whole)
-    guard let kHz = history.header.host.tscKHz, kHz > 0 else { return unknown }
+    let segments = history.events.split(whereSeparator: \.isClocksourceSwitch)
+    if segments.count <= 1, history.header.host.clocksource == "tsc" { return Interval(-250, 250) }
+    guard let kHz = history.header.host.tscKHz, kHz > 0 else { return Interval(-whole, whole) }
+    let rates = segments.map { rate(of: $0, kHz) }
+    return rates.dropFirst().reduce(rates.first ?? Interval(-whole, whole)) {
+      Interval(min($0.lower, $1.lower), max($0.upper, $1.upper))
+    }
+  }
+
+  /// The same of a stretch during which one clocksource drove the host's clocks.
+  private static func rate(of events: ArraySlice<Event>, _ kHz: UInt32) -> Interval {
     var bounds = Interval(0, 2 * whole)
-    for first in history.events.prefix(16) {
-      for last in history.events.suffix(16) {
+    for first in events.prefix(16) {
+      for last in events.suffix(16) {
         // Each pair of moments bounds the ratio by itself, however long the events took: CLOCK_MONOTONIC_RAW was
         // read outside of the TSC from a beginning to an end, and inside of it from an end to a beginning.
         if let least = ratio(first.began, last.ended, kHz, tick) {
@@ -68,7 +81,7 @@ public struct Timeline: Sendable {
       }
     }
     guard bounds.lower > 0, bounds.upper < 2 * whole, bounds.lower <= bounds.upper else {
-      return unknown
+      return Interval(-whole, whole)
     }
     return Interval(bounds.lower - whole - 250, bounds.upper - whole + 250)
   }
@@ -86,6 +99,12 @@ public struct Timeline: Sendable {
     let raw = Int128(to.raw) - Int128(from.raw) + slack
     guard cycles > 0, raw > 0 else { return nil }
     return cycles * 1_000_000 * whole / Int128(kHz) / raw
+  }
+}
+
+extension Event {
+  fileprivate var isClocksourceSwitch: Bool {
+    if case .hostChanged("clocksource", _, nil) = action { true } else { false }
   }
 }
 
@@ -212,9 +231,6 @@ struct NewestPair {
 }
 
 extension Timeline {
-  /// Whether CLOCK_MONOTONIC_RAW counts the TSC itself.
-  var isTSC: Bool { history.header.host.clocksource == "tsc" }
-
   /// By how much the clock may have come away from CLOCK_MONOTONIC_RAW between the making of the machine and
   /// `observation`: what a new snapshot for the master clock makes good at once.
   func drift(until observation: Observation) -> Int128 {

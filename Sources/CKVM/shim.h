@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sys/timex.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>

@@ -10,12 +10,37 @@ public struct RunPlan: Sendable {
   /// How often a scenario may be run again because a verdict was inconclusive.
   public var retries: Int
   public var device: String
+  /// Leaves out the scenarios that wait.
+  public var isQuick = false
+  /// Runs the scenarios that change the host, too.
+  public var changesHost = false
+  /// A command that, given `HostSettings.arguments`, waits for the end of its input and puts the settings back:
+  /// without it no scenario changes the host.
+  public var restorer: [String] = []
+  /// Runs the scenarios that take minutes, too.
+  public var isLong = false
 
   public init(rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm") {
     self.rules = rules
     self.seed = seed
     self.retries = retries
     self.device = device
+  }
+
+  /// Why a scenario is not run: what is missing, and what to do about it.
+  func omission(of name: ScenarioName) -> Action? {
+    if name.changesHost, !changesHost {
+      return .lacking(
+        what: "a host that may be changed",
+        evidence: "--change-host was not given; it is for scratch hosts")
+    }
+    if name.isLong, !isLong {
+      return .lacking(what: "time", evidence: "--long was not given; the scenario takes minutes")
+    }
+    if name.waits, isQuick {
+      return .lacking(what: "time", evidence: "--quick leaves out scenario \(name.rawValue)")
+    }
+    return nil
   }
 
   /// The scenarios that exercise the rules, in the order of the catalogue.
@@ -63,15 +88,18 @@ public enum Runner {
   ) throws(KVMError) -> RunResult {
     let host = try Host(device: plan.device, facts: facts)
     let suite = Suite(plan: plan, host: host, cancellation: cancellation)
-    // The scenario that does nothing but wait runs beside the others.
-    let waiting = plan.scenarios.contains(.rate) ? try? BackgroundRuns(suite, .rate) : nil
+    // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.
+    let waiting = plan.scenarios.filter { $0.waits && plan.omission(of: $0) == nil }
+      .compactMap { try? BackgroundRuns(suite, $0) }
+    let begun = Set(waiting.map(\.name))
     var all: [ScenarioRuns] = []
-    for name in plan.scenarios where waiting == nil || name != .rate {
+    for name in plan.scenarios where !begun.contains(name) {
       if cancellation.isCancelled { break }
-      all.append(suite.runs(of: name, keep: keep))
+      all.append(
+        plan.omission(of: name).map { suite.left(out: name, because: $0) }
+          ?? suite.runs(of: name, keep: keep))
     }
-    if let waiting {
-      let runs = waiting.finish()
+    for runs in waiting.map({ $0.finish() }) {
       for timeline in runs.timelines { keep(timeline.history) }
       all.append(runs)
     }
@@ -94,7 +122,7 @@ public enum Runner {
     }
     return RunResult(
       verdicts: verdicts, timings: all.flatMap(\.timings),
-      retries: all.reduce(0) { $0 + $1.timings.count - 1 }, wasCancelled: wasCancelled)
+      retries: all.reduce(0) { $0 + max(0, $1.timings.count - 1) }, wasCancelled: wasCancelled)
   }
 }
 
@@ -127,6 +155,20 @@ struct Suite: Sendable {
     return runs
   }
 
+  /// A history that says why there is none.
+  func left(out name: ScenarioName, because omission: Action) -> ScenarioRuns {
+    let stage = Stage(name, host: host, seed: plan.seed, attempt: 1, cancellation: cancellation)
+    stage.note(omission)
+    return ScenarioRuns(timelines: [Timeline(stage.history)])
+  }
+
+  private func perform(_ scenario: Scenario, on stage: Stage) throws {
+    guard scenario.name.changesHost else { return try scenario.script(stage) }
+    let keeper = try HostKeeper(plan.restorer)
+    defer { for problem in keeper.restore() { stage.note(.failed(reason: problem)) } }
+    try scenario.script(stage)
+  }
+
   private func run(_ name: ScenarioName, attempt: Int) -> (History, UInt64) {
     let began = Moment.before().raw
     let state = HostState.now()
@@ -135,7 +177,7 @@ struct Suite: Sendable {
     // The facts may be of a minute ago.
     stage.history.header.host.clocksource = state.clocksource
     do {
-      try Scenario.named(name).script(stage)
+      try perform(Scenario.named(name), on: stage)
     } catch {
       stage.note(.failed(reason: "\(error)"))
     }
@@ -147,10 +189,12 @@ struct Suite: Sendable {
 
 /// One scenario on a thread of its own.
 private final class BackgroundRuns: @unchecked Sendable {
+  let name: ScenarioName
   private let worker: WorkerThread
   private var runs = ScenarioRuns()
 
   init(_ suite: Suite, _ name: ScenarioName) throws(MachineError) {
+    self.name = name
     worker = try WorkerThread(name: name.rawValue)
     worker.begin { [self] in runs = suite.runs(of: name) { _ in } }
   }

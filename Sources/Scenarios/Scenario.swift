@@ -26,6 +26,10 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .clocksourceSwitch: clocksourceSwitch
+      case .slew: slew
+      case .suspend: suspend
+      case .periodicSync: periodicSync
       }
     return Scenario(name: name, script: script)
   }

@@ -9,8 +9,8 @@ struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run", abstract: "Run the scenarios that exercise rules, and judge them.",
     discussion: """
-      Nothing on the host is changed: no module is loaded, no clocksource switched. The same seed \
-      makes the same choices.
+      Without --change-host nothing on the host is changed: no module is loaded, no clocksource \
+      switched. The same seed makes the same choices.
       """)
 
   @Argument(help: "Ids of rules, * and ? allowed; all rules if none is given.")
@@ -22,6 +22,19 @@ struct RunCommand: ParsableCommand {
   @Option(help: "Seed of the random choices, decimal or 0x…; random if absent, always printed.")
   var seed: Seed?
 
+  @Flag(help: "Leave out what takes waiting, for the edit loop.")
+  var quick = false
+
+  @Flag(
+    help: """
+      Also switch the host's clocksource, slew its clock and go through the motions of a suspend; \
+      put back afterwards, also after ^C or a crash. For scratch hosts.
+      """)
+  var changeHost = false
+
+  @Flag(help: "Also run what takes minutes.")
+  var long = false
+
   @Flag(help: "Show how long each scenario took.")
   var timings = false
 
@@ -30,12 +43,23 @@ struct RunCommand: ParsableCommand {
 
   @OptionGroup var options: ReportOptions
 
-  func validate() throws { _ = try RuleSelection.rules(rules) }
+  func validate() throws {
+    let selected = try RuleSelection.rules(rules)
+    guard !changeHost, let rule = selected.first(where: \.needsHostChange),
+      rules.contains(where: { $0.uppercased() == rule.id })
+    else { return }
+    throw ValidationError(
+      "\(rule.id) needs a host that may be changed. On a scratch host, add --change-host.")
+  }
 
   func run() throws {
-    let plan = RunPlan(
+    var plan = RunPlan(
       rules: try RuleSelection.rules(rules),
       seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))), device: device)
+    plan.isQuick = quick
+    plan.isLong = long
+    plan.changesHost = changeHost
+    plan.restorer = ["/proc/self/exe", RestoreHostCommand.name]
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let host = try inspect()
@@ -74,7 +98,9 @@ struct RunCommand: ParsableCommand {
     }
     report.files = keeper.files
     report.notes = keeper.notes
-    report.repeatOptions = device == "/dev/kvm" ? "" : " --device \(device)"
+    report.repeatOptions =
+      (device == "/dev/kvm" ? "" : " --device \(device)") + (changeHost ? " --change-host" : "")
+      + (long ? " --long" : "")
     report.strict = options.strict
     report.interruption = result.wasCancelled ? "" : nil
     return report

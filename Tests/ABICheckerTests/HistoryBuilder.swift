@@ -41,6 +41,8 @@ struct HistoryBuilder {
   var resnapsOnHotplug = false
   /// What `schedclock` subtracts.
   var constant: UInt64?
+  /// How long the host has slept, in nanoseconds.
+  var asleep: UInt64 = 0
 
   init(
     _ scenario: ScenarioName = .registration, source: SimulatedTime.Source = .tsc,

@@ -34,6 +34,8 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "STABLE-LOST-CLOCKSOURCE", "STABLE-BACK-ON-TSC", "CLOCKSOURCE-SWITCH-KEEPS-TIME",
+    "SETCLOCK-NONTSC",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

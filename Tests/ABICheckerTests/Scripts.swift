@@ -25,6 +25,10 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .clocksourceSwitch: clocksourceSwitch(&host)
+    case .slew: slew(&host)
+    case .suspend: suspend(&host)
+    case .periodicSync: periodicSync(&host)
     }
     return host.history
   }

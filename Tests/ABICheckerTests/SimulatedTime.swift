@@ -35,12 +35,22 @@ struct SimulatedTime {
   /// Host TSC, in cycles: 45 minutes after boot.
   private(set) var cycles: UInt64 = 7_000_000_000_000
 
-  let source: Source
+  private(set) var source: Source
+  /// What earlier clocksources left CLOCK_MONOTONIC_RAW at, less what this one would have.
+  private var carried: UInt64 = 0
 
   init(_ source: Source = .tsc) { self.source = source }
 
+  mutating func switchSource(to other: Source) {
+    let before = raw
+    source = other
+    carried &+= before &- raw
+  }
+
   /// CLOCK_MONOTONIC_RAW, in nanoseconds.
-  var raw: UInt64 {
+  var raw: UInt64 { counted &+ carried }
+
+  private var counted: UInt64 {
     guard let own = source.oscillator else {
       let scale = ClocksourceScale(tscKHz: Self.tscKHz)!
       return UInt64((UInt128(cycles) * UInt128(scale.multiplier)) >> UInt128(scale.shift))

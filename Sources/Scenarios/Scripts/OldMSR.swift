@@ -32,7 +32,7 @@ extension Scenario {
   }
 
   /// Everybody enters twice, so that what one entry asked of another vCPU is served; then the host looks.
-  private static func settle(_ stage: Stage) throws {
+  static func settle(_ stage: Stage) throws {
     for _ in 0..<2 {
       for vcpu in stage.machine.vcpus { try stage.enter(vcpu) }
     }

@@ -22,15 +22,7 @@ enum HostNames {
     return known.first(where: names.contains) ?? names.min()
   }
 
-  static func clocksource() -> String? {
-    let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
-    guard let file = fopen(path, "re") else { return nil }
-    defer { fclose(file) }
-    var line = [UInt8](repeating: 0, count: 256)
-    let count = fread(&line, 1, line.count, file)
-    let name = line.prefix(count).prefix { $0 != UInt8(ascii: "\n") }
-    return name.isEmpty ? nil : String(decoding: name, as: UTF8.self)
-  }
+  static func clocksource() -> String? { HostFile.line(HostSettings.clocksource) }
 
   /// The bytes before the first zero.
   private static func text(_ bytes: UnsafeRawBufferPointer) -> String {

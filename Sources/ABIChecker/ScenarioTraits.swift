@@ -1,0 +1,25 @@
+extension ScenarioName {
+  /// Does little but wait: it runs beside the others, and a quick run leaves it out.
+  public var waits: Bool {
+    switch self {
+    case .rate: true
+    default: false
+    }
+  }
+
+  /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
+  public var changesHost: Bool {
+    switch self {
+    case .clocksourceSwitch, .slew, .suspend: true
+    default: false
+    }
+  }
+
+  /// Takes minutes: runs only where they are given.
+  public var isLong: Bool { self == .periodicSync }
+}
+
+extension Rule {
+  /// Whether it can't be tested without changing the host.
+  public var needsHostChange: Bool { scenarios.allSatisfy(\.changesHost) }
+}

@@ -1,0 +1,118 @@
+internal import ABIChecker
+internal import VMBuilder
+
+extension Scenario {
+  /// STABLE-LOST-CLOCKSOURCE, CLOCKSOURCE-SWITCH-KEEPS-TIME, SETCLOCK-NONTSC, STABLE-BACK-ON-TSC: the host's
+  /// clocksource goes from tsc to another one and back, while vCPU 1 reads without pause.
+  @Sendable static func clocksourceSwitch(_ stage: Stage) throws {
+    guard let (home, other) = stage.otherClocksource() else { return }
+    try stage.makeMachine()
+    for vcpu in [0, 1] {
+      try stage.noteTSC(vcpu)
+      try stage.register(vcpu)
+    }
+    try settle(stage)
+    for name in [other, home] {
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      try stage.boot(1, .schedclock)
+      try stage.machine.begin(
+        1,
+        .readLoop(
+          record: stage.records[1]!, constantAt: Layout.shared, count: UInt64(Int64.max)))
+      let isSwitched = try stage.switchClocksource(to: name)
+      if isSwitched { try waitForFlag(stage, isSet: name == home) }
+      stage.machine.stopLoop(1)
+      try stage.finishLoop(1, .schedclock)
+      try stage.boot(1, .agentLong)
+      guard isSwitched else { return }
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      // The two oscillators' ratio can be told from 100 ms.
+      try stage.sleep(milliseconds: 100)
+      try settle(stage)
+      try stage.setClock(stage.random.next() >> 8)
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      try settle(stage)
+    }
+  }
+
+  /// KVM hears of the switch in a worker thread. After the way back nothing has to change before the clock is set.
+  private static func waitForFlag(_ stage: Stage, isSet: Bool) throws {
+    guard !isSet else { return try stage.sleep(milliseconds: 20) }
+    for _ in 0..<250 {
+      try stage.enter(0)
+      stage.look(0)
+      if case .page(_, _, let page)? = stage.history.events.last?.action,
+        !page.flags.contains(.tscStable)
+      {
+        return
+      }
+      try stage.sleep(milliseconds: 20)
+    }
+  }
+
+  /// RATE-NOT-NTP: with the host's clocks slewed by 500 ppm, in master-clock mode over a new snapshot, and without it.
+  @Sendable static func slew(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    try stage.noteTSC(0)
+    try stage.register(0)
+    guard stage.slewClock(partsPerMillion: 500) else {
+      return stage.lacks("adjtimex", "the kernel refused to change the clock's frequency")
+    }
+    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld] {
+      for _ in 0..<2 { stage.readHostClock("CLOCK_MONOTONIC") }
+      try stage.enter(0)
+      try stage.read(0)
+      try stage.sleep(milliseconds: 300)
+      // Going from one MSR to the other takes a new snapshot, or makes one impossible.
+      try stage.register(0, msr)
+      stage.readHostClock("CLOCK_MONOTONIC")
+    }
+    // Without the master clock all the way.
+    try stage.read(0)
+    try stage.sleep(milliseconds: 300)
+    try stage.register(0, MSR.systemTimeOld)
+    stage.readHostClock("CLOCK_MONOTONIC")
+  }
+
+  /// SUSPEND-NOT-REFUSED, SUSPEND-STOPPED-FLAG, SUSPEND-INACTIVE-NOFLAG, RATE-BOOTTIME: vCPU 0, which has no record, and
+  /// vCPU 1, which has one, go through a suspend; then a machine without any record.
+  @Sendable static func suspend(_ stage: Stage) throws {
+    try stage.makeMachine()
+    try stage.enter(0)
+    try stage.register(1)
+    try stage.read(1)
+    stage.readHostClock("CLOCK_BOOTTIME")
+    guard stage.pretendToSuspend() != nil else { return }
+    stage.readHostClock("CLOCK_BOOTTIME")
+    for vcpu in [0, 1] { try stage.enter(vcpu) }
+    stage.look(1)
+    try stage.read(1)
+    try stage.register(0)
+    stage.look(0)
+    try stage.makeMachine()
+    for vcpu in [0, 1] { try stage.enter(vcpu) }
+    _ = stage.pretendToSuspend()
+  }
+
+  /// PERIODIC-SYNC: a record that nothing asks for is updated all the same.
+  @Sendable static func periodicSync(_ stage: Stage) throws {
+    let parameter = "/sys/module/kvm/parameters/kvmclock_periodic_sync"
+    guard HostFile.line(parameter) == "Y" else {
+      return stage.lacks(
+        "kvmclock_periodic_sync", "\(parameter) is \(HostFile.line(parameter) ?? "not there")")
+    }
+    try stage.makeMachine(vcpus: [0])
+    try stage.register(0)
+    // An MSR write is followed by an update 100 ms later.
+    try stage.sleep(milliseconds: 1000)
+    try stage.enter(0)
+    stage.look(0)
+    guard case .page(_, _, let first)? = stage.history.events.last?.action else { return }
+    for _ in 0..<330 {
+      try stage.sleep(milliseconds: 1000)
+      try stage.enter(0)
+      if stage.machine.record(at: stage.records[0]!) != first { break }
+    }
+    stage.look(0)
+  }
+}

@@ -1,0 +1,181 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct HostChangesTests {
+  static func history(
+    _ scenario: ScenarioName, _ change: (inout [Event]) -> Void = { _ in }
+  ) -> History {
+    var history = Script.history(of: scenario)
+    change(&history.events)
+    return history
+  }
+
+  /// The history with `change` made to every record that the host saw after the last host change of a kind.
+  static func flags(
+    _ scenario: ScenarioName, after value: String, _ change: (inout ClockPage) -> Void
+  ) -> History {
+    history(scenario) { events in
+      guard
+        let start = events.lastIndex(where: {
+          if case .hostChanged(_, value, _) = $0.action { true } else { false }
+        })
+      else { return }
+      for at in events.indices where at > start {
+        if case .hostChanged = events[at].action { break }
+        guard case .page(let vcpu, let address, var page) = events[at].action else { continue }
+        change(&page)
+        events[at].action = .page(vcpu: vcpu, address: address, page: page)
+      }
+    }
+  }
+
+  @Test func aFlagThatStaysAfterTheSwitchIsBroken() throws {
+    try expectBroken(
+      "STABLE-LOST-CLOCKSOURCE",
+      Self.flags(.clocksourceSwitch, after: "hpet") { $0.flags = .tscStable },
+      "bit 0 clear in vcpu1's record", "flags 0x1")
+  }
+
+  @Test func aFlagThatDoesNotComeBackIsBroken() throws {
+    try expectBroken(
+      "STABLE-BACK-ON-TSC", Self.flags(.clocksourceSwitch, after: "tsc") { $0.flags = [] },
+      "bit 0 set in vcpu1's record", "flags 0x0")
+  }
+
+  @Test(arguments: [-20_000_000, -1_000_000_000_000] as [Int64])
+  func aClockThatLosesTimeInTheSwitchIsBroken(step: Int64) throws {
+    var host = HistoryBuilder(.clocksourceSwitch)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    for id in [0, 1] { host.read(id) }
+    host.switchClocksource(to: .hpet)
+    host.stepClock(by: step)
+    for id in [0, 1] { host.read(id) }
+    try expectBroken("CLOCKSOURCE-SWITCH-KEEPS-TIME", host.history, "vcpu1's clock to go on from")
+  }
+
+  @Test func aStepBackInTheLoopIsBroken() throws {
+    let history = Self.history(.clocksourceSwitch) { events in
+      for at in events.indices {
+        guard case .looped(let guest, var result) = events[at].action else { continue }
+        result.first.page.flags = .tscStable
+        (result.backwards, result.worst) = (1, -4711)
+        events[at].action = .looped(guest: guest, result: result)
+      }
+    }
+    try expectBroken("CLOCKSOURCE-SWITCH-KEEPS-TIME", history, "no step back", "4711 ns")
+  }
+
+  @Test func aSettingThatIsLateIsBroken() throws {
+    var host = HistoryBuilder(.clocksourceSwitch)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.switchClocksource(to: .hpet)
+    host.wait(milliseconds: 100)
+    host.setClock(1 << 40)
+    host.stepClock(by: -20_000_000)
+    for id in [0, 1] { host.read(id) }
+    try expectBroken("SETCLOCK-NONTSC", host.history, "less the value set (1099511627776 ns)")
+  }
+
+  /// 500 ppm of 300 ms.
+  @Test func aClockThatIsSlewedIsBroken() throws {
+    var host = HistoryBuilder(.slew)
+    host.machine(0)
+    host.register(0)
+    host.readMonotonic(fast: 500)
+    host.read(0)
+    host.wait(milliseconds: 300)
+    host.stepClock(by: 150_000)
+    host.register(0)
+    host.readMonotonic(fast: 500)
+    try expectBroken("RATE-NOT-NTP", host.history, "the clock's advance", "too high")
+  }
+
+  @Test func aSlewThatTookNoEffectTestsNothing() throws {
+    var host = HistoryBuilder(.slew)
+    host.machine(0)
+    host.register(0)
+    for _ in 0..<4 {
+      host.readMonotonic(fast: 100)
+      host.read(0)
+      host.wait(milliseconds: 300)
+      host.read(0)
+      host.readMonotonic(fast: 100)
+    }
+    try expectNotTested("RATE-NOT-NTP", host.history, "did not run 400 ppm faster")
+  }
+
+  @Test func aClockThatDoesNotCountTheSleepIsBroken() throws {
+    var host = HistoryBuilder(.suspend)
+    host.machine(0, 1)
+    for id in [0, 1, 0, 1] { host.register(id) }
+    host.read(1)
+    host.readBoottime()
+    host.suspend(seconds: 10)
+    host.stepClock(by: -10_000_000_000)
+    host.readBoottime()
+    host.read(1)
+    try expectBroken("RATE-BOOTTIME", host.history, "over the suspend", "too low")
+  }
+
+  @Test func aHostThatDidNotSleepTestsNothing() throws {
+    var host = HistoryBuilder(.suspend)
+    host.machine(0)
+    host.register(0)
+    host.readBoottime()
+    host.suspend(seconds: 0)
+    host.readBoottime()
+    host.read(0)
+    try expectNotTested("RATE-BOOTTIME", host.history, "did not sleep")
+  }
+
+  @Test func aRefusedSuspendIsBroken() throws {
+    var host = HistoryBuilder(.suspend)
+    host.machine(0)
+    host.suspend(seconds: 0, error: "Invalid argument")
+    try expectBroken("SUSPEND-NOT-REFUSED", host.history, "Invalid argument")
+  }
+
+  @Test func aRecordWithoutTheBitIsBroken() throws {
+    try expectBroken(
+      "SUSPEND-STOPPED-FLAG",
+      Self.history(.suspend) { events in
+        for at in events.indices {
+          guard case .page(let vcpu, let address, var page) = events[at].action else { continue }
+          page.flags.remove(.guestStopped)
+          events[at].action = .page(vcpu: vcpu, address: address, page: page)
+        }
+      }, "bit 1 set in vcpu1's record")
+  }
+
+  @Test func theBitInALaterRecordIsBroken() throws {
+    try expectBroken(
+      "SUSPEND-INACTIVE-NOFLAG",
+      Self.history(.suspend) { events in
+        for at in events.indices {
+          guard case .page(let vcpu, let address, var page) = events[at].action else { continue }
+          page.flags.insert(.guestStopped)
+          events[at].action = .page(vcpu: vcpu, address: address, page: page)
+        }
+      }, "bit 1 clear in vcpu0's record")
+  }
+
+  @Test(arguments: [(10_000, false), (330_000, true)] as [(UInt64, Bool)])
+  func aVersionThatStandsStillIsBrokenInTheEnd(milliseconds: UInt64, isBroken: Bool) throws {
+    var host = HistoryBuilder(.periodicSync)
+    host.machine(0)
+    host.register(0)
+    host.look(0)
+    host.wait(milliseconds: milliseconds)
+    host.enter(0)
+    host.look(0)
+    if isBroken {
+      try expectBroken("PERIODIC-SYNC", host.history, "another version than")
+    } else {
+      try expectNotTested("PERIODIC-SYNC", host.history, "looked for")
+    }
+  }
+}

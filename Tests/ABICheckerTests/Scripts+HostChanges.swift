@@ -1,0 +1,69 @@
+@testable import ABIChecker
+
+extension Script {
+  static func clocksourceSwitch(_ host: inout HistoryBuilder) {
+    guard host.time.source == .tsc else {
+      return host.host(.lacking(what: "a tsc clocksource", evidence: "the host has another one"))
+    }
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    settle(&host)
+    for source in [SimulatedTime.Source.hpet, .tsc] {
+      for id in [0, 1] { host.read(id) }
+      host.switchClocksource(to: source)
+      // The guest counts steps only where bit 0 is set.
+      host.loop(1) { ($0.backwards, $0.worst) = (0, 0) }
+      for id in [0, 1] { host.read(id) }
+      host.wait(milliseconds: 100)
+      settle(&host)
+      host.setClock(1 << 50)
+      for id in [0, 1] { host.read(id) }
+      settle(&host)
+    }
+  }
+
+  static func slew(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.register(0)
+    host.host(.hostChanged(what: "frequency", value: "500", error: nil))
+    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld] {
+      host.readMonotonic(fast: 500)
+      host.read(0)
+      host.wait(milliseconds: 300)
+      host.register(0, msr: msr)
+      host.readMonotonic(fast: 500)
+    }
+  }
+
+  static func suspend(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1, 0] { host.enter(id) }
+    host.register(1)
+    host.read(1)
+    host.readBoottime()
+    host.suspend(seconds: 10)
+    host.readBoottime()
+    host.look(1)
+    host.read(1)
+    host.register(0)
+    host.look(0)
+    host.machine(0)
+    host.suspend(seconds: 10)
+  }
+
+  static func periodicSync(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.register(0)
+    host.look(0)
+    host.wait(milliseconds: 300_050)
+    host.refreshAll()
+    host.enter(0)
+    host.look(0)
+  }
+
+  private static func settle(_ host: inout HistoryBuilder) {
+    for id in [0, 1, 0, 1] { host.enter(id) }
+    for id in [0, 1] { host.look(id) }
+    host.getClock()
+  }
+}
