@@ -7,7 +7,7 @@ OBJCOPY ?= $(TOOLCHAIN)llvm-objcopy
 OBJDUMP ?= $(TOOLCHAIN)llvm-objdump
 BENCH_PAIRS ?= 41
 
-.PHONY: all build run test lint format guests bench clean
+.PHONY: all build run test lint format docs guests bench clean
 
 all: build
 
@@ -26,6 +26,10 @@ lint:
 
 format:
 	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench
+
+# The catalogue of rules, from the rules themselves.
+docs: build
+	.build/release/kvmclock list --format markdown > docs/ABI.md
 
 # Each image as a flat file, and its disassembly.
 GUESTS := $(basename $(notdir $(wildcard guest-images/*.S)))

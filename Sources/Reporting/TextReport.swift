@@ -24,7 +24,9 @@ public struct TextReport: Sendable {
     let longest = report.verdicts.map(\.rule.count).max() ?? 0
     for verdict in report.verdicts {
       lines += ruleLine(verdict, idWidth: longest)
-      if case .broken(let violations) = verdict.outcome { lines += block(verdict, violations) }
+      if case .broken(let violations) = verdict.outcome, verdict.known == nil || report.strict {
+        lines += block(verdict, violations)
+      }
     }
     if showsTimings { lines += report.timingLines.map { Plain.oneLine($0) } }
     lines += report.outdated.map { "note: \($0)" }
@@ -39,9 +41,17 @@ public struct TextReport: Sendable {
     let id = Plain.pad(verdict.rule, to: idWidth)
     let indent = statusWidth + idWidth + 4
     let room = width.map { max(30, $0 - indent) }
-    let said = Plain.wrap(Plain.oneLine(verdict.outcome.summary), width: room)
+    let said = Plain.wrap(Plain.oneLine(summary(of: verdict)), width: room)
     let word = paint(Plain.pad(status.rawValue, to: statusWidth), status)
     return ["\(word)  \(id)  \(said[0])"] + said.dropFirst().map { spaces(indent) + $0 }
+  }
+
+  /// A known deviation is no news: why, and what was seen, on one line.
+  private func summary(of verdict: Verdict) -> String {
+    guard case .broken(let violations) = verdict.outcome, let known = verdict.known, !report.strict
+    else { return verdict.outcome.summary }
+    let seen = violations.first.map { "; seen: \($0.seen)" } ?? ""
+    return "\(known.range): \(known.cause) (\(known.source))\(seen)"
   }
 
   private func block(_ verdict: Verdict, _ violations: [Violation]) -> [String] {

@@ -7,13 +7,25 @@ struct ListCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "List the rules, one a line: id and statement.")
 
+  enum Format: String, ExpressibleByArgument, CaseIterable { case text, markdown }
+
   @Argument(help: "Ids of rules, * and ? allowed; all rules if none is given.")
   var rules: [String] = []
+
+  @Option(help: "text for the terminal; markdown says all about each rule, by topic.")
+  var format = Format.text
 
   func validate() throws { _ = try RuleSelection.rules(rules) }
 
   func run() throws {
     let rules = try RuleSelection.rules(rules)
+    if format == .markdown {
+      let ids = Set(rules.map(\.id))
+      let topics = Rule.topics.map { topic in
+        Topic(topic.title, topic.rules.filter { ids.contains($0.id) })
+      }
+      return try Output.write(Catalogue.markdown(topics.filter { !$0.rules.isEmpty }))
+    }
     let indent = (rules.map(\.id.count).max() ?? 0) + 2
     let lines = rules.map { Layout.item($0.id, $0.statement, indent: indent) }
     try Output.write(lines.joined())

@@ -46,6 +46,22 @@ import Testing
   }
 }
 
+@Suite struct KnownDeviationTests {
+  /// One that shows in every run, and one that shows under a condition.
+  @Test(arguments: [("SYSTIME-CROSSPAGE-SERVED", true), ("RATE-RAW", false)])
+  func oneThatShouldShowAndDoesNotIsTold(rule: String, always: Bool) throws {
+    let entry = try #require(KnownDeviation.of(rule: rule, kernel: "6.1.0"))
+    #expect(entry.always == always)
+    func named(_ outcome: Outcome) -> KnownDeviation? {
+      KnownDeviation.of(rule: rule, kernel: "6.1.0", outcome)
+    }
+    #expect(named(.broken(violations: [])) == entry)
+    #expect(named(.holds(evidence: "")) == (always ? entry : nil))
+    #expect(named(.notTested(reason: "")) == nil && named(.inconclusive(reason: "")) == nil)
+    #expect(KnownDeviation.of(rule: rule, kernel: "4.19.0", .holds(evidence: "")) == nil)
+  }
+}
+
 @Suite struct VerdictTests {
   static let rule = Rule.named("VERSION-EVEN")!
 

@@ -20,6 +20,21 @@ struct RunTests {
       """, in: folder)
   }
 
+  @Test func aQuickRunLeavesOutWhatWaits() throws {
+    let child = try Child("\"$K\" run --quick RATE-RAW MSR-INDEX-LIST", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("not tested    RATE-RAW        time: --quick leaves out"))
+    #expect(child.output.contains("holds         MSR-INDEX-LIST"))
+  }
+
+  @Test func aHostIsNotChangedUnlessThatIsAskedFor() throws {
+    let child = try Child("\"$K\" run --history h 'SUSPEND-*' 'STABLE-LOST-C*'; ls h", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("--change-host was not given; it is for scratch hosts"))
+    #expect(child.output.contains("NOTHING WAS TESTED"))
+    #expect(!child.output.contains("jsonl"))
+  }
+
   @Test(arguments: [("INT", 130), ("TERM", 143)])
   func aSignalEndsTheRunInGoodOrder(signal: String, code: Int32) throws {
     let child = try interrupted(by: "kill -\(signal) $run")

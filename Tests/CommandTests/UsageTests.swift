@@ -43,6 +43,9 @@ import Testing
     ("run PAGE", "Did you mean PAGE-SIZE-32, "),
     ("run ''", "there is no rule ''"),
     ("run VERSION-EVEN 'NONE*'", "no rule matches 'NONE*'"),
+    ("run SUSPEND-STOPPED-FLAG", "needs a host that may be changed. On a scratch host, add --change-host"),
+    ("run 'VERSION-*' suspend-not-refused", "SUSPEND-NOT-REFUSED needs a host that may be changed"),
+    ("list --format pdf", "The value 'pdf' is invalid for '--format <format>'"),
     ("list 'X?'", "no rule matches 'X?'"),
     ("explain", "Missing expected argument '<rules> ...'"),
     ("explain FOO", "there is no rule 'FOO'"),
@@ -80,6 +83,25 @@ import Testing
     ] {
       #expect(child.output.contains(word))
     }
+  }
+
+  @Test func aPartOfTheCatalogueComesAsMarkdown() throws {
+    let child = try kvmclock("list --format markdown VERSION-EVEN RATE-RAW")
+    child.expect(0)
+    let headings = child.output.split(separator: "\n").filter { $0.hasPrefix("#") }
+    #expect(headings.contains("### VERSION-EVEN") && headings.contains("### RATE-RAW"))
+    #expect(headings.count == 5)
+  }
+
+  /// It is started by `run --change-host`, and by nobody else.
+  @Test(arguments: ["tsc", "/etc/passwd=x", "frequency=fast", "=", "/sys/power/pm_test"])
+  func nothingButKnownSettingsIsPutBack(setting: String) throws {
+    try kvmclock("restore-host \(setting)").expect(64, "is for the use of `run --change-host` alone")
+  }
+
+  @Test(arguments: ["done", ""])
+  func whereNothingIsToBePutBackNothingIsSaid(farewell: String) throws {
+    try Child("printf '\(farewell)' | \"$K\" restore-host", in: folder).expect(0)
   }
 
   @Test func aReaderWhoLeavesEarlyGetsNoComplaint() throws {

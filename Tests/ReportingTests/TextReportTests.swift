@@ -6,7 +6,6 @@ import Testing
 @Suite struct TextReportTests {
   @Test func aReportForPeopleReadsLikeThis() throws {
     let even = try #require(Rule.named("VERSION-EVEN"))
-    let rate = try #require(Rule.named("RATE-RAW"))
     let known = try #require(Samples.verdicts[2].known)
     #expect(
       TextReport(Samples.report).text == """
@@ -26,6 +25,22 @@ import Testing
             where:    events 4, 5 of scenario version, out/version.1.kvmclock.jsonl
                       and 2 more violations
             repeat:   kvmclock run VERSION-EVEN --seed 42
+        known         RATE-RAW        kernels before 6.3: \(known.cause) (\(known.source)); seen: 9 ns # too fast
+        not tested    CPUID-FEATURES  no leaf # ok 5 \\ 0x40000000
+        inconclusive  PAGE-SIZE-32    the scenario ended early:  [2J
+        5 rules: 1 hold, 0 observed, 1 broken, 1 known, 1 not tested, 1 inconclusive; 2 retries; 1.32 s
+
+        """)
+  }
+
+  @Test func withStrictAKnownDeviationIsShownInFull() throws {
+    let rate = try #require(Rule.named("RATE-RAW"))
+    let known = try #require(Samples.verdicts[2].known)
+    var report = Samples.report
+    report.strict = true
+    #expect(
+      TextReport(report).text.contains(
+        """
         known         RATE-RAW        1 violation
             rule:     \(rate.statement)
             source:   \(rate.source)
@@ -34,11 +49,34 @@ import Testing
             where:    event 2 of scenario rate
             known:    kernels before 6.3: \(known.cause) (\(known.source))
             repeat:   kvmclock run RATE-RAW --seed 42
-        not tested    CPUID-FEATURES  no leaf # ok 5 \\ 0x40000000
-        inconclusive  PAGE-SIZE-32    the scenario ended early:  [2J
-        5 rules: 1 hold, 0 observed, 1 broken, 1 known, 1 not tested, 1 inconclusive; 2 retries; 1.32 s
 
-        """)
+        """))
+  }
+
+  @Test func anObservationIsNeitherGoodNorBad() {
+    var report = Samples.report
+    report.verdicts = [
+      Verdict(
+        rule: "RATE-RAW", outcome: .observed(value: "431 ns in 10 s"), scenario: "rate")
+    ]
+    #expect(TextReport(report).text.contains("\nobserved      RATE-RAW  431 ns in 10 s\n"))
+    #expect(TextReport(report).text.contains("0 hold, 1 observed, 0 broken"))
+    #expect(report.exitCode == 0)
+    #expect(
+      KTAPReport(report).text.contains("\n# observed: 431 ns in 10 s\nok 1 RATE-RAW\n"))
+  }
+
+  @Test func aKnownDeviationThatDoesNotShowIsTold() throws {
+    var report = Samples.report
+    report.verdicts = [
+      Verdict(
+        rule: "RATE-RAW", outcome: .holds(evidence: "2 rates"), known: Samples.verdicts[2].known,
+        scenario: "rate")
+    ]
+    let note = "RATE-RAW holds, but kernels before 6.3 are known to break it (Linux 3ebcbd2244f5"
+    #expect(TextReport(report).text.contains("note: \(note)"))
+    #expect(KTAPReport(report).text.contains("# note: \(note)"))
+    #expect(report.exitCode == 0)
   }
 
   @Test func onATerminalNoLineIsWiderThanIt() {
