@@ -9,6 +9,14 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case pvFeatures = "pv-features"
+  case msrFilter = "msr-filter"
+  case hostRegisters = "host-registers"
+  case align4
+  case unbacked
+  case scribble
+  case rewriteExact = "rewrite-exact"
+  case oldMSRTimestamp = "old-msr-timestamp"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +119,9 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    featureEnforcement,
+    registrationDetails,
+    oldMSRDetails,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

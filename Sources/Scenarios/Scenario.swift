@@ -26,6 +26,14 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .pvFeatures: pvFeatures
+      case .msrFilter: msrFilter
+      case .hostRegisters: hostRegisters
+      case .align4: align4
+      case .unbacked: unbacked
+      case .scribble: scribble
+      case .rewriteExact: rewriteExact
+      case .oldMSRTimestamp: oldMSRTimestamp
       }
     return Scenario(name: name, script: script)
   }

@@ -54,6 +54,13 @@ import Testing
     .looped(guest: "schedclock", result: result), .tick,
     .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
     .disturbed(how: "it was suspended for 7 ms"),
+    .cpuidWithoutKVM(vcpu: 1),
+    .featuresEnforced(vcpu: .max),
+    .msrsDenied(msrs: []), .msrsDenied(msrs: [0x11, 0x12]),
+    .hostMSRRefused(vcpu: 0, msr: 0x12, value: 1),
+    .memoryCopied(count: .max),
+    .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
+    .stopped(exit: "shutdown"),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -86,11 +93,18 @@ import Testing
     case .lacking: 24
     case .failed: 25
     case .disturbed: 26
+    case .cpuidWithoutKVM: 27
+    case .featuresEnforced: 28
+    case .msrsDenied: 29
+    case .hostMSRRefused: 30
+    case .memoryCopied: 31
+    case .memoryChanged: 32
+    case .stopped: 33
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...26))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...33))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

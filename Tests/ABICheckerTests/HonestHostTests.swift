@@ -34,6 +34,8 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "SYSTIME-REWRITE-MASTER-EXACT",
+    "STABLE-OLDMSR-HOST-NOEFFECT",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

@@ -25,6 +25,14 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .pvFeatures: pvFeatures(&host)
+    case .msrFilter: msrFilter(&host)
+    case .hostRegisters: hostRegisters(&host)
+    case .align4: align4(&host)
+    case .unbacked: unbacked(&host)
+    case .scribble: scribble(&host)
+    case .rewriteExact: rewriteExact(&host)
+    case .oldMSRTimestamp: oldMSRTimestamp(&host)
     }
     return host.history
   }
