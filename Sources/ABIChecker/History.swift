@@ -205,6 +205,17 @@ public struct LoopResult: Hashable, Sendable, Codable {
   }
 }
 
+/// Bytes of guest memory that follow each other.
+public struct MemoryRange: Hashable, Sendable, Codable {
+  public var address: Hex
+  public var count: Int
+
+  public init(address: UInt64, count: Int) {
+    self.address = Hex(address)
+    self.count = count
+  }
+}
+
 /// Everything a scenario can record.
 public enum Action: Hashable, Sendable, Codable {
   // The host, to the machine.
@@ -217,6 +228,12 @@ public enum Action: Hashable, Sendable, Codable {
   case replugged(vcpu: Int, how: String)
   case filled(address: Hex, count: Int, byte: Hex)
   case poked(address: Hex, value: Hex)
+  /// The vCPU's CPUID was set without KVM's leaves 0x40000000 and 0x40000001.
+  case cpuidWithoutKVM(vcpu: Int)
+  /// KVM_CAP_ENFORCE_PV_FEATURE_CPUID was enabled on the vCPU: before its CPUID was set, or after.
+  case featuresEnforced(vcpu: Int)
+  /// KVM_X86_SET_MSR_FILTER: these MSRs are denied to the guest from here on, and no others.
+  case msrsDenied(msrs: [Hex])
 
   // What the host asked KVM, and its answer.
   case msrIndexList(indices: [Hex])
@@ -228,10 +245,17 @@ public enum Action: Hashable, Sendable, Codable {
   case setClock(ClockRecord)
   case hostWroteMSR(vcpu: Int, msr: Hex, value: Hex)
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
+  /// KVM_SET_MSRS did not take the value.
+  case hostMSRRefused(vcpu: Int, msr: Hex, value: Hex)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)
   case page(vcpu: Int, address: Hex, page: ClockPage)
+  /// The host copied the whole of guest memory, which is so many bytes from address 0.
+  case memoryCopied(count: Int)
+  /// Guest memory compared with that copy: every run of bytes that differs, but for those in `except`, which the CPU
+  /// and the guest's own code write.
+  case memoryChanged(runs: [MemoryRange], except: [MemoryRange])
 
   // The guest; the actor is the vCPU.
   /// The vCPU went into the guest and came back, nothing more: KVM serves its pending requests.
@@ -241,6 +265,8 @@ public enum Action: Hashable, Sendable, Codable {
   /// `settled` is false where the version stayed odd until the guest gave up.
   case read(address: Hex, ring: Int, reading: Reading, settled: Bool)
   case looped(guest: String, result: LoopResult)
+  /// The guest left in a way that is not its doorbell.
+  case stopped(exit: String)
 
   // The host, to itself.
   /// A clock of the host's, by its name in `clock_gettime(2)`, in nanoseconds.

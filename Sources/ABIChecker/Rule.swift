@@ -12,6 +12,14 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case clocksourceSwitch = "clocksource-switch"
   case slew, suspend
   case periodicSync = "periodic-sync"
+  case pvFeatures = "pv-features"
+  case msrFilter = "msr-filter"
+  case hostRegisters = "host-registers"
+  case align4
+  case unbacked
+  case scribble
+  case rewriteExact = "rewrite-exact"
+  case oldMSRTimestamp = "old-msr-timestamp"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -118,6 +126,9 @@ extension Rule {
     lifeCycle,
     guests,
     hostChanges,
+    featureEnforcement,
+    registrationDetails,
+    oldMSRDetails,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -33,10 +33,10 @@ public enum HostInspection {
         system, .tscControl, "TSC scaling",
         remedy: "use a processor with TSC scaling, and a backend that supports it"),
       HostProbes.capability(
-        system, .enforcePVFeatureCPUID, "enforcement of CPUID",
+        system, .enforcePVFeatureCPUID, "enforcement of CPUID", ["ENFORCE-PV-GP"],
         remedy: "use Linux 5.10 or newer"),
       HostProbes.capability(
-        system, .msrFilter, "MSR filter",
+        system, .msrFilter, "MSR filter", ["MSR-FILTER-GP"],
         remedy: "use Linux 5.10 or newer"),
     ]
     return HostReport(facts: facts, capabilities: capabilities, probes: probes)

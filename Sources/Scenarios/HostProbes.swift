@@ -14,6 +14,7 @@ enum HostProbes {
       "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
       "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+      "SYSTIME-REWRITE-MASTER-EXACT", "STABLE-OLDMSR-HOST-NOEFFECT",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -69,9 +70,10 @@ enum HostProbes {
   }
 
   static func capability(
-    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String, remedy: String
+    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String,
+    _ rules: [String] = [], remedy: String
   ) -> Probe {
-    probe(name, [], remedy) { () throws(KVMError) in
+    probe(name, rules, remedy) { () throws(KVMError) in
       let value = try system.checkExtension(capability)
       return (value > 0 ? .works : .absent, "\(capability) is \(value)")
     }

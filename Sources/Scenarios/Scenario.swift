@@ -30,6 +30,14 @@ struct Scenario: Sendable {
       case .slew: slew
       case .suspend: suspend
       case .periodicSync: periodicSync
+      case .pvFeatures: pvFeatures
+      case .msrFilter: msrFilter
+      case .hostRegisters: hostRegisters
+      case .align4: align4
+      case .unbacked: unbacked
+      case .scribble: scribble
+      case .rewriteExact: rewriteExact
+      case .oldMSRTimestamp: oldMSRTimestamp
       }
     return Scenario(name: name, script: script)
   }

@@ -30,6 +30,12 @@ public enum Layout {
     block(vcpu) + (second ? 0x3000 : 0x2000)
   }
 
+  /// What CPUs and the agents write by themselves: page tables, and each vCPU's system page and mailbox.
+  public static func guestOwned(_ vcpus: [Int]) -> [Range<UInt64>] {
+    [pageTables..<pageTables + 3 * pageSize]
+      + vcpus.map { system($0)..<mailbox($0) + pageSize }
+  }
+
   /// Bytes of memory for vCPUs with ids up to `highest`: whole 2 MiB pages.
   static func memorySize(highest vcpu: Int) -> Int {
     let large = 2 << 20

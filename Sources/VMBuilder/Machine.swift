@@ -56,19 +56,32 @@ public final class Machine {
     for runner in runners { runner.end() }
   }
 
-  public func addVCPU(_ id: Int, cpuid: [CPUIDEntry]) throws(MachineError) {
+  /// Whether a vCPU is confined to the paravirtual features in its CPUID, and when that was asked for.
+  public enum Enforcement: Sendable {
+    case none, beforeCPUID, afterCPUID
+  }
+
+  public func addVCPU(
+    _ id: Int, cpuid: [CPUIDEntry], enforcement: Enforcement = .none
+  ) throws(MachineError) {
     precondition(id >= 0 && id <= options.highest, "no room for vCPU \(id)")
     for runner in runners { precondition(runner.id != id, "there is a vCPU \(id) already") }
     // The thread starts up while KVM makes the vCPU.
     let worker = try WorkerThread(name: "guest-vcpu\(id)")
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
+      if enforcement == .beforeCPUID { try Self.enforceCPUID(on: vcpu) }
       try vcpu.setCPUID(cpuid)
+      if enforcement == .afterCPUID { try Self.enforceCPUID(on: vcpu) }
       runners.append(VCPURunner(id: id, vcpu: vcpu, worker: worker, options: options))
     } catch {
       worker.stop()
       throw .kvm(error)
     }
+  }
+
+  private static func enforceCPUID(on vcpu: borrowing VCPU) throws(KVMError) {
+    try vcpu.enableCapability(.enforcePVFeatureCPUID, arguments: [1])
   }
 
   /// The ids of the vCPUs, in order.

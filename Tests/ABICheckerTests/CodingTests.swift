@@ -57,6 +57,13 @@ import Testing
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
     .hostChanged(what: "clocksource", value: "hpet", error: nil),
     .hostChanged(what: "suspend", value: "freezer", error: "Invalid argument"),
+    .cpuidWithoutKVM(vcpu: 1),
+    .featuresEnforced(vcpu: .max),
+    .msrsDenied(msrs: []), .msrsDenied(msrs: [0x11, 0x12]),
+    .hostMSRRefused(vcpu: 0, msr: 0x12, value: 1),
+    .memoryCopied(count: .max),
+    .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
+    .stopped(exit: "shutdown"),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -91,11 +98,19 @@ import Testing
     case .disturbed: 26
     case .hostClock: 27
     case .hostChanged: 28
+    case .cpuidWithoutKVM: 27
+    case .featuresEnforced: 28
+    case .msrsDenied: 29
+    case .hostMSRRefused: 30
+    case .memoryCopied: 31
+    case .memoryChanged: 32
+    case .stopped: 33
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
     #expect(Set(Self.actions.map(Self.number)) == Set(0...28))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...33))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -16,6 +16,7 @@ extension HistoryBuilder {
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
       host.clockOffset = 0 &- host.time.raw
+      host.gate = SimulatedGate()
       return [.vmCreated]
     }
   }
@@ -73,7 +74,8 @@ extension HistoryBuilder {
     records[address] = ClockPage(
       version: VersionProtocol.updated(old.version), tscTimestamp: cycles &+ vcpus[id]!.tscOffset,
       systemTime: base &+ clockOffset, tscToSystemMultiplier: scale.multiplier,
-      tscShift: scale.shift, flags: pair == nil ? [] : .tscStable)
+      tscShift: scale.shift,
+      flags: old.flags.intersection(.guestStopped).union(pair == nil ? [] : .tscStable))
   }
 
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {

@@ -39,6 +39,9 @@ struct HistoryBuilder {
   var movesBetweenCPUs = true
   /// Linux before 6.7: a vCPU that is made late has the pair taken anew.
   var resnapsOnHotplug = false
+  var gate = SimulatedGate()
+  /// Guest memory as it was at the last copy.
+  var copied: [UInt64: ClockPage] = [:]
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.

@@ -94,8 +94,27 @@ struct HistoryGenerator {
     random.chance(5) ? Fault(vector: .max, errorCode: 0, address: number()) : nil
   }
 
+  private mutating func range() -> MemoryRange {
+    MemoryRange(address: number(), count: random.pick([0, 1, 32, .max, .min, -1]))
+  }
+
+  private mutating func registrationAction() -> Action {
+    switch random.below(7) {
+    case 0: .cpuidWithoutKVM(vcpu: vcpu())
+    case 1: .featuresEnforced(vcpu: vcpu())
+    case 2: .msrsDenied(msrs: (0..<random.below(3)).map { _ in msr() })
+    case 3: .hostMSRRefused(vcpu: vcpu(), msr: msr(), value: hex())
+    case 4: .memoryCopied(count: random.pick([0, 1, 4096, .max, .min, -1]))
+    case 5:
+      .memoryChanged(
+        runs: (0..<random.below(3)).map { _ in range() },
+        except: (0..<random.below(3)).map { _ in range() })
+    default: .stopped(exit: "")
+    }
+  }
+
   private mutating func action() -> Action {
-    switch random.below(28) {
+    switch random.below(29) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -132,6 +151,7 @@ struct HistoryGenerator {
       .read(
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
+    case 27: registrationAction()
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }

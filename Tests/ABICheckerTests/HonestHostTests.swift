@@ -36,6 +36,8 @@ import Testing
     // By section of the catalogue, one a line.
     "STABLE-LOST-CLOCKSOURCE", "STABLE-BACK-ON-TSC", "CLOCKSOURCE-SWITCH-KEEPS-TIME",
     "SETCLOCK-NONTSC",
+    "SYSTIME-REWRITE-MASTER-EXACT",
+    "STABLE-OLDMSR-HOST-NOEFFECT",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

@@ -29,6 +29,14 @@ enum Script {
     case .slew: slew(&host)
     case .suspend: suspend(&host)
     case .periodicSync: periodicSync(&host)
+    case .pvFeatures: pvFeatures(&host)
+    case .msrFilter: msrFilter(&host)
+    case .hostRegisters: hostRegisters(&host)
+    case .align4: align4(&host)
+    case .unbacked: unbacked(&host)
+    case .scribble: scribble(&host)
+    case .rewriteExact: rewriteExact(&host)
+    case .oldMSRTimestamp: oldMSRTimestamp(&host)
     }
     return host.history
   }

@@ -232,21 +232,24 @@ extension Timeline {
   /// Whether the bytes at `address` held a fill pattern that no host writes when `event` began.
   func wasFilled(_ address: Hex, count: Int = 32, before event: Event) -> Bool {
     let wanted = Interval(Int128(address.value), Int128(address.value) + Int128(count))
-    var isFilled = false
-    for earlier in history.events where earlier.number < event.number {
-      switch earlier.action {
-      case .vmCreated: isFilled = false
+    let events = history.events
+    for at in events.indices.reversed() where events[at].number < event.number {
+      switch events[at].action {
+      case .vmCreated: return false
       case .filled(let start, let count, let byte):
         let filled = Interval(Int128(start.value), Int128(start.value) + Int128(count))
         guard filled.lower < wanted.upper, wanted.lower < filled.upper else { continue }
-        isFilled = byte == 0xa5 && filled.lower <= wanted.lower && wanted.upper <= filled.upper
+        return byte == 0xa5 && filled.lower <= wanted.lower && wanted.upper <= filled.upper
       case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr) && value.value & 1 == 1:
         let record = Int128(value.value & ~1)
-        if record < wanted.upper, wanted.lower < record + 32 { isFilled = false }
+        if record < wanted.upper, wanted.lower < record + 32 { return false }
+      case .hostWroteMSR(_, let msr, let value) where MSR.isSystemTime(msr) && value.value & 1 == 1:
+        let record = Int128(value.value & ~1)
+        if record < wanted.upper, wanted.lower < record + 32 { return false }
       default: continue
       }
     }
-    return isFilled
+    return false
   }
 
   /// The clock carries on across every event that `separates` names the vCPU of.
