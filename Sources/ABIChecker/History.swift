@@ -205,6 +205,20 @@ public struct LoopResult: Hashable, Sendable, Codable {
   }
 }
 
+/// A piece of memory that holds something else than before; its first byte and its last one changed.
+public struct MemoryChange: Hashable, Sendable, Codable {
+  public var memory: Int
+  public var offset: Hex
+  /// What it holds now.
+  public var bytes: HexBytes
+
+  public init(memory: Int, offset: UInt64, bytes: [UInt8]) {
+    self.memory = memory
+    self.offset = Hex(offset)
+    self.bytes = HexBytes(bytes)
+  }
+}
+
 /// Everything a scenario can record.
 public enum Action: Hashable, Sendable, Codable {
   // The host, to the machine.
@@ -241,6 +255,18 @@ public enum Action: Hashable, Sendable, Codable {
   /// `settled` is false where the version stayed odd until the guest gave up.
   case read(address: Hex, ring: Int, reading: Reading, settled: Bool)
   case looped(guest: String, result: LoopResult)
+
+  // Memory: which of the host's memories stands where, and what was written in them. Memory 0 is the machine's own.
+  /// A memory came into a slot, or the flags of its slot changed: 1 logs dirty pages, 2 is read-only.
+  case slotSet(slot: Int, address: Hex, memory: Int, size: Hex, flags: Hex)
+  case slotDeleted(slot: Int)
+  /// The address of one memory shows another one's pages from now on.
+  case remapped(memory: Int, shows: Int)
+  /// The host compared all memories with what they held when it did so last, but for the pages that guests write as
+  /// they run: page tables, system pages, mailboxes.
+  case compared(changes: [MemoryChange])
+  /// The pages, by number, that `KVM_GET_DIRTY_LOG` named; it clears the log.
+  case dirtyLog(slot: Int, pages: [Int])
 
   // Neither.
   /// Nothing at all: a bracket around nothing ties the TSC to CLOCK_MONOTONIC_RAW.

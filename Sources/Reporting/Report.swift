@@ -79,7 +79,8 @@ extension Report {
   var outdated: [String] {
     verdicts.compactMap { verdict in
       guard case .holds = verdict.outcome, let known = verdict.known else { return nil }
-      return "\(verdict.rule) holds, but \(known.range) are known to break it (\(known.source)): the table of known "
+      return
+        "\(verdict.rule) holds, but \(known.range) are known to break it (\(known.source)): the table of known "
         + "deviations is out of date"
     }
   }

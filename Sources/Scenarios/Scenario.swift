@@ -26,6 +26,9 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .slots: slots
+      case .crossPage: crossPage
+      case .dirtyLog: dirtyLog
       }
     return Scenario(name: name, script: script)
   }
