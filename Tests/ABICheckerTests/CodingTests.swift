@@ -54,6 +54,10 @@ import Testing
     .looped(guest: "schedclock", result: result), .tick,
     .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
     .disturbed(how: "it was suspended for 7 ms"),
+    .slotSet(slot: .min, address: .init(UInt64.max), memory: .max, size: 0x20_0000, flags: 3),
+    .slotDeleted(slot: 1), .remapped(memory: 1, shows: .min), .compared(changes: []),
+    .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
+    .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -86,11 +90,16 @@ import Testing
     case .lacking: 24
     case .failed: 25
     case .disturbed: 26
+    case .slotSet: 27
+    case .slotDeleted: 28
+    case .remapped: 29
+    case .compared: 30
+    case .dirtyLog: 31
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...26))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...31))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -39,6 +39,7 @@ struct HistoryBuilder {
   var movesBetweenCPUs = true
   /// Linux before 6.7: a vCPU that is made late has the pair taken anew.
   var resnapsOnHotplug = false
+  var memory = SimulatedMemory()
   /// What `schedclock` subtracts.
   var constant: UInt64?
 
@@ -137,7 +138,7 @@ struct HistoryBuilder {
   func reading(on id: Int, at address: UInt64? = nil) -> Reading {
     Reading(
       tsc: time.cycles &+ vcpus[id]!.tscOffset,
-      page: records[address ?? vcpus[id]!.address] ?? ClockPage())
+      page: records[key(of: address ?? vcpus[id]!.address)] ?? ClockPage())
   }
 
   // MARK: What tests break

@@ -25,6 +25,9 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .slots: slots(&host)
+    case .crossPage: crossPage(&host)
+    case .dirtyLog: dirtyLog(&host)
     }
     return host.history
   }
