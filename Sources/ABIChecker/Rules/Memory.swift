@@ -67,7 +67,7 @@ extension Rule {
         guard let setting = window.setting, window.entered.contains(record.vcpu) else {
           if !stray.isEmpty {
             findings.expectUntouched(
-              stray, window, record, record.write, "nothing written outside of the live records")
+              stray, window, record, nil, "nothing written outside of the live records")
           }
           continue
         }
@@ -217,7 +217,7 @@ extension MemoryWindow {
 extension Findings {
   /// Nothing was changed, while some other vCPU's record was: proof that updates were made.
   fileprivate mutating func expectUntouched(
-    _ changes: [MemoryChange], _ window: MemoryWindow, _ record: RecordInMemory, _ cause: Event,
+    _ changes: [MemoryChange], _ window: MemoryWindow, _ record: RecordInMemory, _ setting: Event?,
     _ expected: @autoclosure () -> String
   ) {
     guard !changes.isEmpty || window.hasWitness(besides: record.vcpu) else {
@@ -225,7 +225,8 @@ extension Findings {
         "no other vCPU's record was written either, so nothing shows that updates were made")
     }
     expect(
-      changes.isEmpty, at: [record.write, cause, window.ended], expected(), seen: describe(changes))
+      changes.isEmpty, at: [record.write, setting, window.ended].compactMap { $0 }, expected(),
+      seen: describe(changes))
   }
 }
 

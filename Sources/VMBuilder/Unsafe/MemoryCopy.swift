@@ -16,9 +16,10 @@ public struct MemoryCopy: Sendable {
   ) -> [(offset: Int, bytes: [UInt8])] {
     var changes: [(offset: Int, bytes: [UInt8])] = []
     for number in pages.indices {
-      let now = Self.page(number, of: memory)
-      let isSame = memcmp(now, pages[number], Self.pageSize) == 0
+      let start = memory.base + number * Self.pageSize
+      let isSame = memcmp(start, pages[number], Self.pageSize) == 0
       if isSame { continue }
+      let now = Self.page(number, of: memory)
       for piece in Self.pieces(pages[number], now, gap: gap) {
         changes.append((number * Self.pageSize + piece.lowerBound, Array(now[piece])))
       }
