@@ -213,6 +213,17 @@ public struct MemoryRange: Hashable, Sendable, Codable {
   public init(address: UInt64, count: Int) {
     self.address = Hex(address)
     self.count = count
+/// A piece of memory that holds something else than before; its first byte and its last one changed.
+public struct MemoryChange: Hashable, Sendable, Codable {
+  public var memory: Int
+  public var offset: Hex
+  /// What it holds now.
+  public var bytes: HexBytes
+
+  public init(memory: Int, offset: UInt64, bytes: [UInt8]) {
+    self.memory = memory
+    self.offset = Hex(offset)
+    self.bytes = HexBytes(bytes)
   }
 }
 
@@ -274,6 +285,18 @@ public enum Action: Hashable, Sendable, Codable {
   /// A setting of the host took this value: "clocksource" by name, "frequency" in parts per million, "suspend" with
   /// the test level that it went to; `error` is the name of the errno where it was refused.
   case hostChanged(what: String, value: String, error: String?)
+
+  // Memory: which of the host's memories stands where, and what was written in them. Memory 0 is the machine's own.
+  /// A memory came into a slot, or the flags of its slot changed: 1 logs dirty pages, 2 is read-only.
+  case slotSet(slot: Int, address: Hex, memory: Int, size: Hex, flags: Hex)
+  case slotDeleted(slot: Int)
+  /// The address of one memory shows another one's pages from now on.
+  case remapped(memory: Int, shows: Int)
+  /// The host compared all memories with what they held when it did so last, but for the pages that guests write as
+  /// they run: page tables, system pages, mailboxes.
+  case compared(changes: [MemoryChange])
+  /// The pages, by number, that `KVM_GET_DIRTY_LOG` named; it clears the log.
+  case dirtyLog(slot: Int, pages: [Int])
 
   // Neither.
   /// Nothing at all: a bracket around nothing ties the TSC to CLOCK_MONOTONIC_RAW.

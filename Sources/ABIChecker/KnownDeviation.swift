@@ -33,7 +33,26 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       cause:
         "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
         + "TSC refinement, kvmclock runs at the unrefined rate",
-      source: "Linux 3ebcbd2244f5 (6.3)")
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-SERVED", since: KernelVersion(5, 19),
+      cause: "the record is reached through a gfn_to_pfn_cache, which maps one page",
+      source: "Linux 916d3608df82 (5.19)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-NO-STALE", since: KernelVersion(5, 19),
+      cause:
+        "the cache refuses an address that crosses a page before it lets go of the old one, and the MSR's "
+        + "value changes all the same",
+      source: "Linux 916d3608df82 (5.19)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-NO-STRAY", since: KernelVersion(5, 19),
+      until: KernelVersion(6, 9),
+      cause:
+        "a cache that was off is switched on before the address is refused, and the record goes to the address "
+        + "that the cache held before, or to 0",
+      source:
+        "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
+        + "to activation\" (6.9)"),
   ]
 
   init(

@@ -20,6 +20,9 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case scribble
   case rewriteExact = "rewrite-exact"
   case oldMSRTimestamp = "old-msr-timestamp"
+  case slots
+  case crossPage = "cross-page"
+  case dirtyLog = "dirty-log"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -129,6 +132,7 @@ extension Rule {
     featureEnforcement,
     registrationDetails,
     oldMSRDetails,
+    memory,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -173,6 +173,19 @@ static inline int ckvm_map(int fd, size_t size, int protection, int flags,
   return 0;
 }
 
+// In place of what was mapped there.
+static inline int ckvm_map_over(int fd, void *address, size_t size) {
+  void *mapped = mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+  return mapped == MAP_FAILED ? -errno : 0;
+}
+
+// memfd_create() wants _GNU_SOURCE.
+static inline int ckvm_memfd_create(const char *name) {
+  return ckvm_result(syscall(SYS_memfd_create, name, 1L /* MFD_CLOEXEC */));
+}
+
+static inline int ckvm_truncate(int fd, long size) { return ckvm_result(ftruncate(fd, size)); }
+
 // Memory that a guest or another thread writes meanwhile. Swift's own loads from raw memory are
 // not atomic, and a loop around one may be folded into a single load.
 

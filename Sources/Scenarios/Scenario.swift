@@ -38,6 +38,9 @@ struct Scenario: Sendable {
       case .scribble: scribble
       case .rewriteExact: rewriteExact
       case .oldMSRTimestamp: oldMSRTimestamp
+      case .slots: slots
+      case .crossPage: crossPage
+      case .dirtyLog: dirtyLog
       }
     return Scenario(name: name, script: script)
   }

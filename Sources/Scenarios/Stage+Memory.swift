@@ -1,78 +1,97 @@
 internal import ABIChecker
+internal import KVM
+internal import PVClock
 internal import VMBuilder
 
-// The host looks at guest memory at large.
+/// The memories of a stage's machine, by number: 0 is the machine's own, the others come and go in slots. It writes down who
+/// stands where, and what was written in them.
+final class Memories {
+  private let stage: Stage
+  /// Number 1 is the first one.
+  private var backings: [Backing] = []
+  private var copies: [MemoryCopy]
+
+  static let size = 4 * 4096
+
+  init(_ stage: Stage) {
+    self.stage = stage
+    let memory = stage.machine.memory.size
+    copies = [MemoryCopy(of: stage.machine.memory)]
+    stage.note(
+      .slotSet(slot: 0, address: 0, memory: 0, size: Hex(UInt64(memory)), flags: 0))
+  }
+
+  /// A memory that holds 0xa5; its number.
+  func make() throws -> Int {
+    let backing = try Backing(size: Self.size, filledWith: 0xa5)
+    backings.append(backing)
+    copies.append(MemoryCopy(of: backing.memory))
+    return backings.count
+  }
+
+  func setSlot(
+    _ slot: UInt32, at address: UInt64, _ memory: Int, _ flags: MemoryRegionFlags = []
+  ) throws {
+    let backing = backings[memory - 1]
+    try stage.note(
+      {
+        .slotSet(
+          slot: Int(slot), address: Hex(address), memory: memory, size: Hex(UInt64(Self.size)),
+          flags: Hex(flags.rawValue))
+      }, of: { try stage.machine.setSlot(slot, at: address, backing, flags) })
+  }
+
+  func removeSlot(_ slot: UInt32) throws {
+    try stage.note(
+      { .slotDeleted(slot: Int(slot)) }, of: { try stage.machine.removeSlot(slot) })
+  }
+
+  func remap(_ memory: Int, shows other: Int) throws {
+    try stage.note(
+      { .remapped(memory: memory, shows: other) },
+      of: { try backings[memory - 1].show(backings[other - 1]) })
+  }
+
+  /// What changed in all memories since the last call. A record comes out as one piece.
+  func compare() {
+    _ = stage.note({ .compared(changes: $0) }, of: { copies.indices.flatMap(changes) })
+  }
+
+  private func changes(in memory: Int) -> [MemoryChange] {
+    let machine = stage.machine
+    let changes =
+      memory == 0
+      ? copies[0].takeChanges(of: machine.memory, gap: ClockPage.size)
+        .filter { !Layout.isScratch(UInt64($0.offset), highest: machine.options.highest) }
+      : copies[memory].takeChanges(of: backings[memory - 1].memory, gap: ClockPage.size)
+    return changes.map {
+      MemoryChange(memory: memory, offset: UInt64($0.offset), bytes: $0.bytes)
+    }
+  }
+
+  /// The host sets the clock, so that every live record is written; what changed since then.
+  func update() throws {
+    compare()
+    try stage.setClock(stage.random.next() >> 8)
+    for vcpu in stage.machine.vcpus { try stage.enter(vcpu) }
+    compare()
+  }
+
+  func dirtyLog(_ slot: UInt32) throws {
+    _ = try stage.note(
+      { .dirtyLog(slot: Int(slot), pages: $0) }, of: { try stage.machine.dirtyPages(of: slot) })
+  }
+}
 
 extension Stage {
-  func fill(_ address: UInt64, count: Int) {
-    note(
-      { .filled(address: Hex(address), count: count, byte: 0xa5) },
-      of: { machine.memory.fill(0xa5, at: Int(address), count: count) })
+  /// The address of a page that no slot holds, below 1 GiB, where guests can read: another one for each `region` below 8.
+  func freePage(region: UInt64) -> UInt64 {
+    0x1000_0000 + region << 26 + UInt64.random(in: 0..<0x3000, using: &random) << 12
   }
 
-  func lookAtMemory(_ address: UInt64, count: Int) {
-    _ = note(
-      { .memory(address: Hex(address), bytes: HexBytes($0)) },
-      of: { machine.memory.read(at: Int(address), count: count) })
-  }
-
-  /// A copy of the whole of guest memory.
-  func copyMemory() -> [UInt8] {
-    note(
-      { .memoryCopied(count: $0.count) },
-      of: { machine.memory.read(at: 0, count: machine.memory.size) })
-  }
-
-  /// Writes down where guest memory differs from a copy, but for what the guests write themselves.
-  func compareMemory(with copy: [UInt8]) {
-    let owned = Layout.guestOwned(machine.vcpus)
-    _ = note(
-      { runs in
-        .memoryChanged(
-          runs: runs,
-          except: owned.map { MemoryRange(address: $0.lowerBound, count: $0.count) })
-      },
-      of: {
-        Self.differences(copy, machine.memory.read(at: 0, count: copy.count)) { page in
-          !owned.contains { $0.contains(UInt64(page)) }
-        }
-      })
-  }
-
-  /// The runs of bytes that differ, in the pages that count; no more than say something.
-  private static func differences(
-    _ old: [UInt8], _ new: [UInt8], inPage counts: (Int) -> Bool
-  ) -> [MemoryRange] {
-    var runs: [MemoryRange] = []
-    for page in stride(from: 0, to: old.count, by: 4096) where counts(page) {
-      let bytes = page..<min(page + 4096, old.count)
-      if old[bytes] == new[bytes] { continue }
-      var start: Int?
-      for at in bytes {
-        if old[at] != new[at] {
-          start = start ?? at
-        } else if let begin = start {
-          runs.append(MemoryRange(address: UInt64(begin), count: at - begin))
-          start = nil
-        }
-      }
-      if let start {
-        runs.append(MemoryRange(address: UInt64(start), count: bytes.upperBound - start))
-      }
-      if runs.count >= 256 { break }
-    }
-    return runs
-  }
-
-  /// Writes an MSR; whether the guest came back from it by its doorbell. If not, that is written down.
-  func comesBack(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws -> Bool {
-    do {
-      try writeMSR(vcpu, msr, value)
-      return true
-    } catch MachineError.guestStopped(let vcpu, let exit, _) {
-      let now = Moment.before()
-      record(.vcpu(vcpu), now, .after(), .stopped(exit: "\(exit)"))
-      return false
-    }
+  /// Registers a record that the guest may be unable to read.
+  func registerUnread(_ vcpu: Int, at address: UInt64, _ msr: UInt32 = MSR.systemTime) throws {
+    try writeMSR(vcpu, msr, address | 1)
+    records[vcpu] = address
   }
 }

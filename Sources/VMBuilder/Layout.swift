@@ -36,6 +36,14 @@ public enum Layout {
       + vcpus.map { system($0)..<mailbox($0) + pageSize }
   }
 
+  /// Whether guests, or whoever asks them, write this page as they run: page tables, system pages, mailboxes.
+  public static func isScratch(_ address: UInt64, highest vcpu: Int) -> Bool {
+    if address < vcpuBlocks {
+      return (pageTables..<pageTables + 3 * pageSize).contains(address)
+    }
+    return address < block(vcpu + 1) && (address - vcpuBlocks) % vcpuBlockSize < 2 * pageSize
+  }
+
   /// Bytes of memory for vCPUs with ids up to `highest`: whole 2 MiB pages.
   static func memorySize(highest vcpu: Int) -> Int {
     let large = 2 << 20

@@ -35,6 +35,8 @@ public final class Machine {
   public let vm: VirtualMachine
   /// No dictionary: its first use costs a third of what a vCPU costs.
   private var runners: [VCPURunner] = []
+  var extraSlots: [ExtraSlot] = []
+  var backings: [Backing] = []
 
   /// Makes the VM, its memory and its first vCPUs with their CPUID.
   public init(
@@ -133,7 +135,12 @@ public final class Machine {
 
   /// The clock record at a guest-physical address, while its vCPU is out of the guest.
   public func record(at address: UInt64) -> ClockPage {
-    ClockPage(words: memory.loadWords(at: Int(address), count: ClockPage.size / 4))!
+    let count = ClockPage.size / 4
+    if let extra = extraSlots.first(where: { $0.holds(address, count: ClockPage.size) }) {
+      let offset = Int(address - extra.address)
+      return ClockPage(words: extra.backing.place.loadWords(at: offset, count: count))!
+    }
+    return ClockPage(words: memory.loadWords(at: Int(address), count: count))!
   }
 
   private func runner(_ vcpu: Int) -> VCPURunner {

@@ -64,6 +64,10 @@ import Testing
     .memoryCopied(count: .max),
     .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
     .stopped(exit: "shutdown"),
+    .slotSet(slot: .min, address: .init(UInt64.max), memory: .max, size: 0x20_0000, flags: 3),
+    .slotDeleted(slot: 1), .remapped(memory: 1, shows: .min), .compared(changes: []),
+    .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
+    .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -105,12 +109,18 @@ import Testing
     case .memoryCopied: 31
     case .memoryChanged: 32
     case .stopped: 33
+    case .slotSet: 27
+    case .slotDeleted: 28
+    case .remapped: 29
+    case .compared: 30
+    case .dirtyLog: 31
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
     #expect(Set(Self.actions.map(Self.number)) == Set(0...28))
     #expect(Set(Self.actions.map(Self.number)) == Set(0...33))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...31))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

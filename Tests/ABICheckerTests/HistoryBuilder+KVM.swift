@@ -17,6 +17,7 @@ extension HistoryBuilder {
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
+      host.memory = SimulatedMemory()
       return [.vmCreated]
     }
   }
@@ -68,7 +69,8 @@ extension HistoryBuilder {
   }
 
   private mutating func publish(cycles: UInt64, base: UInt64, on id: Int) {
-    let address = vcpus[id]!.address
+    guard let address = memory.target(id, at: vcpus[id]!.address) else { return }
+    defer { memory.note(address, records[address]!) }
     let old = records[address] ?? ClockPage(version: fills.isEmpty ? 0 : 0xa5a5_a5a5)
     let scale = TSCScale(tscKHz: SimulatedTime.tscKHz)
     records[address] = ClockPage(
@@ -81,6 +83,7 @@ extension HistoryBuilder {
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {
     guard msr == MSR.systemTime || msr == MSR.systemTimeOld else { return }
     vcpus[id]?.msr = value
+    memory.register(id, value)
     vcpus[id]?.wantsRecord = true
     let isOld = msr == MSR.systemTimeOld
     if id == 0, isOld != isBootVCPUOnOldMSR {
@@ -149,7 +152,7 @@ extension HistoryBuilder {
 
   mutating func look(_ id: Int, at address: UInt64? = nil) {
     let address = address ?? vcpus[id]!.address
-    host(.page(vcpu: id, address: Hex(address), page: records[address] ?? ClockPage()))
+    host(.page(vcpu: id, address: Hex(address), page: records[key(of: address)] ?? ClockPage()))
   }
 
   /// A bracket around nothing, as tight as it gets.

@@ -42,6 +42,7 @@ struct HistoryBuilder {
   var gate = SimulatedGate()
   /// Guest memory as it was at the last copy.
   var copied: [UInt64: ClockPage] = [:]
+  var memory = SimulatedMemory()
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.
@@ -142,7 +143,7 @@ struct HistoryBuilder {
   func reading(on id: Int, at address: UInt64? = nil) -> Reading {
     Reading(
       tsc: time.cycles &+ vcpus[id]!.tscOffset,
-      page: records[address ?? vcpus[id]!.address] ?? ClockPage())
+      page: records[key(of: address ?? vcpus[id]!.address)] ?? ClockPage())
   }
 
   // MARK: What tests break

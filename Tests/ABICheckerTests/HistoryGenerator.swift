@@ -113,8 +113,30 @@ struct HistoryGenerator {
     }
   }
 
+  private mutating func small() -> Int { random.pick([0, 1, 1, 2, 2, -1, .min, .max]) }
+
+  private mutating func memoryAction() -> Action {
+    switch random.below(7) {
+    case 0...1:
+      .slotSet(
+        slot: small(), address: random.pick([0, 0x10000, 0xf000, hex()]), memory: small(),
+        size: random.pick([0x20_0000, 0x1000, hex()]), flags: random.pick([0, 1, 2, hex()]))
+    case 2: .slotDeleted(slot: small())
+    case 3: .remapped(memory: small(), shows: small())
+    case 4: .dirtyLog(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
+    default:
+      .compared(
+        changes: (0..<random.below(4)).map { _ in
+          MemoryChange(
+            memory: small(), offset: number(),
+            bytes: [UInt8](repeating: 1, count: random.pick([0, 1, 12, 32, 5000])))
+        })
+    }
+  }
+
   private mutating func action() -> Action {
-    switch random.below(29) {
+    if random.chance(4) { return memoryAction() }
+    return switch random.below(29) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())

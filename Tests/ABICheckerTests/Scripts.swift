@@ -37,6 +37,9 @@ enum Script {
     case .scribble: scribble(&host)
     case .rewriteExact: rewriteExact(&host)
     case .oldMSRTimestamp: oldMSRTimestamp(&host)
+    case .slots: slots(&host)
+    case .crossPage: crossPage(&host)
+    case .dirtyLog: dirtyLog(&host)
     }
     return host.history
   }

@@ -16,6 +16,23 @@ public struct GuestMemory: ~Copyable, Sendable {
     mapping = try Mapping(anonymous: size)
   }
 
+  /// Maps pages that other memories may show as well.
+  ///
+  /// The corresponding C function is `mmap`.
+  /// - Throws: `KVMError` naming `mmap`, with `errno`.
+  public init(showing pages: borrowing SharedPages) throws(KVMError) {
+    mapping = try Mapping(shared: pages.file, size: pages.size)
+  }
+
+  /// Shows other pages, of the same size, at the same address from now on.
+  ///
+  /// The corresponding C function is `mmap`, with `MAP_FIXED`.
+  /// - Throws: `KVMError` naming `mmap`, with `errno`.
+  public func show(_ pages: borrowing SharedPages) throws(KVMError) {
+    require(pages.size == size, "\(pages.size) bytes do not replace \(size)")
+    try mapping.replace(by: pages.file)
+  }
+
   /// The size in bytes.
   public var size: Int {
     mapping.size

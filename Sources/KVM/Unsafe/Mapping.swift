@@ -26,6 +26,14 @@ struct Mapping: ~Copyable, @unchecked Sendable {
     try self.init(descriptor: descriptor.raw, size: size, flags: MAP_SHARED)
   }
 
+  /// Maps the first bytes of a file over what was mapped here.
+  ///
+  /// The corresponding C function is `mmap`, with `MAP_FIXED`.
+  /// - Throws: `KVMError` naming `mmap`, with `errno`.
+  func replace(by descriptor: borrowing FileDescriptor) throws(KVMError) {
+    try check("mmap", ckvm_map_over(descriptor.raw, base, size))
+  }
+
   private init(descriptor: Int32, size: Int, flags: Int32) throws(KVMError) {
     guard size > 0 else { throw KVMError(request: "mmap", errno: EINVAL) }
     var mapped: UnsafeMutableRawPointer?

@@ -1,0 +1,85 @@
+public import KVM
+
+/// Pages of the host for a memory slot, seen at two addresses: the one that the slot names, and one by which the host looks at
+/// these pages whatever the slot's address shows by then.
+public final class Backing: Sendable {
+  /// The pages themselves.
+  public let memory: GuestMemory
+  /// What a slot's address shows: these pages, until others take their place.
+  let place: GuestMemory
+  private let pages: SharedPages
+
+  public init(size: Int, filledWith byte: UInt8) throws(MachineError) {
+    do {
+      pages = try SharedPages(size: size)
+      memory = try GuestMemory(showing: pages)
+      place = try GuestMemory(showing: pages)
+    } catch {
+      throw .kvm(error)
+    }
+    memory.fill(byte, at: 0, count: size)
+  }
+
+  /// Has this one's address show another one's pages.
+  public func show(_ other: Backing) throws(MachineError) {
+    do {
+      try place.show(other.pages)
+    } catch {
+      throw .kvm(error)
+    }
+  }
+}
+
+/// A memory slot beside the machine's own.
+struct ExtraSlot {
+  var slot: UInt32
+  var address: UInt64
+  var backing: Backing
+
+  func holds(_ start: UInt64, count: Int) -> Bool {
+    let size = UInt64(backing.memory.size)
+    return start >= address && start - address <= size - UInt64(count)
+  }
+}
+
+extension Machine {
+  /// Puts a backing into a slot of its own, or changes the flags of a slot that holds it already. The machine's memory is slot 0.
+  public func setSlot(
+    _ slot: UInt32, at address: UInt64, _ backing: Backing, _ flags: MemoryRegionFlags = []
+  ) throws(MachineError) {
+    precondition(slot > 0, "slot 0 is the machine's memory")
+    do {
+      try vm.setMemoryRegion(
+        slot: slot, flags: flags, guestPhysicalAddress: address, memory: backing.place)
+    } catch {
+      throw .kvm(error)
+    }
+    extraSlots.removeAll { $0.slot == slot }
+    extraSlots.append(ExtraSlot(slot: slot, address: address, backing: backing))
+    // KVM may hold on to a slot's memory for longer than the slot.
+    backings.append(backing)
+  }
+
+  public func removeSlot(_ slot: UInt32) throws(MachineError) {
+    do {
+      try vm.deleteMemoryRegion(slot: slot)
+    } catch {
+      throw .kvm(error)
+    }
+    extraSlots.removeAll { $0.slot == slot }
+  }
+
+  /// The pages of a slot that were written since the last call, by their numbers.
+  public func dirtyPages(of slot: UInt32) throws(MachineError) -> [Int] {
+    guard let extra = extraSlots.first(where: { $0.slot == slot }) else {
+      preconditionFailure("the machine has no slot \(slot)")
+    }
+    do {
+      let pageCount = extra.backing.memory.size / Int(Layout.pageSize)
+      let isDirty = try vm.dirtyLog(slot: slot, pageCount: pageCount)
+      return isDirty.indices.filter { isDirty[$0] }
+    } catch {
+      throw .kvm(error)
+    }
+  }
+}
