@@ -9,6 +9,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case guestStopped = "guest-stopped"
+  case tscMatching = "tsc-matching"
+  case hotplug
+  case newPair = "new-pair"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +115,10 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    guestStopped,
+    tscMatching,
+    hotplug,
+    newPair,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -26,6 +26,10 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .guestStopped: guestStopped
+      case .tscMatching: tscMatching
+      case .hotplug: hotplug
+      case .newPair: newPair
       }
     return Scenario(name: name, script: script)
   }

@@ -25,6 +25,10 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .guestStopped: guestStopped(&host)
+    case .tscMatching: tscMatching(&host)
+    case .hotplug: hotplug(&host)
+    case .newPair: newPair(&host)
     }
     return host.history
   }
