@@ -12,6 +12,7 @@ struct HistoryBuilder {
     var msr: UInt64 = 0
     var wantsRecord = false
     var wantsPair = false
+    var isToldStopped = false
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }
@@ -39,6 +40,8 @@ struct HistoryBuilder {
   var movesBetweenCPUs = true
   /// Linux before 6.7: a vCPU that is made late has the pair taken anew.
   var resnapsOnHotplug = false
+  /// A TSC offset was set that another vCPU does not have.
+  var offsetsDiffer = false
   /// What `schedclock` subtracts.
   var constant: UInt64?
 

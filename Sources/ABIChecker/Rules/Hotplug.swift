@@ -15,38 +15,33 @@ extension Rule {
     faults: ["kvm_synchronize_tsc() does not match a new vCPU with those that run"]
   ) { timeline in
     var findings = Findings()
-    var entered = false
+    var newest = NewestPair()
     var wasStable = false
     var late: Event?
     for event in timeline.history.events {
-      if case .vcpu = event.actor { entered = true }
-      var shown: (vcpu: Int, page: ClockPage)?
+      let hadEntered = newest.hasEntered
+      _ = newest.take(event)
+      var shown: (flag: Bool, what: String, flags: UInt32)?
       switch (event.action, event.actor) {
-      case (.vmCreated, _): (entered, wasStable, late) = (false, false, nil)
-      case (.vcpuCreated, _):
-        if entered, wasStable {
-          late = event
-        } else if entered {
-          findings.lacks("KVM_GET_CLOCK did not say that the VM had a master clock before")
-        }
+      case (.vcpuCreated, _) where hadEntered && wasStable: late = event
+      case (.vcpuCreated, _) where hadEntered:
+        findings.lacks("KVM_GET_CLOCK did not say that the VM had a master clock before")
       // Other rules have what takes the master clock away.
-      case (.wroteMSR(let msr, _, _), _) where MSR.isOldSystemTime(msr): late = nil
-      case (.tscOffsetSet, _): late = nil
+      case (.vmCreated, _), (.tscOffsetSet, _): (wasStable, late) = (false, nil)
+      case (.wroteMSR(let msr, _, _), _) where MSR.isOldSystemTime(msr):
+        (wasStable, late) = (false, nil)
       case (.getClock(let record), _):
         wasStable = record.isTSCStable
-        guard let late else { continue }
-        findings.expect(
-          record.isTSCStable, at: [late, event], "KVM_CLOCK_TSC_STABLE set after a vCPU was added",
-          seen: "flags \(Hex(record.flags))")
-      case (.page(let vcpu, _, let page), _): shown = (vcpu, page)
-      case (.read(_, _, let reading, true), .vcpu(let vcpu)): shown = (vcpu, reading.page)
+        shown = (record.isTSCStable, "KVM_CLOCK_TSC_STABLE set", record.flags)
+      case (.page(let vcpu, _, let page), _) where newest.isHeld(by: vcpu):
+        shown = page.stableFlag(vcpu)
+      case (.read(_, _, let reading, true), .vcpu(let vcpu)): shown = reading.page.stableFlag(vcpu)
       default: continue
       }
-      guard let late, let (vcpu, page) = shown, page.scale.isNormalized else { continue }
+      guard let late, let shown else { continue }
       findings.expect(
-        page.flags.contains(.tscStable), at: [late, event],
-        "bit 0 set in vcpu\(vcpu)'s record after a vCPU was added",
-        seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
+        shown.flag, at: [late, event], "\(shown.what) after a vCPU was added",
+        seen: "flags \(Hex(shown.flags))")
     }
     return findings.outcome(
       atLeast: 8, "records and KVM_GET_CLOCK after a vCPU was added", in: timeline)
@@ -107,37 +102,51 @@ extension Rule {
     var last: [Int: (event: Event, page: ClockPage)] = [:]
     var before: [Int: (event: Event, page: ClockPage)] = [:]
     var late: Int?
+    var hasLateEntered = false
     for event in timeline.history.events {
       let hadEntered = newest.hasEntered
-      let wasNew = newest.take(event)
-      switch event.action {
-      case .vmCreated, .setClock, .tscOffsetSet, .replugged: (last, before, late) = ([:], [:], nil)
-      case .vcpuCreated(let vcpu) where hadEntered: (before, late) = (last, vcpu)
-      case .wroteMSR(let msr, _, _) where MSR.isSystemTime(msr) && wasNew:
-        // The late vCPU's own first entry is what this is about; a change between the MSRs is not.
-        if MSR.isOldSystemTime(msr) || event.actor != late.map(Actor.vcpu) {
+      let mayBeNew = newest.take(event)
+      if mayBeNew, late == nil || event.actor != .vcpu(late ?? 0) || isOldMSR(event) {
+        if hadEntered, case .vcpuCreated(let vcpu) = event.action {
+          (before, late, hasLateEntered) = (last, vcpu, false)
+        } else {
           (last, before, late) = ([:], [:], nil)
         }
+      }
+      if let late, event.actor == .vcpu(late) { hasLateEntered = true }
+      switch event.action {
+      case .vmCreated, .setClock: (last, before, late) = ([:], [:], nil)
       case .page(let vcpu, _, let page) where newest.isHeld(by: vcpu):
         guard page.flags.contains(.tscStable) else {
           findings.lacks("the VM is not in master-clock mode: bit 0 is clear in vcpu\(vcpu)'s record")
           (last, before, late) = ([:], [:], nil)
           continue
         }
-        if let late, let old = before[vcpu] ?? (vcpu == late ? before.values.first : nil) {
-          let same =
-            page.systemTime == old.page.systemTime
-            && (vcpu == late || page.tscTimestamp == old.page.tscTimestamp)
-          findings.expect(
-            same, at: [old.event, event],
-            "vcpu\(vcpu)'s record to hold the pair from before vcpu\(late) was made: "
-              + "\(describe(old.page))",
-            seen: describe(page))
-        }
         last[vcpu] = (event, page)
+        guard let late, hasLateEntered, let reference = before.keys.min(),
+          let old = before[vcpu] ?? (vcpu == late ? before[reference] : nil)
+        else { continue }
+        // The late vCPU may have a TSC of its own.
+        findings.expect(
+          page.systemTime == old.page.systemTime
+            && (vcpu == late || page.tscTimestamp == old.page.tscTimestamp),
+          at: [old.event, event],
+          "vcpu\(vcpu)'s record to hold the pair from before vcpu\(late) was made: \(describe(old.page))",
+          seen: describe(page))
       default: continue
       }
     }
     return findings.outcome(atLeast: 4, "records after a vCPU was made", in: timeline)
+  }
+}
+
+private func isOldMSR(_ event: Event) -> Bool {
+  if case .wroteMSR(let msr, _, _) = event.action { MSR.isOldSystemTime(msr) } else { false }
+}
+
+extension ClockPage {
+  /// Bit 0, what it should be, and all flags.
+  fileprivate func stableFlag(_ vcpu: Int) -> (flag: Bool, what: String, flags: UInt32) {
+    (flags.contains(.tscStable), "bit 0 set in vcpu\(vcpu)'s record", UInt32(flags.rawValue))
   }
 }

@@ -101,12 +101,12 @@ extension Timeline {
   ) -> PairStep? {
     let cycles = difference(new.page.tscTimestamp, old.page.tscTimestamp)
     guard cycles > 0 else { return nil }
-    let old = (event: old.event, page: old.page, at: old.page.systemTime(atTSC: new.page.tscTimestamp))
-    let elapsed = difference(old.at, old.page.systemTime)
+    let continued = old.page.systemTime(atTSC: new.page.tscTimestamp)
+    let elapsed = difference(continued, old.page.systemTime)
     guard elapsed > 0 else { return nil }
     let drift = driftOfTSC(over: Interval(elapsed, elapsed))
     return PairStep(
-      nanoseconds: difference(new.page.systemTime, old.at), elapsed: elapsed,
+      nanoseconds: difference(new.page.systemTime, continued), elapsed: elapsed,
       predicted: Interval(-drift.upper, -drift.lower),
       allowed: Interval(-drift.upper - rounding, -drift.lower + rounding),
       events: [old.event, new.event])

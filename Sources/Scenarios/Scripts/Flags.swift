@@ -91,10 +91,8 @@ extension Scenario {
     }
     try stage.addVCPU(2)
     try stage.noteTSC(2)
-    if stage.history.events.contains(where: { if case .lacking = $0.action { true } else { false } })
-    {
-      return
-    }
+    guard try stage.machine.withVCPU(0, { vcpu throws(KVMError) in try vcpu.hasTSCOffset() }).value
+    else { return }
     try stage.makeMachine()
     for vcpu in [0, 1] { try stage.register(vcpu) }
     try stage.settleAndLook()
