@@ -258,6 +258,10 @@ public enum Action: Hashable, Sendable, Codable {
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
   /// KVM_SET_MSRS did not take the value.
   case hostMSRRefused(vcpu: Int, msr: Hex, value: Hex)
+  /// `KVM_VCPU_TSC_OFFSET` was set; a `tscOffset` after it says what reads back.
+  case tscOffsetSet(vcpu: Int, cycles: UInt64)
+  /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
+  case toldStopped(vcpu: Int, errno: Int32)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)

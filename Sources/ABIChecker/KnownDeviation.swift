@@ -53,6 +53,21 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       source:
         "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
         + "to activation\" (6.9)"),
+      rule: "RESNAP-BOUNDED", until: KernelVersion(6, 3), always: false,
+      cause:
+        "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
+        + "TSC refinement, kvmclock runs at the unrefined rate",
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "RESNAP-NO-JUMP", always: false,
+      cause:
+        "a new pair is taken from CLOCK_MONOTONIC_RAW, whose multiplier is rounded otherwise than the "
+        + "record's: what the two have come apart by since the pair before shows at once",
+      source: "arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
+    KnownDeviation(
+      rule: "HOTPLUG-NO-RESNAP", until: KernelVersion(6, 7),
+      cause: "every new vCPU has the master clock's pair taken anew, also if its TSC is in step",
+      source: "Linux c52ffadc65e2 (6.7), which mends 7f187922ddf6"),
   ]
 
   init(

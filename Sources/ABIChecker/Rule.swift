@@ -23,6 +23,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case slots
   case crossPage = "cross-page"
   case dirtyLog = "dirty-log"
+  case guestStopped = "guest-stopped"
+  case tscMatching = "tsc-matching"
+  case hotplug
+  case newPair = "new-pair"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -133,6 +137,10 @@ extension Rule {
     registrationDetails,
     oldMSRDetails,
     memory,
+    guestStopped,
+    tscMatching,
+    hotplug,
+    newPair,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -193,15 +193,20 @@ private struct ObservationPass {
 /// Whose records hold the newest pair of the master clock for certain.
 ///
 /// KVM takes a new pair in an entry (a vCPU's first one, for it was made while the VM had no master clock; one after
-/// a change between the MSRs) or in `KVM_SET_CLOCK`. Every other vCPU's record gets it at that vCPU's next entry.
+/// a change between the MSRs, one after a setting of the vCPU's TSC offset) or in `KVM_SET_CLOCK`. Every other vCPU's
+/// record gets it at that vCPU's next entry.
 struct NewestPair {
   private var entered: Set<Int> = []
   private var holders: Set<Int> = []
   private var onOldMSR: Set<Int> = []
+  private var retuned: Set<Int> = []
 
   func isHeld(by vcpu: Int) -> Bool { holders.contains(vcpu) }
 
   var hasEntered: Bool { !entered.isEmpty }
+
+  /// Whether a vCPU whose TSC offset was set has still to enter, and to take a new pair then.
+  var awaitsRetunedVCPU: Bool { !retuned.isEmpty }
 
   /// Whether the guest's last write on vCPU 0 went to the old MSR.
   var isBootVCPUOnOldMSR: Bool { onOldMSR.contains(0) }
@@ -213,6 +218,9 @@ struct NewestPair {
     case (.vmCreated, _): self = NewestPair()
     case (.setClock, _): holders = []
     case (.vcpuCreated, _), (.replugged, _): isNew = !entered.isEmpty
+    case (.tscOffsetSet(let vcpu, _), _):
+      isNew = true
+      retuned.insert(vcpu)
     case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isOldSystemTime(msr):
       isNew = true
       onOldMSR.insert(vcpu)
@@ -220,6 +228,7 @@ struct NewestPair {
       isNew = onOldMSR.remove(vcpu) != nil
     default: break
     }
+    if case .vcpu(let vcpu) = event.actor, retuned.remove(vcpu) != nil { isNew = true }
     if case .vcpu(let vcpu) = event.actor, !entered.contains(vcpu) {
       isNew = isNew || !entered.isEmpty
       entered.insert(vcpu)

@@ -15,6 +15,7 @@ enum HostProbes {
       "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
       "SYSTIME-REWRITE-MASTER-EXACT", "STABLE-OLDMSR-HOST-NOEFFECT",
+      "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -30,7 +31,10 @@ enum HostProbes {
 
   static func tscOffset(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "TSC offset", [], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
+      "TSC offset",
+      [
+        "TSC-MATCHED-AT-CREATE", "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH",
+      ], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
       let vcpu = try machine.createVCPU(id: 0)
@@ -51,7 +55,8 @@ enum HostProbes {
 
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "in-kernel irqchip", ["REPLUG-VCPU0-KEEPS-TIME (the half by INIT)"],
+      "in-kernel irqchip",
+      ["REPLUG-VCPU0-KEEPS-TIME (the half by INIT)", "KVMCLOCKCTRL-EINVAL (the case of INIT)"],
       "use a kernel with KVM_CAP_IRQCHIP"
     ) { () throws(KVMError) in
       let machine = try system.createVM()

@@ -41,6 +41,10 @@ struct Scenario: Sendable {
       case .slots: slots
       case .crossPage: crossPage
       case .dirtyLog: dirtyLog
+      case .guestStopped: guestStopped
+      case .tscMatching: tscMatching
+      case .hotplug: hotplug
+      case .newPair: newPair
       }
     return Scenario(name: name, script: script)
   }

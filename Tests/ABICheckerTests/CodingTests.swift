@@ -68,6 +68,8 @@ import Testing
     .slotDeleted(slot: 1), .remapped(memory: 1, shows: .min), .compared(changes: []),
     .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
     .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
+    .tscOffsetSet(vcpu: 0, cycles: .max), .tscOffsetSet(vcpu: .max, cycles: 0),
+    .toldStopped(vcpu: 0, errno: 0), .toldStopped(vcpu: .max, errno: .min),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -114,6 +116,8 @@ import Testing
     case .remapped: 29
     case .compared: 30
     case .dirtyLog: 31
+    case .tscOffsetSet: 27
+    case .toldStopped: 28
     }
   }
 

@@ -15,6 +15,7 @@ extension HistoryBuilder {
     bracketed(.host) { host in
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
+      host.offsetsDiffer = false
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
       host.memory = SimulatedMemory()
@@ -49,7 +50,8 @@ extension HistoryBuilder {
   }
 
   private mutating func takePair() {
-    pair = time.source.allowsMasterClock && !isBootVCPUOnOldMSR ? (time.cycles, time.raw) : nil
+    let isMaster = time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer
+    pair = isMaster ? (time.cycles, time.raw) : nil
     refreshAll()
   }
 
@@ -73,11 +75,13 @@ extension HistoryBuilder {
     defer { memory.note(address, records[address]!) }
     let old = records[address] ?? ClockPage(version: fills.isEmpty ? 0 : 0xa5a5_a5a5)
     let scale = TSCScale(tscKHz: SimulatedTime.tscKHz)
+    let flags = flags(after: old, on: id)
     records[address] = ClockPage(
       version: VersionProtocol.updated(old.version), tscTimestamp: cycles &+ vcpus[id]!.tscOffset,
       systemTime: base &+ clockOffset, tscToSystemMultiplier: scale.multiplier,
       tscShift: scale.shift,
       flags: old.flags.intersection(.guestStopped).union(pair == nil ? [] : .tscStable))
+      tscShift: scale.shift, flags: flags)
   }
 
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {

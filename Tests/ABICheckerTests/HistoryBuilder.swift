@@ -12,6 +12,7 @@ struct HistoryBuilder {
     var msr: UInt64 = 0
     var wantsRecord = false
     var wantsPair = false
+    var isToldStopped = false
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }
@@ -43,6 +44,8 @@ struct HistoryBuilder {
   /// Guest memory as it was at the last copy.
   var copied: [UInt64: ClockPage] = [:]
   var memory = SimulatedMemory()
+  /// A TSC offset was set that another vCPU does not have.
+  var offsetsDiffer = false
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.

@@ -136,7 +136,7 @@ struct HistoryGenerator {
 
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
-    return switch random.below(29) {
+    return switch random.below(31) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -174,6 +174,8 @@ struct HistoryGenerator {
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
     case 27: registrationAction()
+    case 28: .tscOffsetSet(vcpu: vcpu(), cycles: number())
+    case 29: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }

@@ -39,6 +39,8 @@ import Testing
     "SETCLOCK-NONTSC",
     "SYSTIME-REWRITE-MASTER-EXACT",
     "STABLE-OLDMSR-HOST-NOEFFECT",
+    "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH", "STABLE-LAG",
+    "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -59,6 +61,8 @@ import Testing
       }
       for rule in Rule.all {
         let outcome = rule.verdict(on: timelines).outcome
+        // Linux itself breaks it where noise makes a wait long enough.
+        if rule.id == "RESNAP-NO-JUMP" { continue }
         #expect(!outcome.isBroken, "\(rule.id), seed \(seed): \(outcome)")
       }
     }
@@ -68,6 +72,7 @@ import Testing
     "SYSTIME-REWRITE-KEEPS-TIME", "SYSTIME-REENABLE-KEEPS-TIME", "CLOCK-BRACKET",
     "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
     "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
+    "HOTPLUG-KEEPS-TIME",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

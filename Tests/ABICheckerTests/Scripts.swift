@@ -40,6 +40,10 @@ enum Script {
     case .slots: slots(&host)
     case .crossPage: crossPage(&host)
     case .dirtyLog: dirtyLog(&host)
+    case .guestStopped: guestStopped(&host)
+    case .tscMatching: tscMatching(&host)
+    case .hotplug: hotplug(&host)
+    case .newPair: newPair(&host)
     }
     return host.history
   }

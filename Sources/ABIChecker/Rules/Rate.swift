@@ -85,7 +85,7 @@ extension Timeline {
   }
 
   /// The same for a clock that counts the TSC: from both multipliers if CLOCK_MONOTONIC_RAW counts it too.
-  private func driftOfTSC(over raw: Interval) -> Interval {
+  func driftOfTSC(over raw: Interval) -> Interval {
     guard isTSC, let kHz = history.header.host.tscKHz,
       let rate = RateError.kvmclockVersusRaw(tscKHz: kHz),
       let shortest = UInt64(exactly: raw.lower), let longest = UInt64(exactly: raw.upper)

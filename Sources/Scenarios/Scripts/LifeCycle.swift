@@ -36,7 +36,7 @@ extension Scenario {
   }
 
   /// vCPU 1 sends INIT to vCPU 0 through its x2APIC; whether it arrived.
-  private static func sendINIT(_ stage: Stage) throws -> Bool {
+  static func sendINIT(_ stage: Stage) throws -> Bool {
     if try stage.writeMSR(1, apicBase, 0xfee0_0000 | 1 << 11 | 1 << 10) != nil {
       stage.lacks("INIT between vCPUs needs the x2APIC", "WRMSR of IA32_APIC_BASE raised a fault")
       return false

@@ -1,0 +1,144 @@
+internal import ABIChecker
+internal import KVM
+internal import VMBuilder
+
+extension Scenario {
+  /// KVMCLOCKCTRL-EINVAL, GUESTSTOPPED-*: the host says that a guest was stopped, and the guest takes the news.
+  @Sendable static func guestStopped(_ stage: Stage) throws {
+    guard try stage.host.system.checkExtension(.kvmclockCtrl) > 0 else {
+      return stage.lacks("KVM_KVMCLOCK_CTRL", "KVM_CAP_KVMCLOCK_CTRL is 0")
+    }
+    try stage.makeMachine()
+    for vcpu in [0, 1] { try stage.tellStopped(vcpu) }
+    for vcpu in [0, 1, 0] { try stage.register(vcpu) }
+    for vcpu in [0, 1] {
+      try tellAndClear(stage, vcpu)
+      try moveAndDisable(stage, vcpu)
+    }
+    try leavePending(stage, 0)
+    try tellAfterINIT(stage)
+  }
+
+  /// Told, kept over updates, cleared, kept clear over updates.
+  private static func tellAndClear(_ stage: Stage, _ vcpu: Int) throws {
+    for each in [0, 1] { stage.look(each) }
+    try stage.tellStopped(vcpu)
+    stage.look(vcpu)
+    try stage.settleAndLook()
+    try updateOften(stage, vcpu)
+    try stage.clearStopped(vcpu)
+    stage.look(vcpu)
+    try updateOften(stage, vcpu)
+  }
+
+  /// Updates of both kinds: the clock set, and the same record registered again.
+  private static func updateOften(_ stage: Stage, _ vcpu: Int) throws {
+    for _ in 0..<5 {
+      try stage.setClock(stage.random.next() >> 8)
+      try stage.enter(vcpu)
+      stage.look(vcpu)
+      try stage.register(vcpu)
+    }
+  }
+
+  /// Told in one record, then a fresh one, then none at all.
+  private static func moveAndDisable(_ stage: Stage, _ vcpu: Int) throws {
+    try stage.tellStopped(vcpu)
+    try stage.enter(vcpu)
+    stage.look(vcpu)
+    try stage.register(vcpu, at: stage.placeRecord(of: vcpu, second: true))
+    stage.look(vcpu)
+    try updateOften(stage, vcpu)
+    try stage.writeMSR(vcpu, MSR.systemTime, stage.records[vcpu]!)
+    try stage.tellStopped(vcpu)
+    try stage.register(vcpu)
+    try stage.hostWriteMSR(vcpu, MSR.systemTime, 0)
+    try stage.tellStopped(vcpu)
+    try stage.register(vcpu)
+  }
+
+  /// Told, but the record is gone before the vCPU enters; then another record.
+  private static func leavePending(_ stage: Stage, _ vcpu: Int) throws {
+    stage.look(vcpu)
+    try stage.tellStopped(vcpu)
+    try stage.hostWriteMSR(vcpu, MSR.systemTime, 0)
+    try stage.enter(vcpu)
+    stage.look(vcpu)
+    try stage.register(vcpu, at: stage.records[vcpu]! + 64)
+    try stage.enter(vcpu)
+    stage.look(vcpu)
+  }
+
+  private static func tellAfterINIT(_ stage: Stage) throws {
+    do {
+      try stage.makeMachine(irqchip: true)
+    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
+      return stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
+    }
+    for vcpu in [0, 1] { try stage.register(vcpu) }
+    guard try sendINIT(stage) else { return }
+    stage.note(.replugged(vcpu: 0, how: "INIT from vcpu1"))
+    try stage.tellStopped(0)
+  }
+
+  /// TSC-MATCHED-AT-CREATE, STABLE-LOST-OFFSET-MISMATCH, STABLE-REGAINED-OFFSET-MATCH, STABLE-LAG: offsets as they come,
+  /// then one vCPU's moved away and the other's after it, twice.
+  @Sendable static func tscMatching(_ stage: Stage) throws {
+    try stage.makeMachine(highest: 2)
+    for vcpu in [0, 1] {
+      try stage.noteTSC(vcpu)
+      try stage.register(vcpu)
+    }
+    try stage.addVCPU(2)
+    try stage.noteTSC(2)
+    guard try stage.machine.withVCPU(0, { vcpu throws(KVMError) in try vcpu.hasTSCOffset() }).value
+    else { return }
+    try stage.makeMachine()
+    for vcpu in [0, 1] { try stage.register(vcpu) }
+    try stage.settleAndLook()
+    let origin = try stage.noteTSCOffset(0)
+    try stage.noteTSCOffset(1)
+    do {
+      for (order, offset) in [([0, 1], origin &+ 1_000_000), ([1, 0], origin)] {
+        for vcpu in order {
+          try stage.setTSCOffset(vcpu, offset)
+          try stage.getClock()
+          for each in [vcpu, 1 - vcpu] { try stage.enter(each) }
+          try stage.settleAndLook()
+        }
+      }
+    } catch MachineError.kvm(let error) where error.request == "KVM_SET_DEVICE_ATTR" {
+      stage.lacks("a TSC offset that user space sets", "\(error)")
+    }
+  }
+
+  /// HOTPLUG-STABLE, HOTPLUG-KEEPS-TIME, HOTPLUG-NO-RESNAP: vCPUs that come late, the clock far from 0.
+  @Sendable static func hotplug(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0], highest: 2)
+    try stage.register(0)
+    try stage.setClock(3_600_000_000_000 + stage.random.next() >> 20)
+    for late in [1, 2] {
+      try stage.settleAndLook()
+      for vcpu in stage.machine.vcpus { try stage.read(vcpu) }
+      try stage.sleep(milliseconds: 5)
+      try stage.addVCPU(late)
+      try stage.register(late)
+      for vcpu in stage.machine.vcpus { try stage.read(vcpu) }
+      try stage.settleAndLook()
+    }
+  }
+
+  /// RESNAP-BOUNDED, RESNAP-NO-JUMP: vCPU 0 goes to the old MSR and back, long after the pair before and at once.
+  @Sendable static func newPair(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    try stage.register(0)
+    try stage.enter(0)
+    stage.look(0)
+    for milliseconds in [150, 0, 10] {
+      try stage.sleep(milliseconds: milliseconds)
+      for msr in [MSR.systemTimeOld, MSR.systemTime] { try stage.register(0, msr) }
+      try stage.enter(0)
+      stage.look(0)
+    }
+  }
+}

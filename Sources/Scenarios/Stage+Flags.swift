@@ -1,0 +1,57 @@
+internal import ABIChecker
+internal import KVM
+internal import PVClock
+internal import VMBuilder
+
+extension Stage {
+  /// Asks KVM to tell the guest that it was stopped; a refusal is written down like an agreement.
+  func tellStopped(_ vcpu: Int) throws {
+    let answer = try machine.withVCPU(vcpu) { vcpu throws(KVMError) -> Int32 in
+      do throws(KVMError) {
+        try vcpu.kvmclockCtrl()
+        return 0
+      } catch {
+        return error.errno
+      }
+    }
+    record(
+      .host, answer.began, answer.ended, .toldStopped(vcpu: vcpu, errno: answer.value))
+  }
+
+  /// The guest takes the news: it clears bit 1 of its record's flags.
+  func clearStopped(_ vcpu: Int) throws {
+    let address = records[vcpu]!
+    let page = machine.record(at: address)
+    let flags = page.flags.subtracting(.guestStopped)
+    try poke(
+      vcpu, address + 28,
+      UInt32(UInt8(bitPattern: page.tscShift)) | UInt32(flags.rawValue) << 8
+        | UInt32(page.pad) << 16)
+  }
+
+  /// Sets a TSC offset and writes down what reads back.
+  func setTSCOffset(_ vcpu: Int, _ cycles: UInt64) throws {
+    let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+      try vcpu.setTSCOffset(cycles)
+    }
+    record(.host, set.began, set.ended, .tscOffsetSet(vcpu: vcpu, cycles: cycles))
+    try noteTSCOffset(vcpu)
+  }
+
+  @discardableResult
+  func noteTSCOffset(_ vcpu: Int) throws -> UInt64 {
+    let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscOffset() }
+    record(
+      .host, offset.began, offset.ended, .tscOffset(vcpu: vcpu, cycles: offset.value))
+    return offset.value
+  }
+
+  /// Every vCPU enters twice, so that what one entry asked of another vCPU is served; then the host looks.
+  func settleAndLook() throws {
+    for _ in 0..<2 {
+      for vcpu in machine.vcpus { try enter(vcpu) }
+    }
+    for vcpu in machine.vcpus { look(vcpu) }
+    try getClock()
+  }
+}

@@ -1,0 +1,67 @@
+import PVClock
+
+@testable import ABIChecker
+
+extension HistoryBuilder {
+  /// What an update writes as flags: bit 1 as the guest left it, or as the host was asked.
+  mutating func flags(after old: ClockPage, on id: Int) -> ClockPage.Flags {
+    var flags = old.flags.intersection(.guestStopped)
+    if pair != nil { flags.insert(.tscStable) }
+    if vcpus[id]!.isToldStopped { flags.insert(.guestStopped) }
+    vcpus[id]?.isToldStopped = false
+    return flags
+  }
+
+  /// KVM_KVMCLOCK_CTRL; `errno` in place of what KVM would say.
+  mutating func tellStopped(_ id: Int, errno: Int32? = nil) {
+    bracketed(.host) { host in
+      let isRegistered = host.vcpus[id]!.isRegistered
+      if isRegistered {
+        host.vcpus[id]?.isToldStopped = true
+        host.vcpus[id]?.wantsRecord = true
+      }
+      return [.toldStopped(vcpu: id, errno: errno ?? (isRegistered ? 0 : 22))]
+    }
+  }
+
+  /// The guest clears bit 1.
+  mutating func clearStopped(_ id: Int) {
+    let address = vcpus[id]!.address
+    bracketed(.vcpu(id)) { host in
+      host.serve(id)
+      host.records[address]?.flags.remove(.guestStopped)
+      let page = host.records[address] ?? ClockPage()
+      let word = UInt64(UInt8(bitPattern: page.tscShift)) | UInt64(page.flags.rawValue) << 8
+      return [.poked(address: Hex(address + 28), value: Hex(word))]
+    }
+  }
+
+  mutating func hostWriteMSR(_ id: Int, _ msr: UInt32, _ value: UInt64) {
+    bracketed(.host) { host in
+      host.vcpus[id]?.msr = value
+      host.vcpus[id]?.wantsRecord = true
+      return [.hostWroteMSR(vcpu: id, msr: Hex(msr), value: Hex(value))]
+    }
+  }
+
+  /// KVM_VCPU_TSC_OFFSET set and read back.
+  mutating func setTSCOffset(_ id: Int, _ cycles: UInt64, takesEffect: Bool = true) {
+    bracketed(.host) { host in
+      if takesEffect { host.vcpus[id]?.tscOffset = cycles }
+      host.offsetsDiffer = Set(host.vcpus.values.map(\.tscOffset)).count > 1
+      host.vcpus[id]?.wantsPair = host.time.source.allowsMasterClock
+      return [.tscOffsetSet(vcpu: id, cycles: cycles)]
+    }
+    host(.tscOffset(vcpu: id, cycles: vcpus[id]!.tscOffset))
+  }
+
+  /// Every vCPU enters twice; the host looks at every record and reads the clock.
+  mutating func settleAndLook() {
+    let ids = vcpus.keys.sorted()
+    for _ in 0..<2 {
+      for id in ids { enter(id) }
+    }
+    for id in ids where vcpus[id]!.isRegistered { look(id) }
+    getClock()
+  }
+}

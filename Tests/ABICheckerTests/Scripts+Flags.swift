@@ -1,0 +1,95 @@
+@testable import ABIChecker
+
+extension Script {
+  static func guestStopped(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1] { host.tellStopped(id) }
+    for id in [0, 1] { host.register(id) }
+    for id in [0, 1] {
+      host.look(id)
+      host.tellStopped(id)
+      host.look(id)
+      host.settleAndLook()
+      updateOften(&host, id)
+      host.clearStopped(id)
+      host.look(id)
+      updateOften(&host, id)
+      host.tellStopped(id)
+      host.enter(id)
+      host.look(id)
+      host.register(id, at: UInt64(0x30000 + id * 0x1000))
+      updateOften(&host, id)
+      host.run(id, .write(MSR.systemTime, 0x30000))
+      host.tellStopped(id)
+      host.register(id, at: UInt64(0x30000 + id * 0x1000))
+      host.hostWriteMSR(id, MSR.systemTime, 0)
+      host.tellStopped(id)
+      host.register(id, at: UInt64(0x30000 + id * 0x1000))
+    }
+    leavePending(&host)
+    host.replug(0, how: "INIT from vcpu1")
+    host.tellStopped(0)
+  }
+
+  static func updateOften(_ host: inout HistoryBuilder, _ id: Int) {
+    for round in 0..<6 as Range<UInt64> {
+      host.setClock(round << 40)
+      host.enter(id)
+      host.look(id)
+      host.register(id, at: host.vcpus[id]!.address)
+    }
+  }
+
+  static func leavePending(_ host: inout HistoryBuilder) {
+    host.tellStopped(0)
+    host.hostWriteMSR(0, MSR.systemTime, 0)
+    host.enter(0)
+    host.register(0, at: 0x50000)
+  }
+
+  static let origin: UInt64 = 0 &- 6_999_000_000_000
+
+  static func tscMatching(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.createVCPU(2)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    for (ids, offset) in [([0, 1], origin &+ 1_000_000), ([1, 0], origin)] {
+      for id in ids {
+        host.setTSCOffset(id, offset)
+        host.getClock()
+        host.settleAndLook()
+      }
+    }
+  }
+
+  static func hotplug(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.register(0)
+    host.setClock(3_600_000_000_000)
+    for late in [1, 2] {
+      host.settleAndLook()
+      for id in host.vcpus.keys.sorted() { host.read(id) }
+      host.wait(milliseconds: 5)
+      host.createVCPU(late)
+      host.register(late)
+      for id in host.vcpus.keys.sorted() { host.read(id) }
+      host.settleAndLook()
+    }
+  }
+
+  /// Waits at which 43 ppb make no difference: an honest host's pairs that take longer are a known deviation.
+  static func newPair(_ host: inout HistoryBuilder, milliseconds: UInt64 = 10) {
+    host.machine(0)
+    host.register(0)
+    host.enter(0)
+    host.look(0)
+    for _ in 0..<3 {
+      host.wait(milliseconds: milliseconds)
+      for msr in [MSR.systemTimeOld, MSR.systemTime] { host.register(0, msr: msr) }
+      host.look(0)
+    }
+  }
+}

@@ -1,0 +1,133 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct TSCMatchingTests {
+  static let created = "TSC-MATCHED-AT-CREATE"
+  static let lost = "STABLE-LOST-OFFSET-MISMATCH"
+  static let regained = "STABLE-REGAINED-OFFSET-MATCH"
+  static let lag = "STABLE-LAG"
+  static let origin = Script.origin
+  static let other = Script.origin &+ 1_000_000
+
+  /// Two vCPUs with a master clock; then offsets are set, and everybody enters.
+  static func after(
+    _ settings: [(id: Int, cycles: UInt64)], source: SimulatedTime.Source = .tsc,
+    takesEffect: Bool = true, _ fault: (inout HistoryBuilder) -> Void = { _ in }
+  ) -> History {
+    var host = HistoryBuilder(.tscMatching, source: source)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    for (id, cycles) in settings {
+      host.setTSCOffset(id, cycles, takesEffect: takesEffect)
+      fault(&host)
+      host.getClock()
+      for each in [id, 1 - id] { host.enter(each) }
+      host.settleAndLook()
+    }
+    return host.history
+  }
+
+  static let thereAndBack = [(0, other), (1, other), (1, origin), (0, origin)]
+
+  @Test func offsetsThatDifferTakeTheMasterClockAway() throws {
+    try expectHolds(Self.lost, Self.after(Self.thereAndBack))
+    try expectHolds(Self.regained, Self.after(Self.thereAndBack))
+  }
+
+  @Test func aMasterClockThatStaysIsBroken() throws {
+    let history = Self.after(Self.thereAndBack) { $0.offsetsDiffer = false }
+    try expectBroken(
+      Self.lost, history, "bit 0 of vcpu0's record clear: the TSC offsets differ",
+      "bit 0 of vcpu1's record clear", "KVM_CLOCK_TSC_STABLE clear", "flags 0x1", "flags 0xe")
+  }
+
+  @Test func aMasterClockThatStaysAwayIsBroken() throws {
+    let history = Self.after(Self.thereAndBack) { $0.offsetsDiffer = true }
+    try expectBroken(
+      Self.regained, history, "bit 0 of vcpu1's record set: all TSC offsets are equal again",
+      "KVM_CLOCK_TSC_STABLE set", "flags 0x0")
+    try expectHolds(Self.lost, history)
+  }
+
+  /// Not by settings that follow each other: KVM compares with the value that was set last.
+  @Test func theSameVCPUsWayBackProvesNothing() throws {
+    let history = Self.after([(0, Self.other), (0, Self.origin)]) { host in
+      host.offsetsDiffer = true
+    }
+    #expect(try !judge(Self.regained, history).isBroken)
+  }
+
+  @Test func anOffsetThatIsIgnoredIsNotTested() throws {
+    let history = Self.after(Self.thereAndBack, takesEffect: false)
+    for id in [Self.created, Self.lost, Self.regained] {
+      try expectNotTested(id, history, "set to -6998999000000 cycles", "-6999000000000")
+    }
+  }
+
+  @Test func withoutAMasterClockNothingIsLost() throws {
+    for id in [Self.lost, Self.regained, Self.lag] {
+      try expectNotTested(id, Self.after(Self.thereAndBack, source: .hpet))
+    }
+    try expectNotTested(Self.lost, Self.after([]))
+  }
+
+  /// Between the setting and the entry of its vCPU nothing is owed.
+  @Test func theOtherVCPUsEntryIsTooEarly() throws {
+    var host = HistoryBuilder(.tscMatching)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    host.setTSCOffset(0, Self.other)
+    for id in [1, 1] { host.enter(id) }
+    host.look(1)
+    host.getClock()
+    try expectNotTested(Self.lost, host.history, "saw 0")
+  }
+
+  @Test func theLagIsObserved() throws {
+    #expect(
+      try judge(Self.lag, Self.after(Self.thereAndBack))
+        == .observed(
+          value: "after 2 settings the flag is still set before the next entry, clear after it"))
+    let atOnce = Self.after(Self.thereAndBack) { $0.pair = nil }
+    guard case .observed(let value) = try judge(Self.lag, atOnce) else {
+      Issue.record("not observed")
+      return
+    }
+    #expect(value.contains("clear at once"))
+  }
+
+  static func machine(
+    late: UInt64 = origin, source: SimulatedTime.Source = .tsc, proves: Bool = true
+  ) -> History {
+    var host = HistoryBuilder(.tscMatching, source: source)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.createVCPU(2, tscOffset: late)
+    host.machine(0, 1)
+    if proves { host.setTSCOffset(0, other) }
+    return host.history
+  }
+
+  @Test(arguments: SimulatedTime.Source.allCases)
+  func allAreMadeAlike(source: SimulatedTime.Source) throws {
+    try expectHolds(Self.created, Self.machine(source: source))
+  }
+
+  @Test func aLateOneWithAnOffsetOfItsOwnIsBroken() throws {
+    try expectBroken(
+      Self.created, Self.machine(late: Self.origin &+ 77),
+      "vcpu2's TSC offset as the first vCPU's: -6999000000000 cycles", "-6998999999923 cycles")
+  }
+
+  @Test func anUnstableTSCOwesNothing() throws {
+    #expect(try !judge(Self.created, Self.machine(late: 1, source: .hpet)).isBroken)
+  }
+
+  @Test func withoutAProofThatTheAttributeWorksItIsNotTested() throws {
+    try expectNotTested(Self.created, Self.machine(proves: false), "no TSC offset was set")
+  }
+}
