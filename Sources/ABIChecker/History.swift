@@ -145,6 +145,7 @@ public struct ClockRecord: Hashable, Sendable, Codable {
 
   public var isTSCStable: Bool { flags & 2 != 0 }
   public var hasHostTSC: Bool { flags & 8 != 0 }
+  public var hasRealtime: Bool { flags & 4 != 0 }
 }
 
 /// A guest's look at a clock record under the version protocol.
@@ -215,6 +216,8 @@ public enum Action: Hashable, Sendable, Codable {
   case booted(vcpu: Int, guest: String, mode: CPUMode)
   /// The vCPU was taken out and put back, and how.
   case replugged(vcpu: Int, how: String)
+  /// The machine's state was taken along; the machine made next goes on with it.
+  case saved
   case filled(address: Hex, count: Int, byte: Hex)
   case poked(address: Hex, value: Hex)
 
@@ -228,6 +231,10 @@ public enum Action: Hashable, Sendable, Codable {
   case setClock(ClockRecord)
   case hostWroteMSR(vcpu: Int, msr: Hex, value: Hex)
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
+  /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
+  case toldStopped(vcpu: Int, errno: Int32)
+  /// One of the host's own clocks, by its name: "CLOCK_REALTIME", "CLOCK_BOOTTIME".
+  case hostClock(name: String, nanoseconds: UInt64)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)

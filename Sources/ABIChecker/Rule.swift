@@ -9,6 +9,9 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case initReset = "init"
+  case migration
+  case many
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +114,9 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    initReset,
+    migration,
+    manyVCPUs,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -10,12 +10,18 @@ public struct RunPlan: Sendable {
   /// How often a scenario may be run again because a verdict was inconclusive.
   public var retries: Int
   public var device: String
+  /// How many vCPUs the machine with many has; nil for 65, or what the host allows.
+  public var vcpus: Int?
 
-  public init(rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm") {
+  public init(
+    rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",
+    vcpus: Int? = nil
+  ) {
     self.rules = rules
     self.seed = seed
     self.retries = retries
     self.device = device
+    self.vcpus = vcpus
   }
 
   /// The scenarios that exercise the rules, in the order of the catalogue.
@@ -62,6 +68,7 @@ public enum Runner {
     keep: (History) -> Void
   ) throws(KVMError) -> RunResult {
     let host = try Host(device: plan.device, facts: facts)
+    let plan = try plan.fitted(to: host.system)
     let suite = Suite(plan: plan, host: host, cancellation: cancellation)
     // The scenario that does nothing but wait runs beside the others.
     let waiting = plan.scenarios.contains(.rate) ? try? BackgroundRuns(suite, .rate) : nil
@@ -131,7 +138,8 @@ struct Suite: Sendable {
     let began = Moment.before().raw
     let state = HostState.now()
     let stage = Stage(
-      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation)
+      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation,
+      vcpus: plan.vcpus ?? RunPlan.usualVCPUs)
     // The facts may be of a minute ago.
     stage.history.header.host.clocksource = state.clocksource
     do {

@@ -26,6 +26,9 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .initReset: initReset
+      case .migration: migration
+      case .many: many
       }
     return Scenario(name: name, script: script)
   }

@@ -12,6 +12,7 @@ struct HistoryBuilder {
     var msr: UInt64 = 0
     var wantsRecord = false
     var wantsPair = false
+    var isToldStopped = false
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }

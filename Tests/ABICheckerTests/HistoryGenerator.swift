@@ -95,12 +95,12 @@ struct HistoryGenerator {
   }
 
   private mutating func action() -> Action {
-    switch random.below(28) {
+    switch random.below(31) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
     case 3: .booted(vcpu: vcpu(), guest: "", mode: random.pick(CPUMode.allCases))
-    case 4: .replugged(vcpu: vcpu(), how: "")
+    case 4: .replugged(vcpu: vcpu(), how: random.pick(["", "INIT from vcpu1"]))
     case 5:
       .filled(
         address: hex(), count: random.pick([0, 1, 32, 4096, .max, .min, -1]),
@@ -133,6 +133,9 @@ struct HistoryGenerator {
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
+    case 27: .saved
+    case 28: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
+    case 29: .hostClock(name: "CLOCK_REALTIME", nanoseconds: number())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

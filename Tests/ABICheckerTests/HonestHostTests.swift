@@ -34,6 +34,9 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "MIG-REALTIME-CONTINUES",
+    "MIG-OLDMSR-STATE",
+    "MIG-TSC-RELATION",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -63,6 +66,9 @@ import Testing
     "SYSTIME-REWRITE-KEEPS-TIME", "SYSTIME-REENABLE-KEEPS-TIME", "CLOCK-BRACKET",
     "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
     "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
+    "INIT-REREGISTER-KEEPS-TIME",
+    "MIG-PLAIN-CONTINUES",
+    "MANY-VCPUS-SETCLOCK",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

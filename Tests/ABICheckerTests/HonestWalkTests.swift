@@ -55,6 +55,10 @@ import Testing
       host.createVCPU(host.vcpus.count, tscOffset: host.vcpus[0]!.tscOffset)
     case 17: host.replug(id)
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
+    case 19 where random.chance(2):
+      host.migrate(
+        realtime: random.chance(2), through: random.pick([MSR.systemTime, MSR.systemTimeOld]),
+        milliseconds: UInt64(random.below(2000)), telling: random.pick([nil, id]))
     default:
       let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }
       host.together(ids.map { ($0, random.pick(["schedclock", "rewriter"])) }, reads: 2000)

@@ -25,6 +25,9 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .initReset: initReset(&host)
+    case .migration: migration(&host)
+    case .many: many(&host)
     }
     return host.history
   }
