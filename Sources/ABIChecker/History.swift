@@ -145,6 +145,7 @@ public struct ClockRecord: Hashable, Sendable, Codable {
 
   public var isTSCStable: Bool { flags & 2 != 0 }
   public var hasHostTSC: Bool { flags & 8 != 0 }
+  public var hasRealtime: Bool { flags & 4 != 0 }
 }
 
 /// A guest's look at a clock record under the version protocol.
@@ -237,6 +238,8 @@ public enum Action: Hashable, Sendable, Codable {
   case booted(vcpu: Int, guest: String, mode: CPUMode)
   /// The vCPU was taken out and put back, and how.
   case replugged(vcpu: Int, how: String)
+  /// The machine's state was taken along; the machine made next goes on with it.
+  case saved
   case filled(address: Hex, count: Int, byte: Hex)
   case poked(address: Hex, value: Hex)
   /// The vCPU's CPUID was set without KVM's leaves 0x40000000 and 0x40000001.

@@ -27,6 +27,9 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case tscMatching = "tsc-matching"
   case hotplug
   case newPair = "new-pair"
+  case initReset = "init"
+  case migration
+  case many
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -141,6 +144,9 @@ extension Rule {
     tscMatching,
     hotplug,
     newPair,
+    initReset,
+    migration,
+    manyVCPUs,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

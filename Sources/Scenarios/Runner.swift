@@ -19,12 +19,18 @@ public struct RunPlan: Sendable {
   public var restorer: [String] = []
   /// Runs the scenarios that take minutes, too.
   public var isLong = false
+  /// How many vCPUs the machine with many has; nil for 65, or what the host allows.
+  public var vcpus: Int?
 
-  public init(rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm") {
+  public init(
+    rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",
+    vcpus: Int? = nil
+  ) {
     self.rules = rules
     self.seed = seed
     self.retries = retries
     self.device = device
+    self.vcpus = vcpus
   }
 
   /// Why a scenario is not run: what is missing, and what to do about it.
@@ -87,6 +93,7 @@ public enum Runner {
     keep: (History) -> Void
   ) throws(KVMError) -> RunResult {
     let host = try Host(device: plan.device, facts: facts)
+    let plan = try plan.fitted(to: host.system)
     let suite = Suite(plan: plan, host: host, cancellation: cancellation)
     // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.
     let waiting = plan.scenarios.filter { $0.waits && plan.omission(of: $0) == nil }
@@ -173,7 +180,8 @@ struct Suite: Sendable {
     let began = Moment.before().raw
     let state = HostState.now()
     let stage = Stage(
-      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation)
+      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation,
+      vcpus: plan.vcpus ?? RunPlan.usualVCPUs)
     // The facts may be of a minute ago.
     stage.history.header.host.clocksource = state.clocksource
     do {

@@ -45,6 +45,9 @@ struct Scenario: Sendable {
       case .tscMatching: tscMatching
       case .hotplug: hotplug
       case .newPair: newPair
+      case .initReset: initReset
+      case .migration: migration
+      case .many: many
       }
     return Scenario(name: name, script: script)
   }

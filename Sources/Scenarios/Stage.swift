@@ -10,16 +10,21 @@ final class Stage {
   let cancellation: Cancellation
   var history: History
   var random: SeededGenerator
+  /// How many vCPUs the machine with many has.
+  let vcpus: Int
   /// Where each vCPU's record is registered.
   var records: [Int: UInt64] = [:]
   private var current: Machine?
   private var cpuid: [CPUIDEntry]
 
-  init(_ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation)
-  {
+  init(
+    _ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation,
+    vcpus: Int = RunPlan.usualVCPUs
+  ) {
     self.host = host
     self.cancellation = cancellation
     self.cpuid = host.cpuid
+    self.vcpus = vcpus
     history = History(
       header: Header(scenario: scenario.rawValue, seed: seed, attempt: attempt, host: host.facts))
     random = SeededGenerator(seed: seed, scenario: scenario.rawValue)

@@ -22,12 +22,6 @@ extension HistoryBuilder {
     }
   }
 
-  mutating func readBoottime() {
-    bracketed(.host) { host in
-      [.hostClock(name: "CLOCK_BOOTTIME", nanoseconds: host.time.raw + host.asleep)]
-    }
-  }
-
   /// The host sleeps, for so long by CLOCK_BOOTTIME.
   mutating func suspend(seconds: UInt64, error: String? = nil) {
     bracketed(.host) { host in

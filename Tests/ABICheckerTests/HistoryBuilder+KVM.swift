@@ -82,6 +82,10 @@ extension HistoryBuilder {
       tscShift: scale.shift,
       flags: old.flags.intersection(.guestStopped).union(pair == nil ? [] : .tscStable))
       tscShift: scale.shift, flags: flags)
+      tscShift: scale.shift, flags: pair == nil ? [] : .tscStable)
+    let isStopped = vcpus[id]!.isToldStopped || old.flags.contains(.guestStopped)
+    if isStopped { records[address]?.flags.insert(.guestStopped) }
+    vcpus[id]?.isToldStopped = false
   }
 
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {
@@ -120,11 +124,15 @@ extension HistoryBuilder {
 
   mutating func setClock(_ value: UInt64) {
     bracketed(.host) { host in
-      host.takePair()
-      host.clockOffset = value &- (host.pair?.base ?? host.time.raw)
-      host.constant = nil
+      host.restart(at: value)
       return [.setClock(ClockRecord(clock: value))]
     }
+  }
+
+  mutating func restart(at value: UInt64) {
+    takePair()
+    clockOffset = value &- (pair?.base ?? time.raw)
+    constant = nil
   }
 
   mutating func hostReadMSR(_ id: Int, _ msr: UInt32) {

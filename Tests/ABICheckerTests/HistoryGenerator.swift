@@ -136,12 +136,12 @@ struct HistoryGenerator {
 
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
-    return switch random.below(31) {
+    return switch random.below(33) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
     case 3: .booted(vcpu: vcpu(), guest: "", mode: random.pick(CPUMode.allCases))
-    case 4: .replugged(vcpu: vcpu(), how: "")
+    case 4: .replugged(vcpu: vcpu(), how: random.pick(["", "INIT from vcpu1"]))
     case 5:
       .filled(
         address: hex(), count: random.pick([0, 1, 32, 4096, .max, .min, -1]),
@@ -177,6 +177,8 @@ struct HistoryGenerator {
     case 28: .tscOffsetSet(vcpu: vcpu(), cycles: number())
     case 29: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
+    case 30: .saved
+    case 31: .hostClock(name: "CLOCK_REALTIME", nanoseconds: number())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

@@ -41,6 +41,9 @@ import Testing
     "STABLE-OLDMSR-HOST-NOEFFECT",
     "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH", "STABLE-LAG",
     "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
+    "MIG-REALTIME-CONTINUES",
+    "MIG-OLDMSR-STATE",
+    "MIG-TSC-RELATION",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -73,6 +76,9 @@ import Testing
     "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
     "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
     "HOTPLUG-KEEPS-TIME",
+    "INIT-REREGISTER-KEEPS-TIME",
+    "MIG-PLAIN-CONTINUES",
+    "MANY-VCPUS-SETCLOCK",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

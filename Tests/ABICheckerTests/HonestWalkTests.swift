@@ -64,6 +64,10 @@ import Testing
     case 20...21: host.tellStopped(id)
     case 22: host.clearStopped(id)
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
+    case 19 where random.chance(2):
+      host.migrate(
+        realtime: random.chance(2), through: random.pick([MSR.systemTime, MSR.systemTimeOld]),
+        milliseconds: UInt64(random.below(2000)), telling: random.pick([nil, id]))
     default:
       let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }
       host.together(ids.map { ($0, random.pick(["schedclock", "rewriter"])) }, reads: 2000)

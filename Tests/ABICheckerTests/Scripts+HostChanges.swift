@@ -7,7 +7,7 @@ extension Script {
     }
     host.machine(0, 1)
     for id in [0, 1] { host.register(id) }
-    settle(&host)
+    host.settleAndLook()
     for source in [SimulatedTime.Source.hpet, .tsc] {
       for id in [0, 1] { host.read(id) }
       host.switchClocksource(to: source)
@@ -15,10 +15,10 @@ extension Script {
       host.loop(1) { ($0.backwards, $0.worst) = (0, 0) }
       for id in [0, 1] { host.read(id) }
       host.wait(milliseconds: 100)
-      settle(&host)
+      host.settleAndLook()
       host.setClock(1 << 50)
       for id in [0, 1] { host.read(id) }
-      settle(&host)
+      host.settleAndLook()
     }
   }
 
@@ -40,9 +40,9 @@ extension Script {
     for id in [0, 1, 0] { host.enter(id) }
     host.register(1)
     host.read(1)
-    host.readBoottime()
+    host.readHostClock("CLOCK_BOOTTIME")
     host.suspend(seconds: 10)
-    host.readBoottime()
+    host.readHostClock("CLOCK_BOOTTIME")
     host.look(1)
     host.read(1)
     host.register(0)
@@ -59,11 +59,5 @@ extension Script {
     host.refreshAll()
     host.enter(0)
     host.look(0)
-  }
-
-  private static func settle(_ host: inout HistoryBuilder) {
-    for id in [0, 1, 0, 1] { host.enter(id) }
-    for id in [0, 1] { host.look(id) }
-    host.getClock()
   }
 }

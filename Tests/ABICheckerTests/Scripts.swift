@@ -44,6 +44,9 @@ enum Script {
     case .tscMatching: tscMatching(&host)
     case .hotplug: hotplug(&host)
     case .newPair: newPair(&host)
+    case .initReset: initReset(&host)
+    case .migration: migration(&host)
+    case .many: many(&host)
     }
     return host.history
   }

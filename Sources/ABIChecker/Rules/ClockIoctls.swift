@@ -27,7 +27,9 @@ extension Rule {
     var next = 0
     for (index, event) in timeline.history.events.enumerated() {
       if case .setClock(let record) = event.action {
-        (setting, seenBy, first) = ((event, record.clock), [], nil)
+        // With the real time KVM adds to the value; another rule has that.
+        setting = record.hasRealtime ? nil : (event, record.clock)
+        (seenBy, first) = ([], nil)
       }
       if case .vmCreated = event.action { setting = nil }
       while next < timeline.observations.count, timeline.observations[next].index == index {

@@ -76,7 +76,7 @@ extension Scenario {
       return stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
     }
     for vcpu in [0, 1] { try stage.register(vcpu) }
-    guard try sendINIT(stage) else { return }
+    guard try sendINIT(stage, from: 1, to: 0) else { return }
     stage.note(.replugged(vcpu: 0, how: "INIT from vcpu1"))
     try stage.tellStopped(0)
   }

@@ -11,7 +11,7 @@ extension Scenario {
       try stage.noteTSC(vcpu)
       try stage.register(vcpu)
     }
-    try settle(stage)
+    try stage.settleAndLook()
     for name in [other, home] {
       for vcpu in [0, 1] { try stage.read(vcpu) }
       try stage.boot(1, .schedclock)
@@ -28,10 +28,10 @@ extension Scenario {
       for vcpu in [0, 1] { try stage.read(vcpu) }
       // The two oscillators' ratio can be told from 100 ms.
       try stage.sleep(milliseconds: 100)
-      try settle(stage)
+      try stage.settleAndLook()
       try stage.setClock(stage.random.next() >> 8)
       for vcpu in [0, 1] { try stage.read(vcpu) }
-      try settle(stage)
+      try stage.settleAndLook()
     }
   }
 

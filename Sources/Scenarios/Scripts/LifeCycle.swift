@@ -18,37 +18,41 @@ extension Scenario {
     for vcpu in [0, 1] { try stage.register(vcpu) }
     try stage.read(0)
     try stage.sleep(milliseconds: 5)
-    if stage.machine.options.hasIRQChip, try sendINIT(stage) {
-      try comeBack(stage, "INIT from vcpu1")
+    if stage.machine.options.hasIRQChip, try sendINIT(stage, from: 1, to: 0) {
+      _ = try stage.hostReadMSR(0, MSR.systemTime)
+      try comeBack(stage)
     }
     try stage.read(0)
     try stage.sleep(milliseconds: 5)
     try stage.hostWriteMSR(0, MSR.systemTime, 0)
-    try comeBack(stage, "the host cleared the MSR and reset the registers")
+    stage.note(.replugged(vcpu: 0, how: "the host cleared the MSR and reset the registers"))
+    try comeBack(stage)
   }
 
-  private static func comeBack(_ stage: Stage, _ how: String) throws {
-    stage.note(.replugged(vcpu: 0, how: how))
+  private static func comeBack(_ stage: Stage) throws {
     try stage.boot(0, .agentLong)
     try stage.getClock()
     try stage.register(0)
     try stage.getClock()
   }
 
-  /// vCPU 1 sends INIT to vCPU 0 through its x2APIC; whether it arrived.
-  static func sendINIT(_ stage: Stage) throws -> Bool {
-    if try stage.writeMSR(1, apicBase, 0xfee0_0000 | 1 << 11 | 1 << 10) != nil {
+  /// One vCPU sends INIT to another through its x2APIC; whether it arrived.
+  static func sendINIT(_ stage: Stage, from sender: Int, to target: Int) throws -> Bool {
+    // The boot vCPU has bit 8.
+    let base: UInt64 = 0xfee0_0000 | 1 << 11 | 1 << 10 | (sender == 0 ? 1 << 8 : 0)
+    if try stage.writeMSR(sender, apicBase, base) != nil {
       stage.lacks("INIT between vCPUs needs the x2APIC", "WRMSR of IA32_APIC_BASE raised a fault")
       return false
     }
-    // Level, assert, INIT, to APIC id 0.
-    if try stage.writeMSR(1, x2apicInterruptCommand, 0x4500) != nil {
+    // Level, assert, INIT.
+    let command = UInt64(target) << 32 | 0x4500
+    if try stage.writeMSR(sender, x2apicInterruptCommand, command) != nil {
       stage.lacks(
         "INIT between vCPUs needs the x2APIC", "WRMSR of the interrupt command raised a fault")
       return false
     }
     // KVM acts on a pending INIT before it tells the state.
-    let instructionPointer = try stage.machine.withVCPU(0) { vcpu throws(KVMError) in
+    let instructionPointer = try stage.machine.withVCPU(target) { vcpu throws(KVMError) in
       vcpu.requestImmediateExit(true)
       defer { vcpu.requestImmediateExit(false) }
       _ = try vcpu.run()
@@ -58,10 +62,10 @@ extension Scenario {
     guard instructionPointer == 0xfff0 else {
       stage.lacks(
         "INIT between vCPUs",
-        "vcpu0 is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
+        "vcpu\(target) is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
       return false
     }
-    _ = try stage.hostReadMSR(0, MSR.systemTime)
+    stage.note(.replugged(vcpu: target, how: "INIT from vcpu\(sender)"))
     return true
   }
 
