@@ -9,6 +9,11 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case torn, contend
+  case oldMSRStorm = "old-msr-storm"
+  case sharedPage = "shared-page"
+  case hop
+  case readCost = "read-cost"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +116,7 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    races,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -26,6 +26,12 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .torn: torn
+      case .contend: contend
+      case .oldMSRStorm: oldMSRStorm
+      case .sharedPage: sharedPage
+      case .hop: hop
+      case .readCost: readCost
       }
     return Scenario(name: name, script: script)
   }

@@ -34,6 +34,8 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "MONO-CROSS-VCPU",
+    "VSYSCALL-PAGE0-ON-VCPU1",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
