@@ -115,8 +115,10 @@ extension [RacePart] {
 
   /// Who read how often, and how often against somebody else's maximum.
   var figures: String {
-    map { "\($0.event.actor) \($0.result.reads) readings, \($0.result.foreign) compared with another vCPU's" }
-      .joined(separator: ", ")
+    map {
+      "\($0.event.actor) \($0.result.reads) readings, \($0.result.foreign) compared with another vCPU's"
+    }
+    .joined(separator: ", ")
   }
 }
 

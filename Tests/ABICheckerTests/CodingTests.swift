@@ -27,8 +27,10 @@ import Testing
   static let reading = Reading(tsc: .max, page: page)
   static let fault = Fault(vector: 13, errorCode: .max, address: .max)
   static let result = LoopResult(
-    reads: .max, backwards: 1, beyond: 2, excess: .max, negative: 3, worst: .min, unstable: 4, versions: 5,
-    minimum: .max, witnessed: .max, first: reading, last: Reading(tsc: 0, page: ClockPage()), worstBefore: 6,
+    reads: .max, backwards: 1, beyond: 2, excess: .max, negative: 3, worst: .min, unstable: 4,
+    versions: 5,
+    minimum: .max, witnessed: .max, first: reading, last: Reading(tsc: 0, page: ClockPage()),
+    worstBefore: 6,
     worstAfter: reading)
 
   static let watch = WatchResult(

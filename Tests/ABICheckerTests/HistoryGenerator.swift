@@ -79,7 +79,8 @@ struct HistoryGenerator {
   private mutating func loop() -> LoopResult {
     LoopResult(
       reads: number(), backwards: random.pick([0, .max]), beyond: random.pick([0, .max]),
-      excess: random.pick([nil, 0, .max]), negative: random.pick([0, .max]), worst: signed(), unstable: random.pick([0, 0, .max]),
+      excess: random.pick([nil, 0, .max]), negative: random.pick([0, .max]), worst: signed(),
+      unstable: random.pick([0, 0, .max]),
       versions: number(), minimum: signed(), witnessed: random.pick([nil, number()]),
       first: reading(), last: reading(), worstBefore: number(), worstAfter: reading())
   }

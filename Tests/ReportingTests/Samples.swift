@@ -72,7 +72,8 @@ enum Samples {
           reads: .max, torn: 1, tornPair: [page, page],
           stretches: [Stretch(page: page, firstTSC: 0, lastTSC: .max, reads: .max)])),
       .raced(
-        race: 1, owner: 0, result: RaceResult(reads: .max, foreign: 0, first: reading, last: reading)),
+        race: 1, owner: 0,
+        result: RaceResult(reads: .max, foreign: 0, first: reading, last: reading)),
       .stormed(msr: 0x12, writes: .max, versions: .max),
       .measured(reads: .max, cycles: .max, bareCycles: .max), .moved(vcpu: 0, cpu: .max),
     ]

@@ -30,7 +30,8 @@ extension Rule {
       "Documentation/virt/kvm/x86/msr.rst, flags bit 0; arch/x86/entry/vdso, vread_pvclock()",
     method:
       "Two to four vCPUs race in ring 3, all from vCPU 0's record: none may fall behind the maximum published so far.",
-    scenarios: [.contend], faults: ["a history in which vCPU 1 reads 1 ns less from vCPU 0's record"]
+    scenarios: [.contend],
+    faults: ["a history in which vCPU 1 reads 1 ns less from vCPU 0's record"]
   ) { timeline in
     timeline.neverGoesBack("vcpu0's record") { parts in parts.allSatisfy { $0.owner == 0 } }
   }
@@ -106,7 +107,10 @@ extension Rule {
       "Both write the MSR 60 times side by side, six times over; look at the record at rest, then each writes and reads "
       + "alone. While both write nothing is asserted.",
     scenarios: [.sharedPage],
-    faults: ["a history with an odd version at rest", "a history in which the record at rest is an hour off"]
+    faults: [
+      "a history with an odd version at rest",
+      "a history in which the record at rest is an hour off",
+    ]
   ) { timeline in
     var findings = Findings()
     var writes: [Actor: UInt64] = [:]
@@ -135,7 +139,8 @@ extension Rule {
     if findings.violations.isEmpty, !writes.isEmpty,
       writes.count < 2 || writes.contains(where: { $0.value < 100 })
     {
-      return timeline.tooLittle("writes that moved the version: \(writes.values.sorted()), needs 100 by each of two")
+      return timeline.tooLittle(
+        "writes that moved the version: \(writes.values.sorted()), needs 100 by each of two")
     }
     return findings.outcome(
       atLeast: 6, "looks at a record that two vCPUs had written, and readings after", in: timeline)
@@ -149,7 +154,8 @@ extension Rule {
       "The thread is bound to another CPU before each reading, 50 times with the master clock and 50 times without.",
     scenarios: [.hop],
     faults: [
-      "a history in which the clock steps at a move", "a history with a new pair in master-clock mode",
+      "a history in which the clock steps at a move",
+      "a history with a new pair in master-clock mode",
     ]
   ) { timeline in
     var findings = Findings()
@@ -201,7 +207,8 @@ extension Rule {
       let ratio = UInt128(cycles) * 100 / UInt128(bare)
       return .observed(
         value: "\(decimals(perSecond / 100_000, 1)) million readings a second, "
-          + "\(decimals(picoseconds / 100, 1)) ns each, \(decimals(ratio, 2)) times RDTSC and the loads")
+          + "\(decimals(picoseconds / 100, 1)) ns each, \(decimals(ratio, 2)) times RDTSC and the loads"
+      )
     }
     return Findings().outcome("measurements", in: timeline)
   }
@@ -233,7 +240,9 @@ extension Timeline {
     let event = history.events[index]
     guard let at = observations.firstIndex(where: { $0.index == index }) else { return }
     let now = observations[at]
-    if let before = observations[..<at].last(where: { $0.vcpu == now.vcpu }) {
+    if let before = observations[..<at].last(where: { $0.vcpu == now.vcpu }),
+      before.epoch == now.epoch
+    {
       findings.expect(
         difference(now.value, before.value), in: allowedAdvance(from: before, to: now),
         limit: Timeline.widestUseful, at: [before.event, event],
