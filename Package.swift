@@ -47,7 +47,7 @@ let package = Package(
       name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),
     .testTarget(
       name: "LiveTests",
-      dependencies: ["ABIChecker", "GuestImages", "KVM", "Scenarios", "VMBuilder"]),
+      dependencies: ["ABIChecker", "GuestImages", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -112,14 +112,19 @@ fault:
     addq %r10, %rax
 .endm
 
-/* Stores the reading that READ_RECORD left in the registers at \at(R15). */
+/* Stores the record that READ_RECORD left in the registers at \at(\base). */
+.macro STORE_RECORD at, base
+    movq %r8, (\at)(\base)
+    movq %r9, (\at + 0x08)(\base)
+    movq %r10, (\at + 0x10)(\base)
+    movl %r11d, (\at + 0x18)(\base)
+    movl %r12d, (\at + 0x1c)(\base)
+.endm
+
+/* The same with the TSC, at \at(R15). */
 .macro STORE_READING at
     movq %rdx, (\at + READING_TSC)(%r15)
-    movq %r8, (\at + READING_RECORD)(%r15)
-    movq %r9, (\at + READING_RECORD + 0x08)(%r15)
-    movq %r10, (\at + READING_RECORD + 0x10)(%r15)
-    movl %r11d, (\at + READING_RECORD + 0x18)(%r15)
-    movl %r12d, (\at + READING_RECORD + 0x1c)(%r15)
+    STORE_RECORD \at + READING_RECORD, %r15
 .endm
 
 /* Counts the reading RAX (its TSC in RDX) against the one before (R13, TSC in R14). Uses RBX, RCX. */
@@ -139,4 +144,56 @@ fault:
     movq %r14, LOOP_WORST_BEFORE_TSC(%r15)
     STORE_READING LOOP_WORST_AFTER
 9:
+.endm
+
+/* The trace: empty. */
+.macro TRACE_BEGIN
+    movq $0, MAILBOX_RESULT1(%rdi)
+.endm
+
+/*
+ * Adds the reading that READ_RECORD left in the registers to the stretch of its version, whose address is in
+ * MAILBOX_RESULT1, or begins a new one. A reading that differs from the stretch's first one is torn. Uses RBX, RCX.
+ */
+.macro TRACE_READING
+    movq MAILBOX_RESULT1(%rdi), %rbx
+    testq %rbx, %rbx
+    jz 4f
+    cmpl STRETCH_RECORD(%rbx), %r8d
+    jne 3f
+    cmpq STRETCH_RECORD(%rbx), %r8
+    jne 1f
+    cmpq STRETCH_RECORD + 0x08(%rbx), %r9
+    jne 1f
+    cmpq STRETCH_RECORD + 0x10(%rbx), %r10
+    jne 1f
+    cmpl STRETCH_RECORD + 0x18(%rbx), %r11d
+    jne 1f
+    cmpl STRETCH_RECORD + 0x1c(%rbx), %r12d
+    je 2f
+1:  incq LOOP_TORN(%r15)
+    cmpq $1, LOOP_TORN(%r15)
+    jne 2f
+    .irp at, 0x00, 0x08, 0x10, 0x18
+    movq (STRETCH_RECORD + \at)(%rbx), %rcx
+    movq %rcx, (LOOP_TORN_BEFORE + \at)(%r15)
+    .endr
+    STORE_RECORD LOOP_TORN_AFTER, %r15
+2:  movq %rdx, STRETCH_LAST_TSC(%rbx)
+    incq STRETCH_READS(%rbx)
+    jmp 6f
+3:  cmpq $TRACE_STRETCHES, LOOP_STRETCHES(%r15)
+    jae 5f
+    addq $STRETCH_SIZE, %rbx
+    jmp 7f
+4:  leaq TRACE_FROM_MAILBOX(%rdi), %rbx
+7:  incq LOOP_STRETCHES(%r15)
+    jmp 8f
+5:  incq LOOP_DROPPED(%r15)
+8:  movq %rbx, MAILBOX_RESULT1(%rdi)
+    STORE_RECORD STRETCH_RECORD, %rbx
+    movq %rdx, STRETCH_FIRST_TSC(%rbx)
+    movq %rdx, STRETCH_LAST_TSC(%rbx)
+    movq $1, STRETCH_READS(%rbx)
+6:
 .endm

@@ -47,9 +47,14 @@ again:
     addq $ROUNDING_NS, %rax
     addq (%rsp), %rax
     subq %r13, %rax
-    popq %rax
+    popq %rbx
+    xchgq %rax, %rbx
     jns 3f
     incq LOOP_BEYOND(%r15)
+    negq %rbx
+    cmpq LOOP_EXCESS(%r15), %rbx
+    jbe 3f
+    movq %rbx, LOOP_EXCESS(%r15)
 3:  movl %r8d, MAILBOX_TSC(%rdi)
     movq %rax, %r13
     movq %rdx, %r14

@@ -170,6 +170,8 @@ public struct LoopResult: Hashable, Sendable, Codable {
   public var backwards: UInt64
   /// Readings below the one before them by more than that one's own update took.
   public var beyond: UInt64
+  /// By how much the worst of those was more, in nanoseconds; nil where the guest does not say.
+  public var excess: UInt64?
   /// Readings below the constant that the guest subtracts.
   public var negative: UInt64
   /// The largest step back, in nanoseconds, 0 or less.
@@ -180,6 +182,8 @@ public struct LoopResult: Hashable, Sendable, Codable {
   public var versions: UInt64
   /// The smallest reading less the guest's constant, in nanoseconds.
   public var minimum: Int64
+  /// Changes of another vCPU's version that the loop watched; nil where it watched none.
+  public var witnessed: UInt64?
   public var first: Reading
   public var last: Reading
   /// The clock's value before the worst step, and the reading after it.
@@ -187,18 +191,21 @@ public struct LoopResult: Hashable, Sendable, Codable {
   public var worstAfter: Reading
 
   public init(
-    reads: UInt64, backwards: UInt64 = 0, beyond: UInt64 = 0, negative: UInt64 = 0,
-    worst: Int64 = 0, unstable: UInt64 = 0, versions: UInt64 = 0, minimum: Int64 = 0,
-    first: Reading, last: Reading, worstBefore: UInt64 = 0, worstAfter: Reading? = nil
+    reads: UInt64, backwards: UInt64 = 0, beyond: UInt64 = 0, excess: UInt64? = nil,
+    negative: UInt64 = 0, worst: Int64 = 0, unstable: UInt64 = 0, versions: UInt64 = 0,
+    minimum: Int64 = 0, witnessed: UInt64? = nil, first: Reading, last: Reading,
+    worstBefore: UInt64 = 0, worstAfter: Reading? = nil
   ) {
     self.reads = reads
     self.backwards = backwards
     self.beyond = beyond
+    self.excess = excess
     self.negative = negative
     self.worst = worst
     self.unstable = unstable
     self.versions = versions
     self.minimum = minimum
+    self.witnessed = witnessed
     self.first = first
     self.last = last
     self.worstBefore = worstBefore
@@ -248,6 +255,8 @@ public enum Action: Hashable, Sendable, Codable {
   case featuresEnforced(vcpu: Int)
   /// KVM_X86_SET_MSR_FILTER: these MSRs are denied to the guest from here on, and no others.
   case msrsDenied(msrs: [Hex])
+  /// The vCPU's thread may run on one CPU of the host only.
+  case moved(vcpu: Int, cpu: Int)
 
   // What the host asked KVM, and its answer.
   case msrIndexList(indices: [Hex])
@@ -304,6 +313,14 @@ public enum Action: Hashable, Sendable, Codable {
   case compared(changes: [MemoryChange])
   /// The pages, by number, that `KVM_GET_DIRTY_LOG` named; it clears the log.
   case dirtyLog(slot: Int, pages: [Int])
+  /// A loop that kept what it saw of each version of one record, its own vCPU's or that of `owner`.
+  case watched(guest: String, owner: Int, address: Hex, result: WatchResult)
+  /// A vCPU's part in a race, from `owner`'s record; the parts of one race have its number, from 1.
+  case raced(race: Int, owner: Int, result: RaceResult)
+  /// The guest wrote an MSR over and over; the record may be another vCPU's as well.
+  case stormed(msr: Hex, writes: UInt64, versions: UInt64)
+  /// What so many complete readings cost in TSC cycles, and what RDTSC and the loads alone did.
+  case measured(reads: UInt64, cycles: UInt64, bareCycles: UInt64)
 
   // Neither.
   /// Nothing at all: a bracket around nothing ties the TSC to CLOCK_MONOTONIC_RAW.

@@ -30,6 +30,11 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case initReset = "init"
   case migration
   case many
+  case torn, contend
+  case oldMSRStorm = "old-msr-storm"
+  case sharedPage = "shared-page"
+  case hop
+  case readCost = "read-cost"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -147,6 +152,7 @@ extension Rule {
     initReset,
     migration,
     manyVCPUs,
+    races,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

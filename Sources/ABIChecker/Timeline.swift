@@ -157,10 +157,9 @@ private struct ObservationPass {
       add(event, index, record.clock, nil, nil, record.isTSCStable)
     case .page(let vcpu, _, let page): see(page, on: vcpu)
     case .read(_, _, let reading, settled: true): add(event, index, reading)
-    case .looped(_, let result):
-      add(event, index, result.first)
-      if case .vcpu(let vcpu) = event.actor { pending[vcpu] = event.width }
-      add(event, index, result.last)
+    case .looped(_, let result): add(event, index, result.first, result.last)
+    case .raced(_, let owner, let result) where event.actor == .vcpu(owner):
+      add(event, index, result.first, result.last)
     default: break
     }
   }
@@ -169,6 +168,15 @@ private struct ObservationPass {
     if lastPage[vcpu] != page { lead[vcpu] = pending[vcpu] ?? 0 }
     lastPage[vcpu] = page
     pending[vcpu] = 0
+  }
+
+  /// Both ends of a loop, in which the record may have changed at any time.
+  private mutating func add(
+    _ event: Event, _ index: Int, _ first: Reading, _ last: Reading
+  ) {
+    add(event, index, first)
+    if case .vcpu(let vcpu) = event.actor { pending[vcpu] = event.width }
+    add(event, index, last)
   }
 
   private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) {

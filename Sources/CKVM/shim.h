@@ -276,6 +276,16 @@ static inline int ckvm_tgkill(int process, int thread, int signal) {
   return ckvm_result(syscall(SYS_tgkill, process, thread, signal));
 }
 
+// cpu_set_t's macros are not for Swift, and its functions want _GNU_SOURCE. The mask is of whole 64-bit words.
+
+static inline int ckvm_get_affinity(void *mask, size_t size) {
+  return ckvm_result(syscall(SYS_sched_getaffinity, 0, size, mask));
+}
+
+static inline int ckvm_set_affinity(const void *mask, size_t size) {
+  return ckvm_result(syscall(SYS_sched_setaffinity, 0, size, mask));
+}
+
 #pragma clang assume_nonnull end
 
 #endif

@@ -48,6 +48,12 @@ struct Scenario: Sendable {
       case .initReset: initReset
       case .migration: migration
       case .many: many
+      case .torn: torn
+      case .contend: contend
+      case .oldMSRStorm: oldMSRStorm
+      case .sharedPage: sharedPage
+      case .hop: hop
+      case .readCost: readCost
       }
     return Scenario(name: name, script: script)
   }

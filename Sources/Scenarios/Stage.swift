@@ -208,7 +208,7 @@ extension Stage {
     }
     record(
       .vcpu(vcpu), reply.began, reply.ended,
-      .looped(guest: guest.name, result: LoopResult(machine.loop(vcpu))))
+      .looped(guest: guest.name, result: LoopResult(machine.loop(vcpu), of: guest)))
   }
 }
 
@@ -315,10 +315,12 @@ extension ClockRecord {
 }
 
 extension LoopResult {
-  init(_ loop: GuestLoop) {
+  init(_ loop: GuestLoop, of guest: GuestImage) {
     self.init(
-      reads: loop.reads, backwards: loop.backwards, beyond: loop.beyond, negative: loop.negative,
-      worst: loop.worst, unstable: loop.unstable, versions: loop.versions, minimum: loop.minimum,
+      reads: loop.reads, backwards: loop.backwards, beyond: loop.beyond,
+      excess: guest == .rewriter ? loop.excess : nil, negative: loop.negative, worst: loop.worst,
+      unstable: loop.unstable, versions: loop.versions, minimum: loop.minimum,
+      witnessed: guest == .sampler ? loop.witnessed : nil,
       first: Reading(loop.first), last: Reading(loop.last), worstBefore: loop.worstBefore,
       worstAfter: Reading(loop.worstAfter))
   }

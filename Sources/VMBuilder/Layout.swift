@@ -1,6 +1,8 @@
+internal import GuestImages
+
 /// Where things stand in a machine's guest-physical memory.
 ///
-/// Everything that a real-mode guest touches is below 1 MiB, which is the case for the first 56 vCPUs.
+/// Everything that a real-mode guest touches is below 1 MiB, which is the case for the first 28 vCPUs.
 public enum Layout {
   /// The real-mode interrupt vector table: the CPU wants it here.
   static let interruptVectors: UInt64 = 0
@@ -13,7 +15,7 @@ public enum Layout {
   public static let shared: UInt64 = 0x1f000
   /// One block per vCPU from here on.
   static let vcpuBlocks: UInt64 = 0x20000
-  static let vcpuBlockSize: UInt64 = 0x4000
+  static let vcpuBlockSize: UInt64 = 0x8000
 
   /// Three pages below 4 GiB that no memory slot holds.
   static let realModeTaskState: UInt64 = 0xfffb_d000
@@ -43,6 +45,8 @@ public enum Layout {
     }
     return address < block(vcpu + 1) && (address - vcpuBlocks) % vcpuBlockSize < 2 * pageSize
   }
+  /// Where a vCPU's loops leave one stretch for each version of a record: 16 KiB.
+  static func trace(_ vcpu: Int) -> UInt64 { mailbox(vcpu) + UInt64(TRACE_FROM_MAILBOX) }
 
   /// Bytes of memory for vCPUs with ids up to `highest`: whole 2 MiB pages.
   static func memorySize(highest vcpu: Int) -> Int {

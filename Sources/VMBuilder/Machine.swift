@@ -123,8 +123,22 @@ public final class Machine {
     return Bracketed(began: run.began, ended: run.ended, value: reply)
   }
 
+  /// Makes the shared page ready for so many contenders.
+  public func openRace(of count: Int) {
+    memory.fill(0, at: Int(Layout.shared), count: Int(Layout.pageSize))
+    memory.store32(UInt32(count), at: Int(Layout.shared) + Int(RACE_EXPECTED))
+  }
+
+  /// Whether so many contenders say that they met enough values of others: a hint, when to stop them.
+  public func isRaceDone(of count: Int) -> Bool {
+    memory.load32(at: Int(Layout.shared) + Int(RACE_DONE)) >= UInt32(count)
+  }
+
   /// What the loop that ran last on a vCPU counted.
   public func loop(_ vcpu: Int) -> GuestLoop { Mailbox(vcpu: vcpu).loop(in: memory) }
+
+  /// The stretches that the loop which ran last on a vCPU left in its trace.
+  public func trace(_ vcpu: Int) -> [GuestStretch] { Mailbox(vcpu: vcpu).trace(in: memory) }
 
   /// Calls KVM for a vCPU, on that vCPU's thread.
   public func withVCPU<Value: Sendable>(

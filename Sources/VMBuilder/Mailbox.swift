@@ -58,6 +58,21 @@ public struct GuestRequest: Sendable {
   public static func readLoop(record: UInt64, constantAt: UInt64, count: UInt64) -> Self {
     Self(REQUEST_NOTHING, record, constantAt, count)
   }
+  /// The loop of `sampler` and of `torn`: so many readings of a record, or until it is stopped; `sampler` watches
+  /// another 32-bit word meanwhile, if it is given one.
+  public static func sample(
+    _ record: UInt64, witness: UInt64? = nil, count: UInt64 = UInt64(Int64.max)
+  ) -> Self {
+    Self(REQUEST_NOTHING, record, witness ?? record, count)
+  }
+  /// The other loop of `sampler`: what a reading costs.
+  public static func measure(_ record: UInt64) -> Self { Self(REQUEST_MEASURE, record) }
+  /// The loop of `contend`: so many readings, or until it is stopped, in a race that meets at an address.
+  public static func contend(
+    _ record: UInt64, meetingAt: UInt64, count: UInt64 = UInt64(Int64.max)
+  ) -> Self {
+    Self(REQUEST_NOTHING, record, meetingAt, count)
+  }
 }
 
 /// An exception that the guest caught.
@@ -94,13 +109,27 @@ public struct GuestReply: Sendable {
 
 /// What a loop counted, read once.
 public struct GuestLoop: Sendable {
-  public var reads, backwards, beyond, negative, unstable, versions, odd: UInt64
+  public var reads, backwards, beyond, excess, negative, unstable, versions, odd: UInt64
+  public var witnessed, foreign, torn, stretches, dropped, cost, bareCost: UInt64
   /// Nanoseconds, 0 or less.
   public var worst: Int64
   /// Nanoseconds.
   public var minimum: Int64
-  public var worstBefore: UInt64
+  public var worstBefore, worstBeforeTSC: UInt64
   public var first, last, worstAfter: GuestReading
+  /// The first two records that differ under one version.
+  public var tornBefore, tornAfter: ClockPage
+}
+
+/// What a loop saw of one version of a record.
+public struct GuestStretch: Sendable {
+  public var page: ClockPage
+  public var firstTSC, lastTSC, reads: UInt64
+}
+
+extension GuestLoop {
+  /// How many readings `cost` and `bareCost` are for.
+  public static let measuredReads = UInt64(MEASURED_READS)
 }
 
 /// The host's side of a vCPU's mailbox. It trusts nothing that it finds there.
@@ -155,17 +184,45 @@ struct Mailbox {
     func double(_ offset: Int32) -> UInt64 {
       UInt64(words[Int(offset) / 4]) | UInt64(words[Int(offset) / 4 + 1]) << 32
     }
+    func page(_ offset: Int32) -> ClockPage {
+      let start = Int(offset) / 4
+      return ClockPage(words: Array(words[start..<start + 8]))!
+    }
     func reading(_ offset: Int32) -> GuestReading {
-      let start = Int(offset + READING_RECORD) / 4
-      return GuestReading(
-        tsc: double(offset + READING_TSC), page: ClockPage(words: Array(words[start..<start + 8]))!)
+      GuestReading(tsc: double(offset + READING_TSC), page: page(offset + READING_RECORD))
     }
     return GuestLoop(
       reads: double(LOOP_READS), backwards: double(LOOP_BACKWARDS), beyond: double(LOOP_BEYOND),
-      negative: double(LOOP_NEGATIVE), unstable: double(LOOP_UNSTABLE),
-      versions: double(LOOP_VERSIONS), odd: double(LOOP_ODD),
-      worst: Int64(bitPattern: double(LOOP_WORST)),
+      excess: double(LOOP_EXCESS), negative: double(LOOP_NEGATIVE),
+      unstable: double(LOOP_UNSTABLE), versions: double(LOOP_VERSIONS), odd: double(LOOP_ODD),
+      witnessed: double(LOOP_WITNESSED), foreign: double(LOOP_FOREIGN), torn: double(LOOP_TORN),
+      stretches: double(LOOP_STRETCHES), dropped: double(LOOP_DROPPED), cost: double(LOOP_COST),
+      bareCost: double(LOOP_BARE_COST), worst: Int64(bitPattern: double(LOOP_WORST)),
       minimum: Int64(bitPattern: double(LOOP_MINIMUM)), worstBefore: double(LOOP_WORST_BEFORE),
-      first: reading(LOOP_FIRST), last: reading(LOOP_LAST), worstAfter: reading(LOOP_WORST_AFTER))
+      worstBeforeTSC: double(LOOP_WORST_BEFORE_TSC), first: reading(LOOP_FIRST),
+      last: reading(LOOP_LAST), worstAfter: reading(LOOP_WORST_AFTER),
+      tornBefore: page(LOOP_TORN_BEFORE), tornAfter: page(LOOP_TORN_AFTER))
+  }
+
+  /// As many stretches as the loop says, and no more than there is room for.
+  func trace(in memory: borrowing GuestMemory) -> [GuestStretch] {
+    let claimed = memory.loadWords(
+      at: base + Int(MAILBOX_LOOP + LOOP_STRETCHES), count: 2)
+    let count =
+      claimed[1] == 0 ? min(Int(claimed[0]), Int(TRACE_STRETCHES)) : Int(TRACE_STRETCHES)
+    let size = Int(STRETCH_SIZE) / 4
+    let words = memory.loadWords(at: base + Int(TRACE_FROM_MAILBOX), count: count * size)
+    return (0..<count).map { index in
+      let stretch = words[index * size..<(index + 1) * size]
+      func double(_ offset: Int32) -> UInt64 {
+        let at = stretch.startIndex + Int(offset) / 4
+        return UInt64(stretch[at]) | UInt64(stretch[at + 1]) << 32
+      }
+      let record = stretch.startIndex + Int(STRETCH_RECORD) / 4
+      return GuestStretch(
+        page: ClockPage(words: Array(stretch[record..<record + 8]))!,
+        firstTSC: double(STRETCH_FIRST_TSC), lastTSC: double(STRETCH_LAST_TSC),
+        reads: double(STRETCH_READS))
+    }
   }
 }

@@ -55,7 +55,7 @@ import Testing
   @Test(arguments: ids)
   func aRuleSaysWhatItIs(id: String) throws {
     let rule = try #require(Rule.named(id))
-    #expect(id.split(separator: "-").count >= 2)
+    #expect(id.count >= 3)
     #expect(id.allSatisfy { $0 == "-" || $0.isNumber || $0.isUppercase })
     for text in [rule.statement, rule.source, rule.method] {
       #expect(text.count >= 10 && text == text.split(separator: "\n").joined())

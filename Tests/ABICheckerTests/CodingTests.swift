@@ -27,9 +27,18 @@ import Testing
   static let reading = Reading(tsc: .max, page: page)
   static let fault = Fault(vector: 13, errorCode: .max, address: .max)
   static let result = LoopResult(
-    reads: .max, backwards: 1, beyond: 2, negative: 3, worst: .min, unstable: 4, versions: 5,
-    minimum: .max, first: reading, last: Reading(tsc: 0, page: ClockPage()), worstBefore: 6,
+    reads: .max, backwards: 1, beyond: 2, excess: .max, negative: 3, worst: .min, unstable: 4,
+    versions: 5,
+    minimum: .max, witnessed: .max, first: reading, last: Reading(tsc: 0, page: ClockPage()),
+    worstBefore: 6,
     worstAfter: reading)
+
+  static let watch = WatchResult(
+    reads: .max, odd: 1, torn: 2, tornPair: [page, ClockPage()],
+    stretches: [Stretch(page: page, firstTSC: 0, lastTSC: .max, reads: .max)], dropped: .max)
+  static let race = RaceResult(
+    reads: .max, foreign: 1, unstable: 2, versions: 3, backwards: 4, worst: .min, worstBefore: 5,
+    worstBeforeTSC: 6, worstAfter: reading, first: reading, last: reading)
 
   /// Each case once at least, with the ends of its numbers.
   static let actions: [Action] = [
@@ -52,6 +61,11 @@ import Testing
     .read(address: 0, ring: 3, reading: reading, settled: true),
     .read(address: 0, ring: 0, reading: reading, settled: false),
     .looped(guest: "schedclock", result: result), .tick,
+    .watched(guest: "torn", owner: .max, address: 1, result: watch),
+    .raced(race: .min, owner: 0, result: race),
+    .stormed(msr: 0x12, writes: .max, versions: 0),
+    .measured(reads: 1, cycles: .max, bareCycles: 0),
+    .moved(vcpu: 0, cpu: .max),
     .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
     .disturbed(how: "it was suspended for 7 ms"),
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
@@ -121,11 +135,16 @@ import Testing
     case .tscOffsetSet: 41
     case .toldStopped: 42
     case .saved: 43
+    case .watched: 44
+    case .raced: 45
+    case .stormed: 46
+    case .measured: 47
+    case .moved: 48
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...43))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...48))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

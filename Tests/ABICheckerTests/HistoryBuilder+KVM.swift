@@ -202,10 +202,11 @@ extension HistoryBuilder {
       time.pause()
       let isStable = first.page.flags.contains(.tscStable)
       var result = LoopResult(
-        reads: reads, backwards: isStable ? 0 : 2, worst: isStable ? 0 : -60,
+        reads: reads, backwards: isStable ? 0 : 2, excess: guest == "rewriter" ? 0 : nil,
+        worst: isStable ? 0 : -60,
         unstable: isStable ? 0 : reads, versions: guest == "rewriter" ? reads - 1 : 0,
         minimum: Int64(truncatingIfNeeded: difference(first.value, constant ?? first.value)),
-        first: first,
+        witnessed: guest == "sampler" ? 600 : nil, first: first,
         last: reading(on: id), worstBefore: isStable ? 0 : first.value + 60, worstAfter: first)
       change(&result)
       end(.vcpu(id), began, [.looped(guest: guest, result: result)])

@@ -79,9 +79,27 @@ struct HistoryGenerator {
   private mutating func loop() -> LoopResult {
     LoopResult(
       reads: number(), backwards: random.pick([0, .max]), beyond: random.pick([0, .max]),
-      negative: random.pick([0, .max]), worst: signed(), unstable: random.pick([0, 0, .max]),
-      versions: number(), minimum: signed(), first: reading(), last: reading(),
-      worstBefore: number(), worstAfter: reading())
+      excess: random.pick([nil, 0, .max]), negative: random.pick([0, .max]), worst: signed(),
+      unstable: random.pick([0, 0, .max]),
+      versions: number(), minimum: signed(), witnessed: random.pick([nil, number()]),
+      first: reading(), last: reading(), worstBefore: number(), worstAfter: reading())
+  }
+
+  private mutating func watch() -> WatchResult {
+    WatchResult(
+      reads: number(), odd: number(), torn: random.pick([0, 0, .max]),
+      tornPair: random.chance(2) ? [] : [page(), page()],
+      stretches: (0..<random.below(4)).map { _ in
+        Stretch(page: page(), firstTSC: number(), lastTSC: number(), reads: number())
+      },
+      dropped: random.pick([0, 0, .max]))
+  }
+
+  private mutating func race() -> RaceResult {
+    RaceResult(
+      reads: number(), foreign: number(), unstable: random.pick([0, 0, .max]), versions: number(),
+      backwards: random.pick([0, .max]), worst: signed(), worstBefore: number(),
+      worstBeforeTSC: number(), worstAfter: reading(), first: reading(), last: reading())
   }
 
   private mutating func clock() -> ClockRecord {
@@ -136,7 +154,7 @@ struct HistoryGenerator {
 
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
-    return switch random.below(33) {
+    return switch random.below(38) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -173,10 +191,17 @@ struct HistoryGenerator {
       .read(
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
+    case 26: .looped(guest: random.pick(["rewriter", "schedclock", "sampler", ""]), result: loop())
+    case 32:
+      .watched(
+        guest: random.pick(["sampler", "torn"]), owner: vcpu(), address: hex(), result: watch())
+    case 33: .raced(race: random.pick([1, 2, .min]), owner: vcpu(), result: race())
+    case 34: .stormed(msr: msr(), writes: number(), versions: number())
+    case 35: .measured(reads: number(), cycles: number(), bareCycles: number())
+    case 36: .moved(vcpu: vcpu(), cpu: random.pick([0, 1, .max, .min]))
     case 27: registrationAction()
     case 28: .tscOffsetSet(vcpu: vcpu(), cycles: number())
     case 29: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
-    case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     case 30: .saved
     case 31: .hostClock(name: "CLOCK_REALTIME", nanoseconds: number())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])

@@ -44,6 +44,8 @@ import Testing
     "MIG-REALTIME-CONTINUES",
     "MIG-OLDMSR-STATE",
     "MIG-TSC-RELATION",
+    "MONO-CROSS-VCPU",
+    "VSYSCALL-PAGE0-ON-VCPU1",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

@@ -32,7 +32,10 @@ import Testing
     host.host(.capability(name: "KVM_CAP_ADJUST_CLOCK", value: 0xe))
     for _ in 0..<random.below(2) + 1 {
       host.machine(0, 1, tscOffset: random.next())
-      for _ in 0..<random.below(60) { step(&host, &random) }
+      for _ in 0..<random.below(60) {
+        step(&host, &random)
+        if random.chance(6) { raceStep(&host, &random) }
+      }
     }
     return host.history
   }
@@ -71,6 +74,19 @@ import Testing
     default:
       let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }
       host.together(ids.map { ($0, random.pick(["schedclock", "rewriter"])) }, reads: 2000)
+    }
+  }
+
+  private static func raceStep(_ host: inout HistoryBuilder, _ random: inout SeededGenerator) {
+    let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }
+    guard let id = ids.first else { return }
+    switch random.below(4) {
+    case 0: host.race(random.below(3), ids)
+    case 1: host.race(random.below(3), ids, owner: id)
+    case 2: host.sample(id)
+    default:
+      host.move(id, to: random.below(4))
+      host.read(id)
     }
   }
 

@@ -47,6 +47,12 @@ enum Script {
     case .initReset: initReset(&host)
     case .migration: migration(&host)
     case .many: many(&host)
+    case .torn: torn(&host)
+    case .contend: contend(&host)
+    case .oldMSRStorm: oldMSRStorm(&host)
+    case .sharedPage: sharedPage(&host)
+    case .hop: hop(&host)
+    case .readCost: readCost(&host)
     }
     return host.history
   }
@@ -102,7 +108,7 @@ enum Script {
   static func storm(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     for id in [0, 1, 0, 1] { host.register(id) }
-    host.together([(0, "rewriter"), (1, "schedclock")], reads: 2000)
+    host.together([(0, "rewriter"), (1, "sampler")], reads: 2000)
   }
 
   static func readback(_ host: inout HistoryBuilder) {

@@ -66,6 +66,16 @@ enum Samples {
       .looped(guest: "sampler", result: loop), .tick,
       .lacking(what: "a \"quoted\" thing", evidence: "line\nbreak, ü, \u{1b}[31m"),
       .failed(reason: "why"),
+      .watched(
+        guest: "torn", owner: 0, address: 0x2000,
+        result: WatchResult(
+          reads: .max, torn: 1, tornPair: [page, page],
+          stretches: [Stretch(page: page, firstTSC: 0, lastTSC: .max, reads: .max)])),
+      .raced(
+        race: 1, owner: 0,
+        result: RaceResult(reads: .max, foreign: 0, first: reading, last: reading)),
+      .stormed(msr: 0x12, writes: .max, versions: .max),
+      .measured(reads: .max, cycles: .max, bareCycles: .max), .moved(vcpu: 0, cpu: .max),
     ]
     let events = actions.enumerated().map { index, action in
       event(index + 1, by: index % 2 == 0 ? .host : .vcpu(index), action)

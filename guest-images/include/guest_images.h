@@ -18,5 +18,8 @@ struct guest_image guest_image_agent_protected(void);
 struct guest_image guest_image_agent_long(void);
 struct guest_image guest_image_rewriter(void);
 struct guest_image guest_image_schedclock(void);
+struct guest_image guest_image_sampler(void);
+struct guest_image guest_image_contend(void);
+struct guest_image guest_image_torn(void);
 
 #endif

@@ -44,10 +44,40 @@
 #define LOOP_WORST_BEFORE 0x40   /* u64, clock value before the worst step */
 #define LOOP_WORST_BEFORE_TSC 0x48 /* u64, and its TSC */
 #define LOOP_BEYOND 0x50         /* u64, steps back larger than the update before them took */
+#define LOOP_EXCESS 0x58         /* u64, by how much the worst of those was larger */
 #define LOOP_FIRST 0x60          /* reading */
 #define LOOP_LAST 0x90           /* reading */
 #define LOOP_WORST_AFTER 0xc0    /* reading */
-#define LOOP_SIZE 0xe8
+#define LOOP_WITNESSED 0xe8      /* u64, changes of the word that the loop watches besides its record */
+#define LOOP_FOREIGN 0xf0        /* u64, times the maximum had come from another vCPU */
+#define LOOP_TORN 0xf8           /* u64, readings that differ from an earlier one under the same even version */
+#define LOOP_STRETCHES 0x100     /* u64, stretches in the trace */
+#define LOOP_DROPPED 0x108       /* u64, stretches that the trace had no room for */
+#define LOOP_TORN_BEFORE 0x110   /* record, of the first torn pair */
+#define LOOP_TORN_AFTER 0x130    /* record */
+#define LOOP_COST 0x150          /* u64, cycles for MEASURED_READS complete readings, the least of all rounds */
+#define LOOP_BARE_COST 0x158     /* u64, the same for RDTSC and the loads alone */
+#define LOOP_SIZE 0x160
+
+/*
+ * The trace area behind a vCPU's clock pages: a stretch for each version of a record that a loop saw, in order. The
+ * last place is used again when there is no more room.
+ */
+#define TRACE_FROM_MAILBOX 0x3000
+#define TRACE_STRETCHES 256
+#define STRETCH_RECORD 0x00      /* the record, as the first reading of the version saw it */
+#define STRETCH_FIRST_TSC 0x20   /* u64, the TSC of the first reading, between the two looks at the version */
+#define STRETCH_LAST_TSC 0x28    /* u64, and of the last one */
+#define STRETCH_READS 0x30       /* u64 */
+#define STRETCH_SIZE 0x40
+
+/* Where contenders meet: 16 aligned bytes with the largest value and its TSC, and who has come. */
+#define RACE_MAXIMUM 0x00
+#define RACE_MAXIMUM_TSC 0x08
+#define RACE_ARRIVED 0x10        /* u32, how many are there; they start together */
+#define RACE_EXPECTED 0x14       /* u32, how many will come */
+#define RACE_DONE 0x18           /* u32, how many met RACE_GOAL values of others; they go on until they are stopped */
+#define RACE_GOAL 1000
 
 /* Requests to the agent, in every CPU mode. Ring 3 serves those marked 3. */
 #define REQUEST_NOTHING 0        /* 3 */
@@ -62,6 +92,11 @@
 #define REQUEST_HLT 9
 #define REQUEST_UD2 10           /* 3; an invalid instruction, to try the fault path */
 #define REQUEST_COUNT 11
+
+/* The other request to the sampler, beside REQUEST_NOTHING: time the reading itself. */
+#define REQUEST_MEASURE 0x100
+#define MEASURED_READS 4096
+#define MEASURED_ROUNDS 8
 
 /* Status. The host writes PENDING; whatever else it then finds is checked. */
 #define STATUS_PENDING 0

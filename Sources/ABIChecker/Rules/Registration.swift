@@ -75,33 +75,22 @@ extension Rule {
     "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
     source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
     method:
-      "vCPU 0 writes and reads at least 500 times while vCPU 1 reads its own record in ring 3.",
+      "vCPU 0 writes and reads 1000 times while vCPU 1 reads its own record in ring 3 and watches vCPU 0's version: how "
+      + "often that changed between two readings is how much the two did side by side.",
     scenarios: [.storm], faults: ["the restart of Linux 4.2", "… at the 700th write only"]
   ) { timeline in
     var findings = Findings()
-    var writes: [Event] = []
-    var readers: [(Event, LoopResult)] = []
+    var storm = Storm()
     for event in timeline.history.events {
       guard case .looped(let guest, let result) = event.action else { continue }
-      if guest == "rewriter", result.reads >= 500, result.versions >= 499 { writes.append(event) }
-      if guest == "schedclock", result.reads >= 1000 { readers.append((event, result)) }
-      guard result.unstable == 0 else {
-        findings.lacks("without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone")
-        continue
-      }
+      if guest == "rewriter" { storm.write(result) } else { storm.read(result) }
+      guard result.unstable == 0 else { continue }
       findings.expect(
         result.backwards == 0, at: [event],
         "no step back in \(result.reads) readings of \(guest) on \(event.actor)",
         seen: describeSteps(result))
     }
-    let together = writes.contains { write in
-      readers.contains { $0.0.began.raw < write.ended.raw && write.began.raw < $0.0.ended.raw }
-    }
-    guard together || !findings.violations.isEmpty else {
-      return .notTested(
-        reason: "no 500 writes that moved the version ran beside 1000 readings on another vCPU")
-    }
-    return findings.outcome(atLeast: 2, "loops side by side without a step back", in: timeline)
+    return storm.outcome(of: findings, isStable: true, in: timeline)
   }
 
   static let systimeMoveFreezesOld = Rule(

@@ -44,19 +44,7 @@ extension Scenario {
 
   /// SYSTIME-REWRITE-STORM: one vCPU writes without pause, the other reads without pause.
   @Sendable static func storm(_ stage: Stage) throws {
-    try stage.makeMachine()
-    for vcpu in [0, 1] { try stage.register(vcpu) }
-    try stage.boot(0, .rewriter)
-    try stage.boot(1, .schedclock)
-    let machine = stage.machine
-    try machine.begin(
-      1,
-      .readLoop(
-        record: stage.records[1]!, constantAt: Layout.shared, count: UInt64(Int64.max)))
-    try machine.begin(0, .rewrite(MSR.systemTime, stage.records[0]! | 1, count: 1000))
-    try stage.finishLoop(0, .rewriter)
-    machine.stopLoop(1)
-    try stage.finishLoop(1, .schedclock)
+    try storm(stage, MSR.systemTime)
   }
 
   /// MSR-READBACK: a fresh value through each MSR, some of which no host can serve.

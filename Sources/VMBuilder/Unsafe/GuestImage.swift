@@ -2,7 +2,7 @@ internal import GuestImages
 
 /// A flat binary that a vCPU can run.
 public enum GuestImage: Int, Sendable, CaseIterable {
-  case agentReal, agentProtected, agentLong, rewriter, schedclock
+  case agentReal, agentProtected, agentLong, rewriter, schedclock, sampler, contend, torn
 
   var image: guest_image {
     switch self {
@@ -11,6 +11,9 @@ public enum GuestImage: Int, Sendable, CaseIterable {
     case .agentLong: guest_image_agent_long()
     case .rewriter: guest_image_rewriter()
     case .schedclock: guest_image_schedclock()
+    case .sampler: guest_image_sampler()
+    case .contend: guest_image_contend()
+    case .torn: guest_image_torn()
     }
   }
 
@@ -23,7 +26,7 @@ public enum GuestImage: Int, Sendable, CaseIterable {
     switch self {
     case .agentReal: .real
     case .agentProtected: .protected
-    case .agentLong, .rewriter, .schedclock: .long
+    case .agentLong, .rewriter, .schedclock, .sampler, .contend, .torn: .long
     }
   }
 

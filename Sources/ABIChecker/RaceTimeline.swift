@@ -1,0 +1,172 @@
+internal import PVClock
+
+// Races as rules look at them.
+
+/// One vCPU's part in a race.
+struct RacePart {
+  var event: Event
+  /// Place of the event in the history, from 0.
+  var index: Int
+  var race: Int
+  var owner: Int
+  var result: RaceResult
+}
+
+extension Timeline {
+  /// The races of the history, each with all who took part.
+  var races: [[RacePart]] {
+    var races: [[RacePart]] = []
+    for (index, event) in history.events.enumerated() {
+      guard case .raced(let race, let owner, let result) = event.action else { continue }
+      let part = RacePart(event: event, index: index, race: race, owner: owner, result: result)
+      if races.last?.first?.race == race {
+        races[races.count - 1].append(part)
+      } else {
+        races.append([part])
+      }
+    }
+    return races
+  }
+
+  /// The loops that watched one record.
+  var watches: [(event: Event, watched: (owner: Int, address: Hex), result: WatchResult)] {
+    history.events.compactMap { event in
+      guard case .watched(_, let owner, let address, let result) = event.action else { return nil }
+      return (event, (owner, address), result)
+    }
+  }
+
+  /// A race that was over before it began: a machine with more time may tell, one with a single CPU never will.
+  func tooLittle(_ figures: String) -> Outcome {
+    if let lacking { return .notTested(reason: "\(lacking); \(figures)") }
+    return .inconclusive(reason: figures)
+  }
+
+  /// Races with PVCLOCK_TSC_STABLE_BIT in which nobody may read less than was there before.
+  func neverGoesBack(_ record: String, where isMeant: ([RacePart]) -> Bool) -> Outcome {
+    var findings = Findings()
+    var figures: [String] = []
+    var shortage: String?
+    for parts in races where isMeant(parts) {
+      guard parts.allSatisfy({ $0.result.unstable == 0 }) else {
+        findings.lacks("without PVCLOCK_TSC_STABLE_BIT vCPUs' clocks are only near to each other")
+        continue
+      }
+      for part in parts {
+        let slack = mayHaveNewPair(from: part.event, to: part.event) ? driftBound(part) : 0
+        findings.expect(
+          part.result.backwards == 0 || -Int128(part.result.worst) <= slack, at: [part.event],
+          "no reading of \(part.event.actor) from \(record) below the maximum before it, in \(part.result.reads)",
+          seen: describeSteps(part.result))
+      }
+      shortage = shortage ?? parts.shortage
+      figures.append(parts.figures)
+    }
+    if findings.violations.isEmpty, let shortage { return tooLittle(shortage) }
+    return findings.outcome(
+      atLeast: 2, "racers: \(figures.joined(separator: "; "))", in: self)
+  }
+
+  /// What a new pair for the master clock may set right at once.
+  private func driftBound(_ part: RacePart) -> Int128 {
+    let seen = observations.first { $0.event.actor == part.event.actor }
+    return (seen.map { share(rateBound, of: $0.event.elapsed(to: part.event).upper) } ?? 0)
+      + rounding
+  }
+
+  /// By how much the record that a racer used may run ahead: by what the entry took that made it, or by the race if it
+  /// was made then; and by the drift since.
+  func lead(of part: RacePart) -> Int128? {
+    guard let first = observations.first(where: { $0.index == part.index }) else { return nil }
+    let lead = part.result.versions == 0 ? first.lead : max(first.lead, part.event.width)
+    return lead + drift(until: first) + rounding
+  }
+
+  /// Each version that a vCPU saw of its own record begins no further below the end of the version before it than it
+  /// took to make that one: at most from the last reading of the version before that.
+  func judgeSteps(in result: WatchResult, of event: Event, _ findings: inout Findings) {
+    let first = observations.first {
+      $0.event.actor == event.actor && $0.event.ended.raw == event.ended.raw
+    }
+    var lead = max(first?.lead ?? 0, event.width)
+    let slack = rounding + (first.map { drift(until: $0) } ?? 0)
+    for (earlier, later) in result.neighbours {
+      let step = difference(later.first, earlier.last)
+      findings.expect(
+        step >= -(lead + slack), at: [event],
+        "\(event.actor)'s clock at version \(later.page.version) to begin at \(earlier.last) ns or above (less "
+          + "\(nanoseconds(lead + slack)): what the record before took to make)",
+        seen: "\(later.first) ns, a step of \(nanoseconds(step))")
+      let before = later.page.systemTime(atTSC: earlier.lastTSC)
+      lead = max(0, difference(later.first, before))
+    }
+  }
+}
+
+extension [RacePart] {
+  /// Why a race says nothing, if so.
+  var shortage: String? {
+    let workers = filter { $0.result.reads >= 1000 && $0.result.foreign >= 100 }
+    guard Set(workers.map(\.event.actor)).count >= 2 else {
+      return "\(figures); needs two vCPUs with 1000 readings, 100 of them compared"
+    }
+    return nil
+  }
+
+  /// Who read how often, and how often against somebody else's maximum.
+  var figures: String {
+    map {
+      "\($0.event.actor) \($0.result.reads) readings, \($0.result.foreign) compared with another vCPU's"
+    }
+    .joined(separator: ", ")
+  }
+}
+
+/// What two loops did side by side, one that writes the MSR and one that reads and watches the writer's version.
+struct Storm {
+  private var writes: UInt64 = 0
+  private var reads: UInt64 = 0
+  private var witnessed: UInt64 = 0
+  private var loops = 0
+  private var isStable = true
+
+  mutating func write(_ result: LoopResult) {
+    loops += 1
+    // A write that KVM served shows in the version; the guest's own word for it proves nothing.
+    writes = max(writes, min(result.reads, result.versions))
+    isStable = isStable && result.unstable == 0
+  }
+
+  mutating func read(_ result: LoopResult) {
+    loops += 1
+    reads = max(reads, result.reads)
+    witnessed = max(witnessed, result.witnessed ?? 0)
+  }
+
+  /// - Parameter isStable: whether the sentence is about a VM in master-clock mode.
+  func outcome(of findings: Findings, isStable: Bool, in timeline: Timeline) -> Outcome {
+    guard findings.violations.isEmpty, loops > 0 else {
+      return findings.outcome("loops", in: timeline)
+    }
+    guard isStable == self.isStable else {
+      return .notTested(
+        reason: isStable
+          ? "without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone"
+          : "the VM stayed in master-clock mode")
+    }
+    let figures =
+      "\(writes) writes that moved the version, \(witnessed) changes of it seen between \(reads) readings on "
+      + "another vCPU"
+    guard writes >= 499, witnessed >= 50, reads >= 1000 else {
+      return timeline.tooLittle("\(figures); needs 499, 50 and 1000")
+    }
+    return findings.outcome("loops, \(figures)", in: timeline)
+  }
+}
+
+/// The steps back that a racer counted, with the worst one in full.
+func describeSteps(_ result: RaceResult) -> String {
+  "\(result.backwards) steps back, the worst by \(nanoseconds(-Int128(result.worst))): "
+    + "\(result.worstBefore) ns (TSC \(result.worstBeforeTSC)), then \(result.worstAfter.value) ns (TSC "
+    + "\(result.worstAfter.tsc), \(describe(result.worstAfter.page)))"
+}

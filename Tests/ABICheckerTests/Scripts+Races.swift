@@ -1,0 +1,62 @@
+@testable import ABIChecker
+
+extension Script {
+  static func torn(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1, 0] { host.register(id) }
+    host.watch(1, of: 0, rounds: 210) { host, round in
+      host.setClock(UInt64(round + 1) * 3_600_000_000_000)
+      host.enter(0)
+      host.look(0)
+    }
+  }
+
+  static func contend(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1, 0, 1] { host.register(id) }
+    host.race(1, [0, 1])
+    host.race(2, [0, 1], owner: 0)
+    host.register(0, msr: MSR.systemTimeOld)
+    host.movesBetweenCPUs = false
+    for id in [1, 0] { host.enter(id) }
+    for id in [0, 1] { host.look(id) }
+    host.race(3, [0, 1])
+  }
+
+  static func oldMSRStorm(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    host.register(0, msr: MSR.systemTimeOld)
+    host.register(1)
+    host.together([(0, "rewriter"), (1, "sampler")], reads: 2000)
+    host.sample(1)
+  }
+
+  static func sharedPage(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for _ in 0..<6 {
+      for id in [0, 1] { host.register(id, at: 0x18000) }
+      host.storm(0, 1)
+      host.look(0)
+    }
+    for id in [0, 1] { host.register(id, at: 0x18000) }
+  }
+
+  static func hop(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    for msr in [MSR.systemTime, MSR.systemTimeOld] {
+      host.register(0, msr: msr)
+      host.enter(0)
+      host.read(0)
+      for round in 0..<50 {
+        host.move(0, to: round % 2)
+        host.read(0)
+      }
+    }
+  }
+
+  static func readCost(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.register(0)
+    host.measure(0, cycles: 400_000, bare: 320_000)
+  }
+}
