@@ -221,6 +221,9 @@ public struct MemoryRange: Hashable, Sendable, Codable {
   public init(address: UInt64, count: Int) {
     self.address = Hex(address)
     self.count = count
+  }
+}
+
 /// A piece of memory that holds something else than before; its first byte and its last one changed.
 public struct MemoryChange: Hashable, Sendable, Codable {
   public var memory: Int

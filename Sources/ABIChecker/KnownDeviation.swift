@@ -53,6 +53,7 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       source:
         "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
         + "to activation\" (6.9)"),
+    KnownDeviation(
       rule: "RESNAP-BOUNDED", until: KernelVersion(6, 3), always: false,
       cause:
         "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "

@@ -36,14 +36,6 @@ extension HistoryBuilder {
     }
   }
 
-  mutating func hostWriteMSR(_ id: Int, _ msr: UInt32, _ value: UInt64) {
-    bracketed(.host) { host in
-      host.vcpus[id]?.msr = value
-      host.vcpus[id]?.wantsRecord = true
-      return [.hostWroteMSR(vcpu: id, msr: Hex(msr), value: Hex(value))]
-    }
-  }
-
   /// KVM_VCPU_TSC_OFFSET set and read back.
   mutating func setTSCOffset(_ id: Int, _ cycles: UInt64, takesEffect: Bool = true) {
     bracketed(.host) { host in

@@ -79,13 +79,7 @@ extension HistoryBuilder {
     records[address] = ClockPage(
       version: VersionProtocol.updated(old.version), tscTimestamp: cycles &+ vcpus[id]!.tscOffset,
       systemTime: base &+ clockOffset, tscToSystemMultiplier: scale.multiplier,
-      tscShift: scale.shift,
-      flags: old.flags.intersection(.guestStopped).union(pair == nil ? [] : .tscStable))
       tscShift: scale.shift, flags: flags)
-      tscShift: scale.shift, flags: pair == nil ? [] : .tscStable)
-    let isStopped = vcpus[id]!.isToldStopped || old.flags.contains(.guestStopped)
-    if isStopped { records[address]?.flags.insert(.guestStopped) }
-    vcpus[id]?.isToldStopped = false
   }
 
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {

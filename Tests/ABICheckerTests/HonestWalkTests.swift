@@ -48,7 +48,6 @@ import Testing
         ? host.enter(id) : register(&host, &random, id, address)
     }
     if random.chance(6) { return host.walkRegistration(id, &random) }
-    switch random.below(20) {
     switch random.below(23) {
     case 0...1: register(&host, &random, id, address)
     case 2: host.run(id, .write(MSR.systemTime, address))

@@ -46,7 +46,7 @@ import Testing
   }
 }
 
-@Suite struct KnownDeviationTests {
+@Suite struct OutdatedDeviationTests {
   /// One that shows in every run, and one that shows under a condition.
   @Test(arguments: [("SYSTIME-CROSSPAGE-SERVED", true), ("RATE-RAW", false)])
   func oneThatShouldShowAndDoesNotIsTold(rule: String, always: Bool) throws {
