@@ -64,6 +64,9 @@ extension Stage {
     return runs
   }
 
+  /// The guest has no record any more.
+  func giveUp(_ vcpu: Int) throws { try writeMSR(vcpu, MSR.systemTime, 0) }
+
   /// Writes an MSR; whether the guest came back from it by its doorbell. If not, that is written down.
   func comesBack(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws -> Bool {
     do {

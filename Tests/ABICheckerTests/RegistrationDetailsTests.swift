@@ -119,7 +119,7 @@ import Testing
     }
     try expectBroken(
       Self.unbacked, faulted,
-      "no fault from a write of 0x100000001 to 0x4b564d01: memory ends at 0x200000",
+      "no fault from a write of 0x100000001 to 0x4b564d01, which is outside of memory",
       "exception vector 13")
     var host = HistoryBuilder(.unbacked)
     host.machine(0, 1)

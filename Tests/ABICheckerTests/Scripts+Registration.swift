@@ -58,12 +58,12 @@ extension Script {
 
   static func align4(_ host: inout HistoryBuilder) {
     host.machine(0)
-    for offset in stride(from: UInt64(0), through: 4096 - 32, by: 4) {
-      let address = 0x20000 + offset
+    for round in 0..<1017 as Range<UInt64> {
+      let address = 0x20000 + round * 340 % 1017 * 4
       host.fill(address - 64, count: 160)
       host.run(0, .write(MSR.systemTime, address | 1))
       host.dump(address - 64, count: 160)
-      host.records[address] = nil
+      host.records = [:]
     }
   }
 
@@ -71,16 +71,17 @@ extension Script {
     host.machine(0, 1)
     for id in [0, 1] { host.register(id) }
     let addresses: [UInt64] = [1 << 32, 0x20_0000, 0xffff_ffff_ffff_f000, 1 << 63]
+    host.copyMemory()
     for (round, address) in addresses.enumerated() {
       if round % 2 == 0 {
         host.register(0)
       } else {
         host.run(0, .write(MSR.systemTime, 0))
+        host.copyMemory()
       }
       host.run(0, .readMSR(MSR.systemTime))
-      for id in [0, 1] { host.enter(id) }
-      host.copyMemory()
       host.run(0, .write(MSR.systemTime, address | 1))
+      if round % 2 == 0 { host.copyMemory() }
       host.setClock(UInt64(round) * 1_000_000_007)
       for id in [0, 1, 0] { host.enter(id) }
       host.run(0, .readMSR(MSR.systemTime))

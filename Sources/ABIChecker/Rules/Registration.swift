@@ -222,7 +222,11 @@ extension Timeline {
   func wasFilled(_ address: Hex, count: Int = 32, before event: Event) -> Bool {
     let wanted = Interval(Int128(address.value), Int128(address.value) + Int128(count))
     let events = history.events
-    for at in events.indices.reversed() where events[at].number < event.number {
+    // Its number is its place, but for a history that somebody changed.
+    let place = event.number &- 1
+    let isInPlace = events.indices.contains(place) && events[place].number == event.number
+    for at in events.indices.prefix(isInPlace ? place : events.count).reversed()
+    where events[at].number < event.number {
       switch events[at].action {
       case .vmCreated: return false
       case .filled(let start, let count, let byte):

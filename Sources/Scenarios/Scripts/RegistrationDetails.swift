@@ -36,8 +36,11 @@ extension Scenario {
     // The page before is a clock page that nobody uses, the one after belongs to no vCPU.
     try stage.makeMachine(vcpus: [0])
     let page = Layout.clockPage(0, second: true)
-    for offset in stride(from: 0, through: 4096 - 32, by: 4).shuffled(using: &stage.random) {
-      let address = page + UInt64(offset)
+    let count: UInt64 = (4096 - 32) / 4 + 1
+    let start = UInt64.random(in: 0..<count, using: &stage.random)
+    for round in 0..<count {
+      // A third of the page on each time: an entry may still update the record before.
+      let address = page + (start + round * 340) % count * 4
       stage.fill(address - 64, count: 160)
       try stage.writeMSR(0, MSR.systemTime, address | 1)
       stage.lookAtMemory(address - 64, count: 160)
@@ -53,16 +56,15 @@ extension Scenario {
     let addresses = [
       end, end + 0xfe0, 1 << 32, nowhere, 0x8000_0000_0000_0000, 0xffff_ffff_ffff_f000,
     ]
+    var copy = stage.copyMemory()
     for (round, address) in addresses.enumerated() {
-      if round % 2 == 0 {
-        try stage.register(0)
-      } else {
-        try stage.writeMSR(0, MSR.systemTime, 0)
-      }
+      let isLive = round % 2 == 0
+      try isLive ? stage.register(0) : stage.giveUp(0)
       try stage.readMSR(0, MSR.systemTime)
-      for vcpu in [0, 1] { try stage.enter(vcpu) }
-      let copy = stage.copyMemory()
+      // An entry may update a live record until the write has given it up.
+      if !isLive { copy = stage.copyMemory() }
       guard try stage.comesBack(0, MSR.systemTime, address | 1) else { return }
+      if isLive { copy = stage.copyMemory() }
       try stage.setClock(stage.random.next() >> 8)
       for vcpu in [0, 1, 0] { try stage.enter(vcpu) }
       try stage.readMSR(0, MSR.systemTime)
