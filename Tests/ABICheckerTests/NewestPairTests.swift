@@ -55,6 +55,26 @@ import Testing
     }
   }
 
+  @Test func aTSCOffsetMakesItAnewAtItsVCPUsEntry() {
+    let set: (inout HistoryBuilder) -> Void = { host in
+      for id in [0, 1, 0] { host.enter(id) }
+      host.setTSCOffset(0, 7)
+    }
+    #expect(Self.after(set).holders == [])
+    #expect(
+      Self.after {
+        set(&$0)
+        $0.enter(1)
+        $0.enter(0)
+      } == ([0], true))
+    #expect(
+      Self.after {
+        set(&$0)
+        $0.enter(0)
+        $0.enter(1)
+      } == ([0, 1], false))
+  }
+
   @Test func anotherMachineStartsAgain() {
     #expect(
       Self.after {

@@ -120,7 +120,8 @@ extension Rule {
     "GUESTSTOPPED-NOT-ON-NEW-PAGE",
     "The bit lives in the record that it was delivered to: one that the guest moves to afterwards comes without it.",
     source: "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock(); Linux 24c166378026 (6.15)",
-    method: "Bit 1 in a record; the guest registers fresh memory; look at that, also after updates.",
+    method:
+      "Bit 1 in a record; the guest registers fresh memory; look at that, also after updates.",
     scenarios: [.guestStopped],
     faults: ["the flag is kept in the vCPU's own copy and written to every record"]
   ) { timeline in

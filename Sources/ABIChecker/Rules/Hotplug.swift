@@ -118,7 +118,8 @@ extension Rule {
       case .vmCreated, .setClock: (last, before, late) = ([:], [:], nil)
       case .page(let vcpu, _, let page) where newest.isHeld(by: vcpu):
         guard page.flags.contains(.tscStable) else {
-          findings.lacks("the VM is not in master-clock mode: bit 0 is clear in vcpu\(vcpu)'s record")
+          findings.lacks(
+            "the VM is not in master-clock mode: bit 0 is clear in vcpu\(vcpu)'s record")
           (last, before, late) = ([:], [:], nil)
           continue
         }
