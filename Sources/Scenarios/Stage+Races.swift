@@ -60,7 +60,11 @@ extension Stage {
         .vcpu(vcpu), reply.began, reply.ended,
         .raced(race: number, owner: owner ?? vcpu, result: RaceResult(machine.loop(vcpu))))
     }
-    for vcpu in vcpus { try boot(vcpu, .agentLong) }
+    for vcpu in vcpus {
+      // A record that is made from here on was not made during the race.
+      look(vcpu)
+      try boot(vcpu, .agentLong)
+    }
   }
 
   /// Waits for writes whose record is another vCPU's as well: it may be met in the middle of an update for long.

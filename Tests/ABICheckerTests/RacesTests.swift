@@ -13,6 +13,7 @@ import Testing
     for id in [0, 1, 0, 1] { host.register(id) }
     host.race(1, [0, 1]) { change(&$0, 1, $1) }
     host.race(2, [0, 1], owner: 0) { change(&$0, 2, $1) }
+    for id in [0, 1] { host.look(id) }
     host.register(0, msr: MSR.systemTimeOld)
     host.movesBetweenCPUs = false
     for id in [1, 0] { host.enter(id) }
