@@ -228,6 +228,8 @@ public enum Action: Hashable, Sendable, Codable {
   case setClock(ClockRecord)
   case hostWroteMSR(vcpu: Int, msr: Hex, value: Hex)
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
+  /// What `clock_gettime` told the host, by the clock's name in C: "CLOCK_REALTIME".
+  case hostClock(name: String, nanoseconds: UInt64)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)

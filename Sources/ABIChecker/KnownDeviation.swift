@@ -33,7 +33,13 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       cause:
         "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
         + "TSC refinement, kvmclock runs at the unrefined rate",
-      source: "Linux 3ebcbd2244f5 (6.3)")
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "WALL-REWRITE-STABLE", until: KernelVersion(6, 7), always: false,
+      cause:
+        "the epoch was made of two clocks read one after the other; it moves where the time between "
+        + "the readings does",
+      source: "Linux 5d6d6a7d7e66 (6.7)"),
   ]
 
   init(

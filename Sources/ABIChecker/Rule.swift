@@ -9,6 +9,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case wallClock = "wall-clock"
+  case wallMSR = "wall-msr"
+  case wallLater = "wall-later"
+  case wallRewrite = "wall-rewrite"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -109,6 +113,7 @@ extension Rule {
     time,
     stability,
     clockIoctls,
+    wallClock,
     lifeCycle,
     guests,
   ].flatMap { $0 }

@@ -26,6 +26,10 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .wallClock: wallClock
+      case .wallMSR: wallMSR
+      case .wallLater: wallLater
+      case .wallRewrite: wallRewrite
       }
     return Scenario(name: name, script: script)
   }

@@ -15,6 +15,7 @@ extension HistoryBuilder {
     bracketed(.host) { host in
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
+      host.wall = SimulatedWallClock(host.wall)
       host.clockOffset = 0 &- host.time.raw
       return [.vmCreated]
     }

@@ -41,6 +41,7 @@ struct HistoryBuilder {
   var resnapsOnHotplug = false
   /// What `schedclock` subtracts.
   var constant: UInt64?
+  var wall = SimulatedWallClock()
 
   init(
     _ scenario: ScenarioName = .registration, source: SimulatedTime.Source = .tsc,

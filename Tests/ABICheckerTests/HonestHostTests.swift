@@ -34,6 +34,7 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "WALL-REWRITE-STABLE",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -63,6 +64,7 @@ import Testing
     "SYSTIME-REWRITE-KEEPS-TIME", "SYSTIME-REENABLE-KEEPS-TIME", "CLOCK-BRACKET",
     "SETCLOCK-SETS-ALL-VCPUS", "OLDMSR-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME",
     "SCHEDOFF-NO-UNDERFLOW", "MODE-INDEPENDENT", "RATE-RAW",
+    "WALL-VALUE", "WALL-FOLLOWS-SETCLOCK",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

@@ -39,7 +39,7 @@ import Testing
       return random.chance(4)
         ? host.enter(id) : register(&host, &random, id, address)
     }
-    switch random.below(20) {
+    switch random.below(22) {
     case 0...1: register(&host, &random, id, address)
     case 2: host.run(id, .write(MSR.systemTime, address))
     case 3...5: host.read(id, ring: random.below(4))
@@ -54,11 +54,26 @@ import Testing
     case 16 where host.vcpus.count < 4:
       host.createVCPU(host.vcpus.count, tscOffset: host.vcpus[0]!.tscOffset)
     case 17: host.replug(id)
+    case 20: host.realtime()
+    case 21: wall(&host, &random, id)
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
     default:
       let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }
       host.together(ids.map { ($0, random.pick(["schedclock", "rewriter"])) }, reads: 2000)
     }
+  }
+
+  private static func wall(
+    _ host: inout HistoryBuilder, _ random: inout SeededGenerator, _ id: Int
+  ) {
+    let address: UInt64 = random.pick([0, 0x30040, 0x30043, 0x30ffc, 1 << 50])
+    switch random.below(4) {
+    case 0: host.hostWriteWall(id, at: address)
+    case 1: host.writeWall(id, at: address)
+    case 2: host.readWallMSR(id)
+    default: Script.wall(&host, id, at: 0x30040)
+    }
+    host.lookAtWall(address == 0 || address == 1 << 50 ? 0x30000 : address &- 64)
   }
 
   private static func register(

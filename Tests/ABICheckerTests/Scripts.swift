@@ -25,6 +25,10 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .wallClock: wallClock(&host)
+    case .wallMSR: wallMSR(&host)
+    case .wallLater: wallLater(&host)
+    case .wallRewrite: wallRewrite(&host)
     }
     return host.history
   }

@@ -1,0 +1,16 @@
+internal import ABIChecker
+internal import Glibc
+
+extension Stage {
+  /// Reads one of the host's clocks, named as in C, between two readings of CLOCK_MONOTONIC_RAW as close as can be.
+  func readHostClock(_ name: String) throws {
+    let clocks = ["CLOCK_REALTIME": CLOCK_REALTIME, "CLOCK_BOOTTIME": CLOCK_BOOTTIME]
+    guard let clock = clocks[name] else { preconditionFailure("no clock \(name)") }
+    try tightest(16) {
+      var time = timespec()
+      clock_gettime(clock, &time)
+      let nanoseconds = Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+      return .hostClock(name: name, nanoseconds: UInt64(bitPattern: nanoseconds))
+    }
+  }
+}
