@@ -277,6 +277,8 @@ public enum Action: Hashable, Sendable, Codable {
   case tscOffsetSet(vcpu: Int, cycles: UInt64)
   /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
   case toldStopped(vcpu: Int, errno: Int32)
+  /// What `clock_gettime` told the host, by the clock's name in C: "CLOCK_REALTIME".
+  case hostClock(name: String, nanoseconds: UInt64)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)

@@ -69,6 +69,11 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       rule: "HOTPLUG-NO-RESNAP", until: KernelVersion(6, 7),
       cause: "every new vCPU has the master clock's pair taken anew, also if its TSC is in step",
       source: "Linux c52ffadc65e2 (6.7), which mends 7f187922ddf6"),
+      rule: "WALL-REWRITE-STABLE", until: KernelVersion(6, 7), always: false,
+      cause:
+        "the epoch was made of two clocks read one after the other; it moves where the time between "
+        + "the readings does",
+      source: "Linux 5d6d6a7d7e66 (6.7)"),
   ]
 
   init(

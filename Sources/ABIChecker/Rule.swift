@@ -35,6 +35,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case sharedPage = "shared-page"
   case hop
   case readCost = "read-cost"
+  case wallClock = "wall-clock"
+  case wallMSR = "wall-msr"
+  case wallLater = "wall-later"
+  case wallRewrite = "wall-rewrite"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -138,6 +142,7 @@ extension Rule {
     time,
     stability,
     clockIoctls,
+    wallClock,
     lifeCycle,
     guests,
     hostChanges,

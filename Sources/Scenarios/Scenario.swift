@@ -54,6 +54,10 @@ struct Scenario: Sendable {
       case .sharedPage: sharedPage
       case .hop: hop
       case .readCost: readCost
+      case .wallClock: wallClock
+      case .wallMSR: wallMSR
+      case .wallLater: wallLater
+      case .wallRewrite: wallRewrite
       }
     return Scenario(name: name, script: script)
   }

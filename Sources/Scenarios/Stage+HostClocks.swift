@@ -2,9 +2,8 @@ internal import ABIChecker
 internal import Glibc
 
 extension Stage {
-  /// Reads a clock of the host's by its name in `clock_gettime(2)`.
-  @discardableResult
-  func readHostClock(_ name: String) -> UInt64 {
+  /// Reads one of the host's clocks, named as in C, between two readings of CLOCK_MONOTONIC_RAW as close as can be.
+  func readHostClock(_ name: String) throws {
     let clock =
       switch name {
       case "CLOCK_REALTIME": CLOCK_REALTIME
@@ -12,12 +11,11 @@ extension Stage {
       case "CLOCK_MONOTONIC": CLOCK_MONOTONIC
       default: preconditionFailure("no clock \(name)")
       }
-    return note(
-      { .hostClock(name: name, nanoseconds: $0) },
-      of: {
-        var time = timespec()
-        clock_gettime(clock, &time)
-        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-      })
+    try tightest(16) {
+      var time = timespec()
+      clock_gettime(clock, &time)
+      let nanoseconds = Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+      return .hostClock(name: name, nanoseconds: UInt64(bitPattern: nanoseconds))
+    }
   }
 }

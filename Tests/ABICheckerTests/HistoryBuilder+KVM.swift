@@ -16,6 +16,7 @@ extension HistoryBuilder {
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
       host.offsetsDiffer = false
+      host.wall = SimulatedWallClock(host.wall)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
       host.memory = SimulatedMemory()

@@ -50,6 +50,7 @@ struct HistoryBuilder {
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.
   var asleep: UInt64 = 0
+  var wall = SimulatedWallClock()
 
   init(
     _ scenario: ScenarioName = .registration, source: SimulatedTime.Source = .tsc,

@@ -155,6 +155,12 @@ struct HistoryGenerator {
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
     return switch random.below(38) {
+    switch random.below(30) {
+    case 27: .hostClock(name: random.pick(["CLOCK_REALTIME", ""]), nanoseconds: number())
+    case 28:
+      .memory(
+        address: random.pick([0, 0x10000, hex()]),
+        bytes: HexBytes((0..<random.pick([12, 140])).map { UInt8(truncatingIfNeeded: $0 * 7) }))
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())

@@ -46,6 +46,7 @@ import Testing
     "MIG-TSC-RELATION",
     "MONO-CROSS-VCPU",
     "VSYSCALL-PAGE0-ON-VCPU1",
+    "WALL-REWRITE-STABLE",
   ]
 
   @Test(arguments: Rule.all.map(\.id))
@@ -81,6 +82,7 @@ import Testing
     "INIT-REREGISTER-KEEPS-TIME",
     "MIG-PLAIN-CONTINUES",
     "MANY-VCPUS-SETCLOCK",
+    "WALL-VALUE", "WALL-FOLLOWS-SETCLOCK",
   ]
 
   /// 50 ms between any two steps: whatever compares two moments can say nothing, and says so.

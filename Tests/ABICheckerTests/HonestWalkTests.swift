@@ -49,6 +49,7 @@ import Testing
     }
     if random.chance(6) { return host.walkRegistration(id, &random) }
     switch random.below(23) {
+    switch random.below(22) {
     case 0...1: register(&host, &random, id, address)
     case 2: host.run(id, .write(MSR.systemTime, address))
     case 3...5: host.read(id, ring: random.below(4))
@@ -65,6 +66,8 @@ import Testing
     case 17: host.replug(id)
     case 20...21: host.tellStopped(id)
     case 22: host.clearStopped(id)
+    case 20: host.realtime()
+    case 21: wall(&host, &random, id)
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
     case 19 where random.chance(2):
       host.migrate(
@@ -87,6 +90,17 @@ import Testing
       host.move(id, to: random.below(4))
       host.read(id)
     }
+  private static func wall(
+    _ host: inout HistoryBuilder, _ random: inout SeededGenerator, _ id: Int
+  ) {
+    let address: UInt64 = random.pick([0, 0x30040, 0x30043, 0x30ffc, 1 << 50])
+    switch random.below(4) {
+    case 0: host.hostWriteWall(id, at: address)
+    case 1: host.writeWall(id, at: address)
+    case 2: host.readWallMSR(id)
+    default: Script.wall(&host, id, at: 0x30040)
+    }
+    host.lookAtWall(address == 0 || address == 1 << 50 ? 0x30000 : address &- 64)
   }
 
   private static func register(

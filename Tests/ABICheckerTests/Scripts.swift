@@ -53,6 +53,10 @@ enum Script {
     case .sharedPage: sharedPage(&host)
     case .hop: hop(&host)
     case .readCost: readCost(&host)
+    case .wallClock: wallClock(&host)
+    case .wallMSR: wallMSR(&host)
+    case .wallLater: wallLater(&host)
+    case .wallRewrite: wallRewrite(&host)
     }
     return host.history
   }

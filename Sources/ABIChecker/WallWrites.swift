@@ -1,0 +1,171 @@
+internal import PVClock
+
+/// A write of a wall clock MSR, and what the host saw in guest memory before the next one.
+struct WallWrite {
+  /// Place of the event in the history, from 0.
+  var index: Int
+  var event: Event
+  var msr: Hex
+  var address: UInt64
+  var fault: Fault?
+  /// Counts the machines and the settings of their clock, as observations do.
+  var epoch: Int
+  var machine: Int
+  /// The version that the record had before, and the event that shows it.
+  var before: (event: Event, version: UInt32)?
+  /// What of guest memory held 0xa5.
+  var filled: Interval?
+  /// The first look at the whole record.
+  var look: (event: Event, start: UInt64, bytes: [UInt8])?
+
+  var isByHost: Bool { event.actor == .host }
+
+  /// The record's place among the bytes looked at.
+  var place: Range<Int>? {
+    look.map { Int(address - $0.start)..<Int(address - $0.start) + WallClock.size }
+  }
+
+  var record: WallClock? {
+    guard let look, let place else { return nil }
+    return WallClock(bytes: look.bytes[place])
+  }
+}
+
+/// The forward pass that finds the writes.
+private struct WallPass {
+  private(set) var writes: [WallWrite] = []
+  private var epoch = 0
+  private var machine = 0
+  private var versions: [UInt64: (event: Event, version: UInt32)] = [:]
+  private var filled: Interval?
+  private var isOpen = false
+
+  mutating func take(_ event: Event, at index: Int) {
+    switch event.action {
+    case .vmCreated:
+      epoch += 1
+      machine += 1
+      (versions, filled, isOpen) = ([:], nil, false)
+    case .setClock: epoch += 1
+    case .filled(let address, let count, let byte):
+      (versions, isOpen) = ([:], false)
+      let start = Int128(address.value)
+      filled = byte == 0xa5 ? Interval(start, start + Int128(count)) : nil
+    case .poked(let address, let value):
+      (filled, isOpen) = (nil, false)
+      versions = [address.value: (event, UInt32(truncatingIfNeeded: value.value))]
+    case .wroteMSR(let msr, let value, let fault) where MSR.isWallClock(msr):
+      add(event, index, msr, value.value, fault)
+    case .hostWroteMSR(_, let msr, let value) where MSR.isWallClock(msr):
+      add(event, index, msr, value.value, nil)
+    case .wroteMSR(let msr, _, _) where MSR.isSystemTime(msr): filled = nil
+    case .memory(let address, let hex): look(event, address.value, hex.bytes)
+    default: break
+    }
+  }
+
+  private mutating func add(
+    _ event: Event, _ index: Int, _ msr: Hex, _ address: UInt64, _ fault: Fault?
+  ) {
+    writes.append(
+      WallWrite(
+        index: index, event: event, msr: msr, address: address, fault: fault, epoch: epoch,
+        machine: machine, before: versions[address], filled: filled))
+    (versions, filled, isOpen) = ([:], nil, true)
+  }
+
+  private mutating func look(_ event: Event, _ start: UInt64, _ bytes: [UInt8]) {
+    guard isOpen, let write = writes.last, write.look == nil, write.fault == nil,
+      write.address != 0, write.address >= start,
+      Int128(write.address) + Int128(WallClock.size) <= Int128(start) + Int128(bytes.count)
+    else { return }
+    writes[writes.count - 1].look = (event, start, bytes)
+    if let record = writes[writes.count - 1].record {
+      versions = [write.address: (event, record.version)]
+    }
+  }
+}
+
+extension MSR {
+  static func isWallClock(_ msr: Hex) -> Bool {
+    msr.value == UInt64(wallClock) || msr.value == UInt64(wallClockOld)
+  }
+}
+
+/// CLOCK_REALTIME less CLOCK_MONOTONIC_RAW, as one reading of it shows: the narrower its bracket, the narrower.
+struct RealtimeReading {
+  var index: Int
+  var event: Event
+  var offset: Interval
+}
+
+/// The time between two readings of CLOCK_REALTIME that follow one another.
+struct RealtimeSpan {
+  var first: RealtimeReading
+  var last: RealtimeReading
+
+  /// The offset between the two: it may go from one to the other at any rate or in one step.
+  var offset: Interval {
+    Interval(
+      min(first.offset.lower, last.offset.lower), max(first.offset.upper, last.offset.upper))
+  }
+
+  /// The most by which CLOCK_REALTIME's rate may have been off CLOCK_MONOTONIC_RAW's if it was constant, in parts per
+  /// billion; nil if the readings overlap or tell nothing.
+  var slew: Int128? {
+    let elapsed = first.event.elapsed(to: last.event).lower
+    guard elapsed > 0, offset.width < elapsed else { return nil }
+    return (offset.width * 1_000_000_000 + elapsed - 1) / elapsed
+  }
+}
+
+extension Timeline {
+  var wallWrites: [WallWrite] {
+    var pass = WallPass()
+    for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
+    return pass.writes
+  }
+
+  var realtimeSpans: [RealtimeSpan] {
+    let readings = history.events.enumerated().compactMap { index, event -> RealtimeReading? in
+      guard case .hostClock("CLOCK_REALTIME", let nanoseconds) = event.action else { return nil }
+      let realtime = Int128(nanoseconds)
+      return RealtimeReading(
+        index: index, event: event,
+        offset: Interval(
+          realtime - Int128(event.ended.raw) - rounding,
+          realtime - Int128(event.began.raw) + rounding))
+    }
+    return zip(readings, readings.dropFirst()).map { RealtimeSpan(first: $0, last: $1) }
+  }
+
+  /// The epoch that a write of the MSR has to give: CLOCK_REALTIME less kvmclock, each read at some moment of the write.
+  ///
+  /// kvmclock's side comes from the next clock record that a guest read; CLOCK_REALTIME's from the readings before and
+  /// after the write, widened by as much as it moved against CLOCK_MONOTONIC_RAW between any two: it may be slewed or
+  /// stepped at any time.
+  func epoch(
+    of write: WallWrite, _ spans: [RealtimeSpan]
+  ) -> (allowed: Interval, isStable: Bool, events: [Event])? {
+    guard
+      let span = spans.first(where: { $0.first.index < write.index && write.index < $0.last.index }
+      ),
+      let reading = observations.first(where: {
+        $0.index > write.index && $0.epoch == write.epoch && $0.page != nil
+      })
+    else { return nil }
+    let moved = spans.map(\.offset.width).max() ?? 0
+    let realtime = Interval(
+      Int128(write.event.began.raw) + span.offset.lower - moved,
+      Int128(write.event.ended.raw) + span.offset.upper + moved)
+    let elapsed = write.event.elapsed(to: reading.event)
+    let slack = drift(until: reading) + rounding
+    let clock = Interval(
+      Int128(reading.value) - elapsed.upper - reading.lead - slack,
+      Int128(reading.value) - elapsed.lower + slack)
+    return (
+      Interval(realtime.lower - clock.upper, realtime.upper - clock.lower), reading.isStable,
+      [span.first.event, write.event, reading.event, span.last.event]
+    )
+  }
+}
