@@ -9,6 +9,12 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case clockStart = "clock-start"
+  case getClock = "get-clock"
+  case getClockNoMaster = "get-clock-no-master"
+  case setClockExact = "set-clock-exact"
+  case setClockFlags = "set-clock-flags"
+  case setClockRealtime = "set-clock-realtime"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +117,7 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    clockRequests,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

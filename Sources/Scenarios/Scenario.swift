@@ -26,6 +26,12 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .clockStart: clockStart
+      case .getClock: getClock
+      case .getClockNoMaster: getClockNoMaster
+      case .setClockExact: setClockExact
+      case .setClockFlags: setClockFlags
+      case .setClockRealtime: setClockRealtime
       }
     return Scenario(name: name, script: script)
   }

@@ -54,6 +54,10 @@ import Testing
     .looped(guest: "schedclock", result: result), .tick,
     .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
     .disturbed(how: "it was suspended for 7 ms"),
+    .getClock(ClockRecord(clock: 1, reserved: [0, .max, 0, 0, 1])),
+    .setClockRefused(ClockRecord(clock: .max, flags: 1 << 31), error: "EINVAL"),
+    .clockCalls(ClockCalls(threads: .max, calls: .max, backwards: .max, worst: .min)),
+    .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -86,11 +90,14 @@ import Testing
     case .lacking: 24
     case .failed: 25
     case .disturbed: 26
+    case .setClockRefused: 27
+    case .clockCalls: 28
+    case .hostClock: 29
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...26))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...29))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -46,7 +46,7 @@ extension HistoryBuilder {
     for id in vcpus.keys { vcpus[id]?.wantsRecord = true }
   }
 
-  private mutating func takePair() {
+  mutating func takePair() {
     pair = time.source.allowsMasterClock && !isBootVCPUOnOldMSR ? (time.cycles, time.raw) : nil
     refreshAll()
   }
@@ -102,9 +102,7 @@ extension HistoryBuilder {
       let record =
         host.pair == nil
         ? ClockRecord(clock: host.clock)
-        : ClockRecord(
-          clock: host.clock, flags: 0xe, realtime: 1_700_000_000_000_000_000 + host.time.raw,
-          hostTSC: host.time.cycles)
+        : host.masterClockRecord
       return [.getClock(record)]
     }
   }

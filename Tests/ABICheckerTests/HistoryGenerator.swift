@@ -87,7 +87,7 @@ struct HistoryGenerator {
   private mutating func clock() -> ClockRecord {
     ClockRecord(
       clock: number(), flags: random.pick([0, 2, 8, 0xe, .max]), realtime: number(),
-      hostTSC: number())
+      hostTSC: number(), reserved: random.pick([nil, [], [0, 0, 0, 0, 0], [.max]]))
   }
 
   private mutating func fault() -> Fault? {
@@ -95,7 +95,7 @@ struct HistoryGenerator {
   }
 
   private mutating func action() -> Action {
-    switch random.below(28) {
+    switch random.below(31) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -132,6 +132,13 @@ struct HistoryGenerator {
       .read(
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
+    case 28: .setClockRefused(clock(), error: random.pick(["EINVAL", ""]))
+    case 29: .hostClock(name: random.pick(["CLOCK_REALTIME", ""]), nanoseconds: number())
+    case 30:
+      .clockCalls(
+        ClockCalls(
+          threads: random.pick([0, 2, .min]), calls: number(), backwards: random.pick([0, 1, .max]),
+          worst: signed(), worstBefore: number(), worstAfter: number()))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }

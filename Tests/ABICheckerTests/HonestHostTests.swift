@@ -34,6 +34,9 @@ import Testing
     "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
     // By section of the catalogue, one a line.
+    "GETCLOCK-FIELDS",
+    "SETCLOCK-EXACT",
+    "GETSET-ROUNDTRIP",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

@@ -39,7 +39,7 @@ import Testing
       return random.chance(4)
         ? host.enter(id) : register(&host, &random, id, address)
     }
-    switch random.below(20) {
+    switch random.below(24) {
     case 0...1: register(&host, &random, id, address)
     case 2: host.run(id, .write(MSR.systemTime, address))
     case 3...5: host.read(id, ring: random.below(4))
@@ -54,6 +54,10 @@ import Testing
     case 16 where host.vcpus.count < 4:
       host.createVCPU(host.vcpus.count, tscOffset: host.vcpus[0]!.tscOffset)
     case 17: host.replug(id)
+    case 20: host.wholeClock()
+    case 21: host.setClock(random.pick([0, .max]), realtime: random.pick([0, .max, 1 << 60]))
+    case 22: host.trySetClock(ClockRecord(clock: random.next(), flags: 1 << 4 | 0xe))
+    case 23: host.race()
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
     default:
       let ids = host.vcpus.keys.sorted().filter { host.vcpus[$0]!.isRegistered }

@@ -25,6 +25,12 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .clockStart: clockStart(&host)
+    case .getClock: getClock(&host)
+    case .getClockNoMaster: getClockNoMaster(&host)
+    case .setClockExact: setClockExact(&host)
+    case .setClockFlags: setClockFlags(&host)
+    case .setClockRealtime: setClockRealtime(&host)
     }
     return host.history
   }
@@ -145,6 +151,7 @@ enum Script {
     host.look(0)
     host.tick()
     host.getClock()
+    host.look(0)
     host.wait(milliseconds: 3000)
     host.getClock()
     host.tick()

@@ -23,7 +23,9 @@ extension Rule {
     var next = 0
     for (index, event) in timeline.history.events.enumerated() {
       if case .setClock(let record) = event.action {
-        (setting, seenBy, first) = ((event, record.clock), [], nil)
+        // With a real time the value is not the one given.
+        setting = record.hasRealtime ? nil : (event, record.clock)
+        (seenBy, first) = ([], nil)
       }
       if case .vmCreated = event.action { setting = nil }
       while next < timeline.observations.count, timeline.observations[next].index == index {
@@ -69,7 +71,7 @@ extension Rule {
     source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
     method:
       "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
-    scenarios: [.registration, .setClock], everywhere: true
+    scenarios: [.registration, .setClock, .rate], everywhere: true
   ) { timeline in
     var findings = Findings()
     var offsets: [Int: UInt64] = [:]
