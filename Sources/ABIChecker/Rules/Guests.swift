@@ -21,7 +21,9 @@ extension Rule {
     var across = 0
     for (index, event) in timeline.history.events.enumerated() {
       if case .vmCreated = event.action { settings = nil }
-      if case .setClock(let record) = event.action { settings = (event, record.clock) }
+      if case .setClock(let record) = event.action {
+        settings = record.hasRealtime ? nil : (event, record.clock)
+      }
       if case .wroteMSR(let index, _, nil) = event.action { msr = index }
       guard case .looped("rewriter", let result) = event.action, let settings else { continue }
       // A write that KVM served shows in the version; the guest's own word for it proves nothing.

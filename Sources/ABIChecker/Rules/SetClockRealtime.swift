@@ -62,7 +62,7 @@ extension Rule {
       findings.expectMovedOn(setting, in: timeline)
     }
     return findings.outcome(
-      atLeast: 8, "first values after settings with a realtime gone by", in: timeline)
+      atLeast: 6, "first values after settings with a realtime gone by", in: timeline)
   }
 
   static let setclockRealtimeNoBack = Rule(

@@ -7,7 +7,7 @@ extension Scenario {
   /// CLOCK-ZERO-AT-VM-CREATE, GETCLOCK-NOVCPU-FLAGS: the clock before any vCPU exists, before the first runs, and after.
   @Sendable static func clockStart(_ stage: Stage) throws {
     for pause in [0, 3, 1] {
-      try stage.makeMachine(vcpus: [])
+      try stage.makeMachine(vcpus: [], highest: 1)
       for _ in 0..<2 { try stage.getWholeClock() }
       try stage.sleep(milliseconds: pause)
       try stage.getWholeClock()
