@@ -33,7 +33,13 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       cause:
         "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
         + "TSC refinement, kvmclock runs at the unrefined rate",
-      source: "Linux 3ebcbd2244f5 (6.3)")
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "SETCLOCK-EXACT", until: KernelVersion(5, 12),
+      cause:
+        "KVM_SET_CLOCK takes the time of the call instead of the snapshot's: the record's system_time is below the "
+        + "value by the time between, and wraps below 0",
+      source: "Linux 77fcbe823f00 (5.12)"),
   ]
 
   init(

@@ -14,6 +14,7 @@ enum HostProbes {
       "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
       "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+      "GETCLOCK-FIELDS", "SETCLOCK-EXACT", "GETSET-ROUNDTRIP",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -60,9 +61,12 @@ enum HostProbes {
   }
 
   static func hostTSC(_ system: borrowing KVMSystem) -> Probe {
-    probe(
-      "host TSC in KVM_GET_CLOCK", ["GETCLOCK-IS-GUEST-VIEW"], "use Linux 5.16 or newer"
-    ) { () throws(KVMError) in
+    let rules = [
+      "GETCLOCK-IS-GUEST-VIEW", "GETCLOCK-FIELDS", "GETSET-ROUNDTRIP", "SETCLOCK-REALTIME-FWD",
+      "SETCLOCK-REALTIME-NOBACK", "SETCLOCK-OTHERFLAGS-IGNORED",
+    ]
+    return probe("host TSC in KVM_GET_CLOCK", rules, "use Linux 5.16 or newer") {
+      () throws(KVMError) in
       let flags = try system.checkExtension(.adjustClock)
       return (flags & 8 != 0 ? .works : .absent, "KVM_CAP_ADJUST_CLOCK is \(flags), host TSC is 8")
     }

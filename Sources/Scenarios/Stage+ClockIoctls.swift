@@ -77,7 +77,8 @@ extension Stage {
 /// Threads that hold each other to the newest result that any of them has had.
 private final class ClockRace: Sendable {
   private let newest = Atomic<UInt64>(0)
-  private let results = Mutex(Result<ClockCalls, KVMError>.success(ClockCalls(threads: 0, calls: 0)))
+  private let results = Mutex(
+    Result<ClockCalls, KVMError>.success(ClockCalls(threads: 0, calls: 0)))
 
   func outcome() throws -> ClockCalls { try results.withLock { $0 }.get() }
 

@@ -137,7 +137,8 @@ struct HistoryGenerator {
     case 30:
       .clockCalls(
         ClockCalls(
-          threads: random.pick([0, 2, .min]), calls: number(), backwards: random.pick([0, 1, .max]),
+          threads: random.pick([0, 2, .min]), calls: number(),
+          backwards: random.pick([0, 1, .max]),
           worst: signed(), worstBefore: number(), worstAfter: number()))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])

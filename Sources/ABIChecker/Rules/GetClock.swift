@@ -49,7 +49,8 @@ extension Rule {
     scenarios: [.getClock], everywhere: true, since: "5.16",
     faults: [
       "get_kvmclock(): realtime holds the monotonic clock (a history with another realtime)",
-      "a host_tsc from before the call", "a field without its flag", "a reserved word left as it was",
+      "a host_tsc from before the call", "a field without its flag",
+      "a reserved word left as it was",
     ]
   ) { timeline in
     var findings = Findings()

@@ -91,7 +91,9 @@ extension Rule {
           in: timeline.allowedAdvance(since: setting, at: first), limit: Timeline.widestUseful,
           at: [setting.event, first.event],
           "\(first.name) less the value set (\(setting.record.clock) ns, realtime \(setting.record.realtime) ns)",
-          why: "CLOCK_REALTIME was \(real.to) ns, before realtime: only the time since KVM_SET_CLOCK counts")
+          why:
+            "CLOCK_REALTIME was \(real.to) ns, before realtime: only the time since KVM_SET_CLOCK counts"
+        )
       }
     }
     return findings.outcome(
