@@ -54,6 +54,9 @@ struct Findings {
     return ", intervals \(short(widths.lower)) to \(short(widths.upper)) wide"
   }
 
+  /// An observation that says nothing this time; another run may.
+  mutating func cannotTell(_ reason: String) { tooWide.append(reason) }
+
   /// Something without which the rule can't be judged here.
   mutating func lacks(_ reason: String) { absent.append(reason) }
 

@@ -135,15 +135,22 @@ public struct ClockRecord: Hashable, Sendable, Codable {
   public var realtime: UInt64
   /// Host TSC, in cycles; meaningful with flag 8.
   public var hostTSC: UInt64
+  /// The structure's five reserved words, in their order; nil where nobody looked.
+  public var reserved: [UInt32]?
 
-  public init(clock: UInt64, flags: UInt32 = 0, realtime: UInt64 = 0, hostTSC: UInt64 = 0) {
+  public init(
+    clock: UInt64, flags: UInt32 = 0, realtime: UInt64 = 0, hostTSC: UInt64 = 0,
+    reserved: [UInt32]? = nil
+  ) {
     self.clock = clock
     self.flags = flags
     self.realtime = realtime
     self.hostTSC = hostTSC
+    self.reserved = reserved
   }
 
   public var isTSCStable: Bool { flags & 2 != 0 }
+  public var hasRealtime: Bool { flags & 4 != 0 }
   public var hasHostTSC: Bool { flags & 8 != 0 }
   public var hasRealtime: Bool { flags & 4 != 0 }
 }
@@ -235,6 +242,28 @@ public struct MemoryChange: Hashable, Sendable, Codable {
     self.memory = memory
     self.offset = Hex(offset)
     self.bytes = HexBytes(bytes)
+/// What `KVM_GET_CLOCK` returned to threads that called it without pause, side by side.
+public struct ClockCalls: Hashable, Sendable, Codable {
+  public var threads: Int
+  /// Calls of all threads.
+  public var calls: UInt64
+  /// Results below one that some thread had before the call began.
+  public var backwards: UInt64
+  /// By how much at most, in nanoseconds, 0 or less; and the two results.
+  public var worst: Int64
+  public var worstBefore: UInt64
+  public var worstAfter: UInt64
+
+  public init(
+    threads: Int, calls: UInt64, backwards: UInt64 = 0, worst: Int64 = 0, worstBefore: UInt64 = 0,
+    worstAfter: UInt64 = 0
+  ) {
+    self.threads = threads
+    self.calls = calls
+    self.backwards = backwards
+    self.worst = worst
+    self.worstBefore = worstBefore
+    self.worstAfter = worstAfter
   }
 }
 
@@ -278,6 +307,10 @@ public enum Action: Hashable, Sendable, Codable {
   /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
   case toldStopped(vcpu: Int, errno: Int32)
   /// What `clock_gettime` told the host, by the clock's name in C: "CLOCK_REALTIME".
+  /// `KVM_SET_CLOCK` failed; the clock is what it was.
+  case setClockRefused(ClockRecord, error: String)
+  case clockCalls(ClockCalls)
+  /// One of the host's own clocks, by its name: "CLOCK_REALTIME".
   case hostClock(name: String, nanoseconds: UInt64)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.

@@ -74,6 +74,11 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
         "the epoch was made of two clocks read one after the other; it moves where the time between "
         + "the readings does",
       source: "Linux 5d6d6a7d7e66 (6.7)"),
+      rule: "SETCLOCK-EXACT", until: KernelVersion(5, 12),
+      cause:
+        "KVM_SET_CLOCK takes the time of the call instead of the snapshot's: the record's system_time is below the "
+        + "value by the time between, and wraps below 0",
+      source: "Linux 77fcbe823f00 (5.12)"),
   ]
 
   init(

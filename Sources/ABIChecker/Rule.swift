@@ -39,6 +39,12 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case wallMSR = "wall-msr"
   case wallLater = "wall-later"
   case wallRewrite = "wall-rewrite"
+  case clockStart = "clock-start"
+  case getClock = "get-clock"
+  case getClockNoMaster = "get-clock-no-master"
+  case setClockExact = "set-clock-exact"
+  case setClockFlags = "set-clock-flags"
+  case setClockRealtime = "set-clock-realtime"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -158,6 +164,7 @@ extension Rule {
     migration,
     manyVCPUs,
     races,
+    clockRequests,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -16,6 +16,7 @@ enum HostProbes {
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
       "SYSTIME-REWRITE-MASTER-EXACT", "STABLE-OLDMSR-HOST-NOEFFECT",
       "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
+      "GETCLOCK-FIELDS", "SETCLOCK-EXACT", "GETSET-ROUNDTRIP",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -66,9 +67,12 @@ enum HostProbes {
   }
 
   static func hostTSC(_ system: borrowing KVMSystem) -> Probe {
-    probe(
-      "host TSC in KVM_GET_CLOCK", ["GETCLOCK-IS-GUEST-VIEW"], "use Linux 5.16 or newer"
-    ) { () throws(KVMError) in
+    let rules = [
+      "GETCLOCK-IS-GUEST-VIEW", "GETCLOCK-FIELDS", "GETSET-ROUNDTRIP", "SETCLOCK-REALTIME-FWD",
+      "SETCLOCK-REALTIME-NOBACK", "SETCLOCK-OTHERFLAGS-IGNORED",
+    ]
+    return probe("host TSC in KVM_GET_CLOCK", rules, "use Linux 5.16 or newer") {
+      () throws(KVMError) in
       let flags = try system.checkExtension(.adjustClock)
       return (flags & 8 != 0 ? .works : .absent, "KVM_CAP_ADJUST_CLOCK is \(flags), host TSC is 8")
     }

@@ -58,6 +58,12 @@ struct Scenario: Sendable {
       case .wallMSR: wallMSR
       case .wallLater: wallLater
       case .wallRewrite: wallRewrite
+      case .clockStart: clockStart
+      case .getClock: getClock
+      case .getClockNoMaster: getClockNoMaster
+      case .setClockExact: setClockExact
+      case .setClockFlags: setClockFlags
+      case .setClockRealtime: setClockRealtime
       }
     return Scenario(name: name, script: script)
   }

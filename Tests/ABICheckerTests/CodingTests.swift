@@ -86,6 +86,9 @@ import Testing
     .tscOffsetSet(vcpu: 0, cycles: .max), .tscOffsetSet(vcpu: .max, cycles: 0),
     .toldStopped(vcpu: 0, errno: 0), .toldStopped(vcpu: .max, errno: .min),
     .saved, .toldStopped(vcpu: 0, errno: .max), .toldStopped(vcpu: .max, errno: 0),
+    .getClock(ClockRecord(clock: 1, reserved: [0, .max, 0, 0, 1])),
+    .setClockRefused(ClockRecord(clock: .max, flags: 1 << 31), error: "EINVAL"),
+    .clockCalls(ClockCalls(threads: .max, calls: .max, backwards: .max, worst: .min)),
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
   ]
 
@@ -141,12 +144,16 @@ import Testing
     case .stormed: 46
     case .measured: 47
     case .moved: 48
+    case .setClockRefused: 27
+    case .clockCalls: 28
+    case .hostClock: 29
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
     #expect(Set(Self.actions.map(Self.number)) == Set(0...48))
     #expect(Set(Self.actions.map(Self.number)) == Set(0...27))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...29))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

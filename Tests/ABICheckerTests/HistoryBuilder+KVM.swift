@@ -53,6 +53,8 @@ extension HistoryBuilder {
   private mutating func takePair() {
     let isMaster = time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer
     pair = isMaster ? (time.cycles, time.raw) : nil
+  mutating func takePair() {
+    pair = time.source.allowsMasterClock && !isBootVCPUOnOldMSR ? (time.cycles, time.raw) : nil
     refreshAll()
   }
 
@@ -110,9 +112,7 @@ extension HistoryBuilder {
       let record =
         host.pair == nil
         ? ClockRecord(clock: host.clock)
-        : ClockRecord(
-          clock: host.clock, flags: 0xe, realtime: 1_700_000_000_000_000_000 + host.time.raw,
-          hostTSC: host.time.cycles)
+        : host.masterClockRecord
       return [.getClock(record)]
     }
   }

@@ -46,6 +46,10 @@ struct HistoryBuilder {
   var memory = SimulatedMemory()
   /// A TSC offset was set that another vCPU does not have.
   var offsetsDiffer = false
+  /// The flags that `KVM_GET_CLOCK` returns: before Linux 5.16 only 2, and `KVM_SET_CLOCK` takes none.
+  var clockFlags: UInt32 = 0xe
+  /// CLOCK_REALTIME less CLOCK_MONOTONIC_RAW.
+  var realtimeAhead: UInt64 = 1_700_000_000_000_000_000
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.

@@ -105,7 +105,7 @@ struct HistoryGenerator {
   private mutating func clock() -> ClockRecord {
     ClockRecord(
       clock: number(), flags: random.pick([0, 2, 8, 0xe, .max]), realtime: number(),
-      hostTSC: number())
+      hostTSC: number(), reserved: random.pick([nil, [], [0, 0, 0, 0, 0], [.max]]))
   }
 
   private mutating func fault() -> Fault? {
@@ -161,6 +161,7 @@ struct HistoryGenerator {
       .memory(
         address: random.pick([0, 0x10000, hex()]),
         bytes: HexBytes((0..<random.pick([12, 140])).map { UInt8(truncatingIfNeeded: $0 * 7) }))
+    switch random.below(31) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -210,6 +211,15 @@ struct HistoryGenerator {
     case 29: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
     case 30: .saved
     case 31: .hostClock(name: "CLOCK_REALTIME", nanoseconds: number())
+    case 28: .setClockRefused(clock(), error: random.pick(["EINVAL", ""]))
+    case 29: .hostClock(name: random.pick(["CLOCK_REALTIME", ""]), nanoseconds: number())
+    case 30:
+      .clockCalls(
+        ClockCalls(
+          threads: random.pick([0, 2, .min]), calls: number(),
+          backwards: random.pick([0, 1, .max]),
+          worst: signed(), worstBefore: number(), worstAfter: number()))
+    case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

@@ -47,6 +47,9 @@ import Testing
     "MONO-CROSS-VCPU",
     "VSYSCALL-PAGE0-ON-VCPU1",
     "WALL-REWRITE-STABLE",
+    "GETCLOCK-FIELDS",
+    "SETCLOCK-EXACT",
+    "GETSET-ROUNDTRIP",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

@@ -50,6 +50,7 @@ import Testing
     if random.chance(6) { return host.walkRegistration(id, &random) }
     switch random.below(23) {
     switch random.below(22) {
+    switch random.below(24) {
     case 0...1: register(&host, &random, id, address)
     case 2: host.run(id, .write(MSR.systemTime, address))
     case 3...5: host.read(id, ring: random.below(4))
@@ -68,6 +69,10 @@ import Testing
     case 22: host.clearStopped(id)
     case 20: host.realtime()
     case 21: wall(&host, &random, id)
+    case 20: host.wholeClock()
+    case 21: host.setClock(random.pick([0, .max]), realtime: random.pick([0, .max, 1 << 60]))
+    case 22: host.trySetClock(ClockRecord(clock: random.next(), flags: 1 << 4 | 0xe))
+    case 23: host.race()
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
     case 19 where random.chance(2):
       host.migrate(

@@ -57,6 +57,12 @@ enum Script {
     case .wallMSR: wallMSR(&host)
     case .wallLater: wallLater(&host)
     case .wallRewrite: wallRewrite(&host)
+    case .clockStart: clockStart(&host)
+    case .getClock: getClock(&host)
+    case .getClockNoMaster: getClockNoMaster(&host)
+    case .setClockExact: setClockExact(&host)
+    case .setClockFlags: setClockFlags(&host)
+    case .setClockRealtime: setClockRealtime(&host)
     }
     return host.history
   }
@@ -177,6 +183,7 @@ enum Script {
     host.look(0)
     host.tick()
     host.getClock()
+    host.look(0)
     host.wait(milliseconds: 3000)
     host.getClock()
     host.tick()

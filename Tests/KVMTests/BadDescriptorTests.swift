@@ -60,6 +60,7 @@ private let machineCalls = [
     _ = try machine().dirtyLog(slot: 0, pageCount: 1)
   },
   BadDescriptorCall("KVM_GET_CLOCK", "clock") { _ = try machine().clock() },
+  BadDescriptorCall("KVM_GET_CLOCK", "clock(over:)") { _ = try machine().clock(over: 0xa5) },
   BadDescriptorCall("KVM_SET_CLOCK", "setClock") { try machine().setClock(ClockData(clock: 0)) },
   BadDescriptorCall("KVM_CHECK_EXTENSION", "VM checkExtension") {
     _ = try machine().checkExtension(.adjustClock)

@@ -24,6 +24,15 @@ extension LiveKVMTests {
     #expect(data.flags.contains(.hostTSC) == (data.hostTSC != 0))
   }
 
+  @Test func `the kernel writes every word of its structure`() throws {
+    let machine = try KVMSystem().createVM()
+    let before = try machine.clock()
+    let (data, reserved) = try machine.clock(over: 0xa5)
+    #expect(reserved == [0, 0, 0, 0, 0])
+    #expect(data.flags == before.flags)
+    #expect(data.clock >= before.clock && data.clock < 0xa5 << 56)
+  }
+
   @Test func `a guest without a clock page cannot be told that it was paused`() throws {
     let guest = try RealModeGuest([0xF4])
     let error = try #require(throws: KVMError.self) { try guest.vcpu.kvmclockCtrl() }

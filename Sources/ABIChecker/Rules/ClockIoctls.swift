@@ -27,7 +27,7 @@ extension Rule {
     var next = 0
     for (index, event) in timeline.history.events.enumerated() {
       if case .setClock(let record) = event.action {
-        // With the real time KVM adds to the value; another rule has that.
+        // With a real time the value is not the one given.
         setting = record.hasRealtime ? nil : (event, record.clock)
         (seenBy, first) = ([], nil)
       }
@@ -75,7 +75,7 @@ extension Rule {
     source: "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK; Linux c68dc1b577ea (5.16)",
     method:
       "The record before and after KVM_GET_CLOCK unchanged; convert it at host_tsc plus the vCPU's TSC offset.",
-    scenarios: [.registration, .setClock], everywhere: true, since: "5.16",
+    scenarios: [.registration, .setClock, .rate], everywhere: true, since: "5.16",
     faults: ["KVM_GET_CLOCK 2 ns, or 50 ns, ahead"]
   ) { timeline in
     var findings = Findings()

@@ -22,7 +22,7 @@ extension Scenario {
     }
   }
 
-  /// RATE-RAW: the same two clocks, a second apart, with nothing done between.
+  /// RATE-RAW, GETCLOCK-IS-GUEST-VIEW: the same two clocks, a second apart, with nothing done between.
   @Sendable static func rate(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])
     try stage.noteTSC(0)
@@ -32,6 +32,7 @@ extension Scenario {
     func sample() throws {
       stage.look(0)
       try stage.tightest { .getClock(ClockRecord(try vm.vm.clock())) }
+      stage.look(0)
       try stage.tightest { .tick }
     }
     try sample()
