@@ -228,6 +228,10 @@ public enum Action: Hashable, Sendable, Codable {
   case setClock(ClockRecord)
   case hostWroteMSR(vcpu: Int, msr: Hex, value: Hex)
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
+  /// `KVM_VCPU_TSC_OFFSET` was set; what it reads back as is a `tscOffset`.
+  case setTSCOffset(vcpu: Int, cycles: UInt64)
+  /// `KVM_SET_TSC_KHZ` of a vCPU, or of the whole VM if nil, and what KVM said if it refused.
+  case setTSCKHz(vcpu: Int?, kHz: UInt32, error: String?)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)

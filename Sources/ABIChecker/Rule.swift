@@ -9,6 +9,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case tscOffset = "tsc-offset"
+  case tscWrite = "tsc-write"
+  case tscAdjust = "tsc-adjust"
+  case tscFrequency = "tsc-frequency"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -111,6 +115,8 @@ extension Rule {
     clockIoctls,
     lifeCycle,
     guests,
+    tscWrites,
+    tscFrequency,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

@@ -14,6 +14,7 @@ enum HostProbes {
       "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
       "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+      "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -29,7 +30,8 @@ enum HostProbes {
 
   static func tscOffset(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "TSC offset", [], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
+      "TSC offset", ["TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER"],
+      "use Linux 5.16 or newer with kvm_intel or kvm_amd"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
       let vcpu = try machine.createVCPU(id: 0)

@@ -26,6 +26,10 @@ struct Scenario: Sendable {
       case .modes: modes
       case .rewriter: rewriter
       case .schedclock: schedclock
+      case .tscOffset: tscOffset
+      case .tscWrite: tscWrite
+      case .tscAdjust: tscAdjust
+      case .tscFrequency: tscFrequency
       }
     return Scenario(name: name, script: script)
   }

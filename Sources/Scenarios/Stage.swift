@@ -172,7 +172,7 @@ extension Stage {
     recordReading(vcpu, ring, address, try machine.ask(vcpu, .readClock(at: address, ring: ring)))
   }
 
-  private func recordReading(
+  func recordReading(
     _ vcpu: Int, _ ring: Int, _ address: UInt64, _ reply: Bracketed<GuestReply>
   ) {
     record(

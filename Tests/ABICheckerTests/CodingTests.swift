@@ -54,6 +54,8 @@ import Testing
     .looped(guest: "schedclock", result: result), .tick,
     .lacking(what: "µ", evidence: "returns 0"), .failed(reason: "\\ and \u{1f553}"),
     .disturbed(how: "it was suspended for 7 ms"),
+    .setTSCOffset(vcpu: 0, cycles: .max),
+    .setTSCKHz(vcpu: nil, kHz: .max, error: nil), .setTSCKHz(vcpu: 1, kHz: 0, error: "EINVAL"),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -86,11 +88,13 @@ import Testing
     case .lacking: 24
     case .failed: 25
     case .disturbed: 26
+    case .setTSCOffset: 27
+    case .setTSCKHz: 28
     }
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...26))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...28))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

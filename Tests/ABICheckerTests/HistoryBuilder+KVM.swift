@@ -15,14 +15,17 @@ extension HistoryBuilder {
     bracketed(.host) { host in
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
+      (host.tscGeneration, host.generationOffset) = (0, nil)
       host.clockOffset = 0 &- host.time.raw
       return [.vmCreated]
     }
   }
 
   mutating func createVCPU(_ id: Int, tscOffset: UInt64 = 0 &- 6_999_000_000_000) {
+    let tscOffset = generationOffset ?? tscOffset
     bracketed(.host) { host in
       var vcpu = VCPU(tscOffset: tscOffset)
+      vcpu.tscGeneration = host.tscGeneration
       vcpu.wantsPair =
         (host.pair == nil || host.resnapsOnHotplug) && host.time.source.allowsMasterClock
       host.vcpus[id] = vcpu
@@ -47,12 +50,14 @@ extension HistoryBuilder {
   }
 
   private mutating func takePair() {
-    pair = time.source.allowsMasterClock && !isBootVCPUOnOldMSR ? (time.cycles, time.raw) : nil
+    let isMaster = time.source.allowsMasterClock && !isBootVCPUOnOldMSR && vcpusMatch
+    pair = isMaster ? (time.cycles, time.raw) : nil
     refreshAll()
   }
 
   /// An entry: KVM serves what was asked of it.
   mutating func serve(_ id: Int) {
+    catchUp(id)
     if vcpus[id]!.wantsPair {
       vcpus[id]?.wantsPair = false
       takePair()

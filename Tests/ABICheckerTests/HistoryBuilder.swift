@@ -12,6 +12,9 @@ struct HistoryBuilder {
     var msr: UInt64 = 0
     var wantsRecord = false
     var wantsPair = false
+    var tscGeneration = 0
+    var tscAdjust: UInt64 = 0
+    var catchUp: CatchUp?
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }
@@ -39,6 +42,9 @@ struct HistoryBuilder {
   var movesBetweenCPUs = true
   /// Linux before 6.7: a vCPU that is made late has the pair taken anew.
   var resnapsOnHotplug = false
+  /// Counts the TSCs that the host gave; there is a master clock only where all vCPUs have the newest.
+  var tscGeneration = 0
+  var generationOffset: UInt64?
   /// What `schedclock` subtracts.
   var constant: UInt64?
 

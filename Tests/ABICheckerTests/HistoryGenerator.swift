@@ -39,7 +39,7 @@ struct HistoryGenerator {
   private mutating func hex() -> Hex { Hex(number()) }
 
   private mutating func msr() -> Hex {
-    random.chance(6) ? hex() : random.pick([0x12, 0x4b56_4d01, 0x4b56_4d01, 0x11])
+    random.chance(6) ? hex() : random.pick([0x12, 0x4b56_4d01, 0x4b56_4d01, 0x11, 0x10, 0x3b])
   }
 
   private mutating func vcpu() -> Int {
@@ -95,7 +95,7 @@ struct HistoryGenerator {
   }
 
   private mutating func action() -> Action {
-    switch random.below(28) {
+    switch random.below(30) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -133,6 +133,11 @@ struct HistoryGenerator {
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
     case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
+    case 27: .setTSCOffset(vcpu: vcpu(), cycles: number())
+    case 28:
+      .setTSCKHz(
+        vcpu: random.chance(4) ? nil : vcpu(), kHz: random.pick([0, 1, 2_596_118, .max]),
+        error: random.pick([nil, "EINVAL"]))
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

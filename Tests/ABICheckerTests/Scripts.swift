@@ -25,6 +25,10 @@ enum Script {
     case .modes: modes(&host)
     case .rewriter: rewriter(&host)
     case .schedclock: schedclock(&host)
+    case .tscOffset: tscOffset(&host)
+    case .tscWrite: tscWrite(&host)
+    case .tscAdjust: tscAdjust(&host)
+    case .tscFrequency: tscFrequency(&host)
     }
     return host.history
   }

@@ -23,7 +23,15 @@ enum HostNames {
   }
 
   static func clocksource() -> String? {
-    let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+    line(of: "/sys/devices/system/clocksource/clocksource0/current_clocksource")
+  }
+
+  /// How far from the host's TSC a frequency may be that KVM takes without scaling, in parts per million.
+  static func tscTolerance() -> Int32? {
+    line(of: "/sys/module/kvm/parameters/tsc_tolerance_ppm").flatMap { Int32($0) }
+  }
+
+  private static func line(of path: String) -> String? {
     guard let file = fopen(path, "re") else { return nil }
     defer { fclose(file) }
     var line = [UInt8](repeating: 0, count: 256)
