@@ -152,7 +152,6 @@ public struct ClockRecord: Hashable, Sendable, Codable {
   public var isTSCStable: Bool { flags & 2 != 0 }
   public var hasRealtime: Bool { flags & 4 != 0 }
   public var hasHostTSC: Bool { flags & 8 != 0 }
-  public var hasRealtime: Bool { flags & 4 != 0 }
 }
 
 /// A guest's look at a clock record under the version protocol.
@@ -242,6 +241,9 @@ public struct MemoryChange: Hashable, Sendable, Codable {
     self.memory = memory
     self.offset = Hex(offset)
     self.bytes = HexBytes(bytes)
+  }
+}
+
 /// What `KVM_GET_CLOCK` returned to threads that called it without pause, side by side.
 public struct ClockCalls: Hashable, Sendable, Codable {
   public var threads: Int
@@ -303,7 +305,7 @@ public enum Action: Hashable, Sendable, Codable {
   /// KVM_SET_MSRS did not take the value.
   case hostMSRRefused(vcpu: Int, msr: Hex, value: Hex)
   /// `KVM_VCPU_TSC_OFFSET` was set; a `tscOffset` after it says what reads back.
-  case tscOffsetSet(vcpu: Int, cycles: UInt64)
+  case setTSCOffset(vcpu: Int, cycles: UInt64)
   /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
   case toldStopped(vcpu: Int, errno: Int32)
   /// What `clock_gettime` told the host, by the clock's name in C: "CLOCK_REALTIME".
@@ -312,6 +314,8 @@ public enum Action: Hashable, Sendable, Codable {
   case clockCalls(ClockCalls)
   /// One of the host's own clocks, by its name: "CLOCK_REALTIME".
   case hostClock(name: String, nanoseconds: UInt64)
+  /// `KVM_SET_TSC_KHZ` of a vCPU, or of the whole VM if nil, and what KVM said if it refused.
+  case setTSCKHz(vcpu: Int?, kHz: UInt32, error: String?)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)
@@ -334,8 +338,6 @@ public enum Action: Hashable, Sendable, Codable {
   case stopped(exit: String)
 
   // The host, to itself.
-  /// A clock of the host's, by its name in `clock_gettime(2)`, in nanoseconds.
-  case hostClock(name: String, nanoseconds: UInt64)
   /// A setting of the host took this value: "clocksource" by name, "frequency" in parts per million, "suspend" with
   /// the test level that it went to; `error` is the name of the errno where it was refused.
   case hostChanged(what: String, value: String, error: String?)

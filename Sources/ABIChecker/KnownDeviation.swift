@@ -69,16 +69,51 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       rule: "HOTPLUG-NO-RESNAP", until: KernelVersion(6, 7),
       cause: "every new vCPU has the master clock's pair taken anew, also if its TSC is in step",
       source: "Linux c52ffadc65e2 (6.7), which mends 7f187922ddf6"),
+    KnownDeviation(
       rule: "WALL-REWRITE-STABLE", until: KernelVersion(6, 7), always: false,
       cause:
         "the epoch was made of two clocks read one after the other; it moves where the time between "
         + "the readings does",
       source: "Linux 5d6d6a7d7e66 (6.7)"),
+    KnownDeviation(
       rule: "SETCLOCK-EXACT", until: KernelVersion(5, 12),
       cause:
         "KVM_SET_CLOCK takes the time of the call instead of the snapshot's: the record's system_time is below the "
         + "value by the time between, and wraps below 0",
       source: "Linux 77fcbe823f00 (5.12)"),
+    KnownDeviation(
+      rule: "TSC-GUESTWRITE-CONTINUES", since: KernelVersion(5, 10),
+      cause:
+        "kvm_set_msr_common() moves the TSC and asks for no new record, as it does for IA32_TSC_ADJUST: the "
+        + "clock is off by the whole move until some later update, and jumps back then",
+      source: "Linux 0c899c25d754 (5.10)"),
+    KnownDeviation(
+      rule: "TSC-HOSTWRITE-CONTINUES-NONMASTER", always: false,
+      cause:
+        "kvm_track_tsc_matching() asks for an update only where the master clock is in use or comes into use; "
+        + "otherwise the record keeps the timestamp of the old TSC until the vCPU's thread moves to another CPU",
+      source: "arch/x86/kvm/x86.c, __kvm_synchronize_tsc() and kvm_track_tsc_matching()"),
+    KnownDeviation(
+      rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: KernelVersion(6, 7),
+      cause:
+        "kvm_track_tsc_matching() asks for an update on the first vCPU alone; one that enters before it has the "
+        + "new TSC and the old record",
+      source: "Linux c52ffadc65e2 (6.7)"),
+    KnownDeviation(
+      rule: "TSCKHZ-FAIL-NOCHANGE", always: false,
+      cause:
+        "without TSC scaling kvm_set_tsc_khz() assigns virtual_tsc_khz before it finds that it can't do it",
+      source: "arch/x86/kvm/x86.c, kvm_set_tsc_khz()"),
+    KnownDeviation(
+      rule: "TSCKHZ-UPSCALE", always: false,
+      cause:
+        "in master-clock mode compute_guest_tsc() is given the time of the snapshot, which stands still, so the "
+        + "guest's TSC is not moved on",
+      source: "arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+    KnownDeviation(
+      rule: "TSCKHZ-VM-SCOPE", until: KernelVersion(6, 17),
+      cause: "the VM's TSC frequency can be set after a vCPU was made",
+      source: "Linux dcbe5a466c12 (6.17)"),
   ]
 
   init(

@@ -45,6 +45,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case setClockExact = "set-clock-exact"
   case setClockFlags = "set-clock-flags"
   case setClockRealtime = "set-clock-realtime"
+  case tscOffset = "tsc-offset"
+  case tscWrite = "tsc-write"
+  case tscAdjust = "tsc-adjust"
+  case tscFrequency = "tsc-frequency"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -165,6 +169,8 @@ extension Rule {
     manyVCPUs,
     races,
     clockRequests,
+    tscWrites,
+    tscFrequency,
   ].flatMap { $0 }
 
   public static func named(_ id: String) -> Rule? {

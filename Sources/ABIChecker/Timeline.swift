@@ -5,8 +5,13 @@ internal import PVClock
 /// All arithmetic is 128 bits wide or modulo 2^64: a history from elsewhere may hold any number.
 public struct Timeline: Sendable {
   public let history: History
-  /// Every value of the clock that was seen, in order.
+  /// Every value of the clock that was seen, in order. A guest's reading of a record that may be from before its TSC was
+  /// moved is not among them: it is the business of `tscMoves` alone.
   let observations: [Observation]
+  /// Places of the loops that read a record that may be from before their vCPU's TSC was moved.
+  let loopsOnOldRecords: Set<Int>
+  /// What was seen around each move of a vCPU's TSC.
+  let tscMoves: [TSCMove]
   /// The events in which KVM may have taken a new pair for the master clock while the clock ran on.
   private let newPairs: [Event]
   /// Why the scenario could not go on, if so.
@@ -50,6 +55,8 @@ public struct Timeline: Sendable {
     for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
     self.observations = pass.observations
     self.newPairs = pass.newPairs
+    self.tscMoves = pass.tscMoves
+    self.loopsOnOldRecords = pass.loopsOnOldRecords
   }
 
   /// With a TSC clocksource both clocks count the same TSC: CLOCK_MONOTONIC_RAW's multiplier has at least 22 bits,
@@ -137,6 +144,13 @@ private struct ObservationPass {
   private var machineBegan: Instant?
   private var newest = NewestPair()
   private(set) var newPairs: [Event] = []
+  private(set) var tscMoves: [TSCMove] = []
+  private(set) var loopsOnOldRecords: Set<Int> = []
+  private var moves = TSCMoves()
+  private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
+  /// The vCPUs that the host moved and that did not enter since.
+  private var unentered: Set<Int> = []
+  private var lastReading: [Int: Observation] = [:]
   private var lead: [Int: Int128] = [:]
   private var pending: [Int: Int128] = [:]
   private var lastPage: [Int: ClockPage] = [:]
@@ -147,11 +161,13 @@ private struct ObservationPass {
       pending[vcpu] = max(pending[vcpu] ?? 0, event.width)
     }
     if newest.take(event) { newPairs.append(event) }
+    follow(event)
     switch event.action {
     case .vmCreated:
       epoch += 1
       machineBegan = event.began
       (lead, pending, lastPage) = ([:], [:], [:])
+      (openMoves, lastReading, unentered) = ([:], [:], [])
     case .setClock: epoch += 1
     case .getClock(let record):
       add(event, index, record.clock, nil, nil, record.isTSCStable)
@@ -162,6 +178,19 @@ private struct ObservationPass {
       add(event, index, result.first, result.last)
     default: break
     }
+  }
+
+  /// A move is judged from a reading that was to be trusted to the next reading, if no other move came between.
+  private mutating func follow(_ event: Event) {
+    if case .vcpu(let vcpu) = event.actor { unentered.remove(vcpu) }
+    let stale = moves.stale
+    guard let vcpu = moves.take(event) else { return }
+    openMoves[vcpu] = nil
+    unentered.remove(vcpu)
+    if !stale.contains(vcpu), let before = lastReading[vcpu] {
+      openMoves[vcpu] = (before, event, !unentered.isEmpty)
+    }
+    if event.actor == .host { unentered.insert(vcpu) }
   }
 
   private mutating func see(_ page: ClockPage, on vcpu: Int) {
@@ -175,7 +204,10 @@ private struct ObservationPass {
     _ event: Event, _ index: Int, _ first: Reading, _ last: Reading
   ) {
     add(event, index, first)
-    if case .vcpu(let vcpu) = event.actor { pending[vcpu] = event.width }
+    if case .vcpu(let vcpu) = event.actor {
+      pending[vcpu] = event.width
+      if moves.stale.contains(vcpu) { loopsOnOldRecords.insert(index) }
+    }
     add(event, index, last)
   }
 
@@ -190,31 +222,49 @@ private struct ObservationPass {
     _ event: Event, _ index: Int, _ value: UInt64, _ vcpu: Int?, _ page: ClockPage?,
     _ isStable: Bool
   ) {
-    observations.append(
-      Observation(
-        index: index, event: event, value: value, vcpu: vcpu, page: page, isStable: isStable,
-        lead: isStable || vcpu == nil ? 0 : lead[vcpu ?? 0] ?? 0, epoch: epoch,
-        machineBegan: machineBegan ?? event.began))
+    let observation = Observation(
+      index: index, event: event, value: value, vcpu: vcpu, page: page, isStable: isStable,
+      lead: isStable || vcpu == nil ? 0 : lead[vcpu ?? 0] ?? 0, epoch: epoch,
+      machineBegan: machineBegan ?? event.began)
+    if let vcpu {
+      if let open = openMoves.removeValue(forKey: vcpu), open.before.epoch == epoch {
+        tscMoves.append(
+          TSCMove(
+            vcpu: vcpu, before: open.before, event: open.event, after: observation,
+            isAmidOthers: open.isAmidOthers))
+      }
+      guard !moves.stale.contains(vcpu) else { return }
+      lastReading[vcpu] = observation
+    }
+    observations.append(observation)
   }
 }
 
 /// Whose records hold the newest pair of the master clock for certain.
 ///
 /// KVM takes a new pair in an entry (a vCPU's first one, for it was made while the VM had no master clock; one after
-/// a change between the MSRs, one after a setting of the vCPU's TSC offset) or in `KVM_SET_CLOCK`. Every other vCPU's
-/// record gets it at that vCPU's next entry.
+/// a change between the MSRs, or after the host moved its TSC) or in `KVM_SET_CLOCK`. Every other vCPU's record gets it
+/// at that vCPU's next entry.
 struct NewestPair {
   private var entered: Set<Int> = []
   private var holders: Set<Int> = []
   private var onOldMSR: Set<Int> = []
-  private var retuned: Set<Int> = []
+  /// Whose next entry may take a new pair because the host moved its TSC.
+  private var moved: Set<Int> = []
+  private var moves = TSCMoves()
 
-  func isHeld(by vcpu: Int) -> Bool { holders.contains(vcpu) }
+  func isHeld(by vcpu: Int) -> Bool { holders.contains(vcpu) && !moves.stale.contains(vcpu) }
+
+  /// Whether the TSC offset that was recorded last is the one that the vCPU has.
+  func knowsTSCOffset(of vcpu: Int) -> Bool { !moves.offsetUnknown.contains(vcpu) }
+
+  /// Whether some vCPU's TSC was moved, so that they may no longer match.
+  private(set) var mayBeUnmatched = false
 
   var hasEntered: Bool { !entered.isEmpty }
 
   /// Whether a vCPU whose TSC offset was set has still to enter, and to take a new pair then.
-  var awaitsRetunedVCPU: Bool { !retuned.isEmpty }
+  var awaitsRetunedVCPU: Bool { !moved.isEmpty }
 
   /// Whether the guest's last write on vCPU 0 went to the old MSR.
   var isBootVCPUOnOldMSR: Bool { onOldMSR.contains(0) }
@@ -222,21 +272,26 @@ struct NewestPair {
   /// Whether this event may have replaced a pair while the clock ran on.
   mutating func take(_ event: Event) -> Bool {
     var isNew = false
+    let mover = moves.take(event)
+    if case .vcpu(let vcpu) = event.actor { isNew = moved.remove(vcpu) != nil }
+    if let mover {
+      mayBeUnmatched = true
+      if event.actor == .host {
+        isNew = true
+        moved.insert(mover)
+      }
+    }
     switch (event.action, event.actor) {
     case (.vmCreated, _): self = NewestPair()
     case (.setClock, _): holders = []
-    case (.vcpuCreated, _), (.replugged, _): isNew = !entered.isEmpty
-    case (.tscOffsetSet(let vcpu, _), _):
-      isNew = true
-      retuned.insert(vcpu)
+    case (.vcpuCreated, _), (.replugged, _): isNew = !entered.isEmpty || isNew
     case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isOldSystemTime(msr):
       isNew = true
       onOldMSR.insert(vcpu)
     case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-      isNew = onOldMSR.remove(vcpu) != nil
+      isNew = onOldMSR.remove(vcpu) != nil || isNew
     default: break
     }
-    if case .vcpu(let vcpu) = event.actor, retuned.remove(vcpu) != nil { isNew = true }
     if case .vcpu(let vcpu) = event.actor, !entered.contains(vcpu) {
       isNew = isNew || !entered.isEmpty
       entered.insert(vcpu)
@@ -342,10 +397,17 @@ public enum MSR {
   public static let systemTimeOld: UInt32 = 0x12
   public static let wallClock: UInt32 = 0x4b56_4d00
   public static let systemTime: UInt32 = 0x4b56_4d01
+  /// The guest's TSC itself, IA32_TSC, and what was added to it, IA32_TSC_ADJUST.
+  public static let tsc: UInt32 = 0x10
+  public static let tscAdjust: UInt32 = 0x3b
 
   static func isSystemTime(_ msr: Hex) -> Bool {
     msr.value == UInt64(systemTime) || isOldSystemTime(msr)
   }
 
   static func isOldSystemTime(_ msr: Hex) -> Bool { msr.value == UInt64(systemTimeOld) }
+
+  static func movesTSC(_ msr: Hex) -> Bool {
+    msr.value == UInt64(tsc) || msr.value == UInt64(tscAdjust)
+  }
 }

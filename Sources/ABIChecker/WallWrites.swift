@@ -86,12 +86,6 @@ private struct WallPass {
   }
 }
 
-extension MSR {
-  static func isWallClock(_ msr: Hex) -> Bool {
-    msr.value == UInt64(wallClock) || msr.value == UInt64(wallClockOld)
-  }
-}
-
 /// CLOCK_REALTIME less CLOCK_MONOTONIC_RAW, as one reading of it shows: the narrower its bracket, the narrower.
 struct RealtimeReading {
   var index: Int

@@ -17,6 +17,7 @@ enum HostProbes {
       "SYSTIME-REWRITE-MASTER-EXACT", "STABLE-OLDMSR-HOST-NOEFFECT",
       "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
       "GETCLOCK-FIELDS", "SETCLOCK-EXACT", "GETSET-ROUNDTRIP",
+      "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -35,6 +36,7 @@ enum HostProbes {
       "TSC offset",
       [
         "TSC-MATCHED-AT-CREATE", "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH",
+        "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
       ], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
     ) { () throws(KVMError) in
       let machine = try system.createVM()

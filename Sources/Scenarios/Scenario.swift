@@ -64,6 +64,10 @@ struct Scenario: Sendable {
       case .setClockExact: setClockExact
       case .setClockFlags: setClockFlags
       case .setClockRealtime: setClockRealtime
+      case .tscOffset: tscOffset
+      case .tscWrite: tscWrite
+      case .tscAdjust: tscAdjust
+      case .tscFrequency: tscFrequency
       }
     return Scenario(name: name, script: script)
   }

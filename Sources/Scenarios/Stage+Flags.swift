@@ -29,23 +29,6 @@ extension Stage {
         | UInt32(page.pad) << 16)
   }
 
-  /// Sets a TSC offset and writes down what reads back.
-  func setTSCOffset(_ vcpu: Int, _ cycles: UInt64) throws {
-    let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-      try vcpu.setTSCOffset(cycles)
-    }
-    record(.host, set.began, set.ended, .tscOffsetSet(vcpu: vcpu, cycles: cycles))
-    try noteTSCOffset(vcpu)
-  }
-
-  @discardableResult
-  func noteTSCOffset(_ vcpu: Int) throws -> UInt64 {
-    let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscOffset() }
-    record(
-      .host, offset.began, offset.ended, .tscOffset(vcpu: vcpu, cycles: offset.value))
-    return offset.value
-  }
-
   /// Every vCPU enters twice, so that what one entry asked of another vCPU is served; then the host looks.
   func settleAndLook() throws {
     for _ in 0..<2 {

@@ -50,18 +50,18 @@ extension Stage {
     records = saved.records
     for vcpu in vcpus { try hostWriteMSR(vcpu, msr, saved.vcpus[vcpu]!.systemTime) }
     for vcpu in vcpus { try restoreTSC(vcpu, saved.vcpus[vcpu]!.tscOffset) }
-    readHostClock("CLOCK_REALTIME")
+    try readHostClock("CLOCK_REALTIME")
     let isSet = realtime ? try setClock(record: saved.clock) : false
     if !isSet { try setClock(saved.clock.clock) }
-    readHostClock("CLOCK_REALTIME")
+    try readHostClock("CLOCK_REALTIME")
     if let told { try tellStopped(told) }
     for vcpu in vcpus { try read(vcpu) }
   }
 
   private func save() throws -> SavedMachine {
-    readHostClock("CLOCK_REALTIME")
+    try readHostClock("CLOCK_REALTIME")
     let clock = try getClock()
-    readHostClock("CLOCK_REALTIME")
+    try readHostClock("CLOCK_REALTIME")
     var saved = SavedMachine(
       records: records, clock: clock,
       memory: machine.memory.read(at: 0, count: machine.memory.size))

@@ -32,10 +32,4 @@ extension Stage {
   func lookAtWallClock(_ address: UInt64, around: Int = 64) {
     lookAtMemory(address - UInt64(around), count: 12 + 2 * around)
   }
-
-  func lookAtMemory(_ start: UInt64, count: Int) {
-    _ = note(
-      { .memory(address: Hex(start), bytes: HexBytes($0)) },
-      of: { machine.memory.read(at: Int(start), count: count) })
-  }
 }

@@ -36,17 +36,6 @@ extension HistoryBuilder {
     }
   }
 
-  /// KVM_VCPU_TSC_OFFSET set and read back.
-  mutating func setTSCOffset(_ id: Int, _ cycles: UInt64, takesEffect: Bool = true) {
-    bracketed(.host) { host in
-      if takesEffect { host.vcpus[id]?.tscOffset = cycles }
-      host.offsetsDiffer = Set(host.vcpus.values.map(\.tscOffset)).count > 1
-      host.vcpus[id]?.wantsPair = host.time.source.allowsMasterClock
-      return [.tscOffsetSet(vcpu: id, cycles: cycles)]
-    }
-    host(.tscOffset(vcpu: id, cycles: vcpus[id]!.tscOffset))
-  }
-
   /// Every vCPU enters twice; the host looks at every record and reads the clock.
   mutating func settleAndLook() {
     let ids = vcpus.keys.sorted()

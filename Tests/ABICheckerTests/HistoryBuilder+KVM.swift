@@ -15,8 +15,9 @@ extension HistoryBuilder {
     bracketed(.host) { host in
       (host.vcpus, host.records, host.fills) = ([:], [:], [])
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
-      host.offsetsDiffer = false
+      host.forcedDifference = nil
       host.wall = SimulatedWallClock(host.wall)
+      (host.tscGeneration, host.generationOffset) = (0, nil)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
       host.memory = SimulatedMemory()
@@ -25,8 +26,10 @@ extension HistoryBuilder {
   }
 
   mutating func createVCPU(_ id: Int, tscOffset: UInt64 = 0 &- 6_999_000_000_000) {
+    let tscOffset = generationOffset ?? tscOffset
     bracketed(.host) { host in
       var vcpu = VCPU(tscOffset: tscOffset)
+      vcpu.tscGeneration = host.tscGeneration
       vcpu.wantsPair =
         (host.pair == nil || host.resnapsOnHotplug) && host.time.source.allowsMasterClock
       host.vcpus[id] = vcpu
@@ -50,16 +53,15 @@ extension HistoryBuilder {
     for id in vcpus.keys { vcpus[id]?.wantsRecord = true }
   }
 
-  private mutating func takePair() {
+  mutating func takePair() {
     let isMaster = time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer
     pair = isMaster ? (time.cycles, time.raw) : nil
-  mutating func takePair() {
-    pair = time.source.allowsMasterClock && !isBootVCPUOnOldMSR ? (time.cycles, time.raw) : nil
     refreshAll()
   }
 
   /// An entry: KVM serves what was asked of it.
   mutating func serve(_ id: Int) {
+    catchUp(id)
     if vcpus[id]!.wantsPair {
       vcpus[id]?.wantsPair = false
       takePair()

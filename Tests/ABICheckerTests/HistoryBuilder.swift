@@ -13,6 +13,9 @@ struct HistoryBuilder {
     var wantsRecord = false
     var wantsPair = false
     var isToldStopped = false
+    var tscGeneration = 0
+    var tscAdjust: UInt64 = 0
+    var catchUp: CatchUp?
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }
@@ -45,11 +48,14 @@ struct HistoryBuilder {
   var copied: [UInt64: ClockPage] = [:]
   var memory = SimulatedMemory()
   /// A TSC offset was set that another vCPU does not have.
-  var offsetsDiffer = false
+  var forcedDifference: Bool?
   /// The flags that `KVM_GET_CLOCK` returns: before Linux 5.16 only 2, and `KVM_SET_CLOCK` takes none.
   var clockFlags: UInt32 = 0xe
   /// CLOCK_REALTIME less CLOCK_MONOTONIC_RAW.
   var realtimeAhead: UInt64 = 1_700_000_000_000_000_000
+  /// Counts the TSCs that the host gave; there is a master clock only where all vCPUs have the newest.
+  var tscGeneration = 0
+  var generationOffset: UInt64?
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.

@@ -39,7 +39,7 @@ struct HistoryGenerator {
   private mutating func hex() -> Hex { Hex(number()) }
 
   private mutating func msr() -> Hex {
-    random.chance(6) ? hex() : random.pick([0x12, 0x4b56_4d01, 0x4b56_4d01, 0x11])
+    random.chance(6) ? hex() : random.pick([0x12, 0x4b56_4d01, 0x4b56_4d01, 0x11, 0x10, 0x3b])
   }
 
   private mutating func vcpu() -> Int {
@@ -154,14 +154,7 @@ struct HistoryGenerator {
 
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
-    return switch random.below(38) {
-    switch random.below(30) {
-    case 27: .hostClock(name: random.pick(["CLOCK_REALTIME", ""]), nanoseconds: number())
-    case 28:
-      .memory(
-        address: random.pick([0, 0x10000, hex()]),
-        bytes: HexBytes((0..<random.pick([12, 140])).map { UInt8(truncatingIfNeeded: $0 * 7) }))
-    switch random.below(31) {
+    return switch random.below(46) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -198,28 +191,42 @@ struct HistoryGenerator {
       .read(
         address: hex(), ring: random.pick([0, 3, .min]), reading: reading(),
         settled: !random.chance(4))
-    case 26: .looped(guest: random.pick(["rewriter", "schedclock", "sampler", ""]), result: loop())
-    case 32:
+    case 26...27:
+      .looped(guest: random.pick(["rewriter", "schedclock", "sampler", ""]), result: loop())
+    case 28: registrationAction()
+    case 29: .setTSCOffset(vcpu: vcpu(), cycles: number())
+    case 30: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
+    case 31: .saved
+    case 32...33:
       .watched(
         guest: random.pick(["sampler", "torn"]), owner: vcpu(), address: hex(), result: watch())
-    case 33: .raced(race: random.pick([1, 2, .min]), owner: vcpu(), result: race())
-    case 34: .stormed(msr: msr(), writes: number(), versions: number())
-    case 35: .measured(reads: number(), cycles: number(), bareCycles: number())
-    case 36: .moved(vcpu: vcpu(), cpu: random.pick([0, 1, .max, .min]))
-    case 27: registrationAction()
-    case 28: .tscOffsetSet(vcpu: vcpu(), cycles: number())
-    case 29: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
-    case 30: .saved
-    case 31: .hostClock(name: "CLOCK_REALTIME", nanoseconds: number())
-    case 28: .setClockRefused(clock(), error: random.pick(["EINVAL", ""]))
-    case 29: .hostClock(name: random.pick(["CLOCK_REALTIME", ""]), nanoseconds: number())
-    case 30:
+    case 34: .raced(race: random.pick([1, 2, .min]), owner: vcpu(), result: race())
+    case 35: .stormed(msr: msr(), writes: number(), versions: number())
+    case 36: .measured(reads: number(), cycles: number(), bareCycles: number())
+    case 37: .moved(vcpu: vcpu(), cpu: random.pick([0, 1, .max, .min]))
+    case 38: .setClockRefused(clock(), error: random.pick(["EINVAL", ""]))
+    case 39...40:
+      .hostClock(
+        name: random.pick(["CLOCK_REALTIME", "CLOCK_BOOTTIME", "CLOCK_MONOTONIC", ""]),
+        nanoseconds: number())
+    case 41:
       .clockCalls(
         ClockCalls(
           threads: random.pick([0, 2, .min]), calls: number(),
           backwards: random.pick([0, 1, .max]),
           worst: signed(), worstBefore: number(), worstAfter: number()))
-    case 26: .looped(guest: random.pick(["rewriter", "schedclock", ""]), result: loop())
+    case 42:
+      .setTSCKHz(
+        vcpu: random.chance(4) ? nil : vcpu(), kHz: random.pick([0, 1, 2_596_118, .max]),
+        error: random.pick([nil, "EINVAL"]))
+    case 43:
+      .memory(
+        address: random.pick([0, 0x10000, hex()]),
+        bytes: HexBytes((0..<random.pick([12, 140])).map { UInt8(truncatingIfNeeded: $0 * 7) }))
+    case 44:
+      .hostChanged(
+        what: random.pick(["clocksource", "frequency", "suspend"]), value: "",
+        error: random.pick([nil, ""]))
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

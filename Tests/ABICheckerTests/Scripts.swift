@@ -63,6 +63,10 @@ enum Script {
     case .setClockExact: setClockExact(&host)
     case .setClockFlags: setClockFlags(&host)
     case .setClockRealtime: setClockRealtime(&host)
+    case .tscOffset: tscOffset(&host)
+    case .tscWrite: tscWrite(&host)
+    case .tscAdjust: tscAdjust(&host)
+    case .tscFrequency: tscFrequency(&host)
     }
     return host.history
   }

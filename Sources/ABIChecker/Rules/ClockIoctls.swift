@@ -99,7 +99,7 @@ extension Rule {
       case .page(let vcpu, _, let page):
         for (clock, record) in waiting.removeValue(forKey: vcpu) ?? [] {
           guard let before = last[vcpu], before.page == page, page.flags.contains(.tscStable),
-            newest.isHeld(by: vcpu), let offset = offsets[vcpu]
+            newest.isHeld(by: vcpu), newest.knowsTSCOffset(of: vcpu), let offset = offsets[vcpu]
           else { continue }
           let converted = page.systemTime(atTSC: record.hostTSC &+ offset)
           findings.expect(

@@ -27,7 +27,7 @@ extension Rule {
       case (.vcpuCreated, _) where hadEntered:
         findings.lacks("KVM_GET_CLOCK did not say that the VM had a master clock before")
       // Other rules have what takes the master clock away.
-      case (.vmCreated, _), (.tscOffsetSet, _): (wasStable, late) = (false, nil)
+      case (.vmCreated, _), (.setTSCOffset, _): (wasStable, late) = (false, nil)
       case (.wroteMSR(let msr, _, _), _) where MSR.isOldSystemTime(msr):
         (wasStable, late) = (false, nil)
       case (.getClock(let record), _):

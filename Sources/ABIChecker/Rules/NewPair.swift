@@ -73,7 +73,7 @@ extension Timeline {
     var changes: Set<Hex> = []
     for event in history.events {
       switch (event.action, event.actor) {
-      case (.vmCreated, _), (.setClock, _), (.tscOffsetSet, _): (last, changes) = (nil, [])
+      case (.vmCreated, _), (.setClock, _), (.setTSCOffset, _): (last, changes) = (nil, [])
       case (.wroteMSR(let msr, _, nil), .vcpu(0)): changes.insert(msr)
       case (.page(0, _, let page), _):
         guard page.flags.contains(.tscStable) else {

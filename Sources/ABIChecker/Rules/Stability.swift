@@ -42,6 +42,7 @@ extension Rule {
         } else {
           registered.remove(vcpu)
         }
+      case (_, _) where expected && newest.mayBeUnmatched: continue
       case (.page(let vcpu, _, let page), _) where registered == created && newest.isHeld(by: vcpu):
         findings.expect(
           page.flags.contains(.tscStable) == expected, at: [event],
@@ -179,11 +180,16 @@ extension Timeline {
       let wasOnOldMSR = newest.isBootVCPUOnOldMSR
       _ = newest.take(event)
       if newest.isBootVCPUOnOldMSR != wasOnOldMSR { before = nil }
+      if newest.mayBeUnmatched { change = nil }
       switch (event.action, event.actor) {
       case (.vmCreated, _): (before, wasStable, change) = (nil, false, nil)
       case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
         change = nil
         guard value.value & 1 == 1, changes(vcpu, msr) else { continue }
+        guard !newest.mayBeUnmatched else {
+          findings.lacks("a vCPU's TSC was moved, so the vCPUs may no longer match")
+          continue
+        }
         // Where the clock is to stay stable, a vCPU that starts on the old MSR has nothing before it.
         let begins =
           expected && !fromClear && !newest.isBootVCPUOnOldMSR

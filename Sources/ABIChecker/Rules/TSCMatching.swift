@@ -33,7 +33,7 @@ extension Rule {
       case .vmCreated: (first, created) = (nil, [])
       case .vcpuCreated(let vcpu): created.insert(vcpu)
       // From here on the offsets are no longer those of the creation.
-      case .tscOffsetSet: (first, created) = (nil, [])
+      case .setTSCOffset: (first, created) = (nil, [])
       case .tscOffset(let vcpu, let cycles) where created.remove(vcpu) != nil:
         guard let reference = first else {
           first = (event, cycles)
@@ -92,7 +92,7 @@ extension Rule {
       if case .vcpu = event.actor { isFresh = false }
       switch event.action {
       case .vmCreated: (wasStable, isFresh, atOnce) = (false, false, nil)
-      case .tscOffsetSet: (isFresh, atOnce) = (wasStable, nil)
+      case .setTSCOffset: (isFresh, atOnce) = (wasStable, nil)
       case .getClock(let record):
         if isFresh {
           (isFresh, atOnce) = (false, record.isTSCStable)
@@ -126,7 +126,7 @@ struct OffsetWalk {
     for event in timeline.history.events {
       switch event.action {
       case .vmCreated: wanted = [:]
-      case .tscOffsetSet(let vcpu, let cycles): wanted[vcpu] = cycles
+      case .setTSCOffset(let vcpu, let cycles): wanted[vcpu] = cycles
       case .tscOffset(let vcpu, let cycles):
         guard let set = wanted.removeValue(forKey: vcpu) else { continue }
         let evidence =
@@ -162,7 +162,7 @@ private struct Offsets {
       created.insert(vcpu)
       (run, setting) = (nil, nil)
     case .tscOffset(let vcpu, let cycles): values[vcpu] = cycles
-    case .tscOffsetSet(let vcpu, let cycles):
+    case .setTSCOffset(let vcpu, let cycles):
       values[vcpu] = cycles
       setting = event
       if run?.cycles == cycles { run?.vcpus.insert(vcpu) } else { run = (cycles, [vcpu]) }

@@ -68,10 +68,12 @@ extension Rule {
   ) { timeline in
     var findings = Findings()
     var kHz: [Int: UInt32] = [:]
+    var retuned: Set<Int> = []
     for event in timeline.history.events {
       if case .tscKHz(let vcpu, let value) = event.action { kHz[vcpu] = value }
+      if case .setTSCKHz(let vcpu?, _, _) = event.action { retuned.insert(vcpu) }
     }
-    for (event, vcpu, page) in timeline.pages {
+    for (event, vcpu, page) in timeline.pages where !retuned.contains(vcpu) {
       guard let rate = kHz[vcpu], rate > 0 else { continue }
       let expected = TSCScale(tscKHz: rate)
       findings.expect(
@@ -95,8 +97,10 @@ extension Rule {
   ) { timeline in
     var findings = Findings()
     var looped: UInt64 = 0
-    for event in timeline.history.events {
-      guard case .looped(_, let result) = event.action, result.unstable == 0 else { continue }
+    for (index, event) in timeline.history.events.enumerated() {
+      guard case .looped(_, let result) = event.action, result.unstable == 0,
+        !timeline.loopsOnOldRecords.contains(index)
+      else { continue }
       looped = looped.addingReportingOverflow(result.reads).partialValue
       findings.expect(
         result.backwards == 0, at: [event], "no step back in \(result.reads) readings",
@@ -149,7 +153,7 @@ extension Rule {
         looks.append(
           Look(
             event: event, vcpu: vcpu, page: page, offset: offsets[vcpu],
-            isNewest: newest.isHeld(by: vcpu)))
+            isNewest: newest.isHeld(by: vcpu) && newest.knowsTSCOffset(of: vcpu)))
       }
     }
     for (first, (middle, last)) in zip(looks, zip(looks.dropFirst(), looks.dropFirst(2))) {

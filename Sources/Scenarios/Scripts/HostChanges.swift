@@ -59,19 +59,19 @@ extension Scenario {
       return stage.lacks("adjtimex", "the kernel refused to change the clock's frequency")
     }
     for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld] {
-      for _ in 0..<2 { stage.readHostClock("CLOCK_MONOTONIC") }
+      for _ in 0..<2 { try stage.readHostClock("CLOCK_MONOTONIC") }
       try stage.enter(0)
       try stage.read(0)
       try stage.sleep(milliseconds: 300)
       // Going from one MSR to the other takes a new snapshot, or makes one impossible.
       try stage.register(0, msr)
-      stage.readHostClock("CLOCK_MONOTONIC")
+      try stage.readHostClock("CLOCK_MONOTONIC")
     }
     // Without the master clock all the way.
     try stage.read(0)
     try stage.sleep(milliseconds: 300)
     try stage.register(0, MSR.systemTimeOld)
-    stage.readHostClock("CLOCK_MONOTONIC")
+    try stage.readHostClock("CLOCK_MONOTONIC")
   }
 
   /// SUSPEND-NOT-REFUSED, SUSPEND-STOPPED-FLAG, SUSPEND-INACTIVE-NOFLAG, RATE-BOOTTIME: vCPU 0, which has no record, and
@@ -81,9 +81,9 @@ extension Scenario {
     try stage.enter(0)
     try stage.register(1)
     try stage.read(1)
-    stage.readHostClock("CLOCK_BOOTTIME")
+    try stage.readHostClock("CLOCK_BOOTTIME")
     guard stage.pretendToSuspend() != nil else { return }
-    stage.readHostClock("CLOCK_BOOTTIME")
+    try stage.readHostClock("CLOCK_BOOTTIME")
     for vcpu in [0, 1] { try stage.enter(vcpu) }
     stage.look(1)
     try stage.read(1)

@@ -24,6 +24,11 @@ enum HostNames {
 
   static func clocksource() -> String? { HostFile.line(HostSettings.clocksource) }
 
+  /// How far from the host's TSC a frequency may be that KVM takes without scaling, in parts per million.
+  static func tscTolerance() -> Int32? {
+    HostFile.line("/sys/module/kvm/parameters/tsc_tolerance_ppm").flatMap { Int32($0) }
+  }
+
   /// The bytes before the first zero.
   private static func text(_ bytes: UnsafeRawBufferPointer) -> String {
     String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)

@@ -1,0 +1,158 @@
+import PVClock
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct TSCWritesTests {
+  typealias Steps = @Sendable (inout HistoryBuilder, _ updates: Bool) -> Void
+
+  /// Rule, and a move that it is about: 2^50 cycles are 5 days.
+  static let moves: [(rule: String, move: Steps)] = [
+    ("TSCOFFSET-CONTINUES", { $0.setTSCOffset(0, 1 << 50, updates: $1) }),
+    ("TSC-HOSTWRITE-CONTINUES", { $0.hostWriteTSC(0, 1 << 50, updates: $1) }),
+    ("TSC-GUESTWRITE-CONTINUES", { $0.guestWriteTSC(0, MSR.tsc, 1 << 50, updates: $1) }),
+    (
+      "TSCADJ-GUESTWRITE-CONTINUES",
+      { $0.guestWriteTSC(0, MSR.tscAdjust, $0.vcpus[0]!.tscAdjust &+ 1 << 50, updates: $1) }
+    ),
+    ("TSC-HOSTWRITE-CONTINUES-NONMASTER", { $0.setTSCOffset(0, 1 << 50, updates: $1) }),
+    ("TSC-HOSTWRITE-CONTINUES-NONMASTER", { $0.hostWriteTSC(0, 1 << 50, updates: $1) }),
+  ]
+
+  static func history(
+    _ index: Int, updates: Bool = true, works: Bool = true, times: Int = 3, bracket: UInt64 = 3000
+  ) -> History {
+    let (rule, move) = moves[index]
+    var host = HistoryBuilder(source: rule.hasSuffix("NONMASTER") ? .hpet : .tsc)
+    host.movesBetweenCPUs = false
+    host.machine(0)
+    host.register(0)
+    host.bracket = bracket
+    for _ in 0..<times {
+      host.read(0)
+      let before = host.vcpus[0]!
+      move(&host, updates)
+      if !works { host.vcpus[0] = before }
+      host.enter(0)
+      host.read(0)
+      host.setTSCOffset(0, 77)
+      host.register(0)
+    }
+    return host.history
+  }
+
+  @Test(arguments: moves.indices)
+  func aClockThatCarriesOnHolds(at index: Int) throws {
+    try expectHolds(Self.moves[index].rule, Self.history(index))
+  }
+
+  @Test(arguments: moves.indices)
+  func aClockThatJumpsWithTheTSCIsBroken(at index: Int) throws {
+    let history = Self.history(index, updates: false)
+    try expectBroken(Self.moves[index].rule, history, "days", "which moved the guest's TSC")
+  }
+
+  @Test(arguments: moves.indices)
+  func tooFewMovesAreNotTested(at index: Int) throws {
+    try expectNotTested(Self.moves[index].rule, Self.history(index, times: 0))
+  }
+
+  /// A backend that takes the request and leaves the TSC as it is. A guest's reading in the same entry came too early to
+  /// be changed here.
+  @Test(arguments: [0, 1, 4, 5])
+  func aMoveThatIsIgnoredIsNotTested(at index: Int) throws {
+    try expectNotTested(
+      Self.moves[index].rule, Self.history(index, works: false), "did not follow")
+  }
+
+  @Test(arguments: moves.indices)
+  func wideBracketsAreInconclusive(at index: Int) throws {
+    try expectInconclusive(Self.moves[index].rule, Self.history(index, bracket: 50_000_000))
+  }
+
+  @Test func withoutTheMasterClockAnotherRuleJudges() throws {
+    for rule in ["TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES"] {
+      try expectNotTested(rule, Self.history(4), "master-clock mode")
+    }
+    try expectNotTested("TSC-HOSTWRITE-CONTINUES-NONMASTER", Self.history(0))
+  }
+
+  static func together(updates: Bool) -> History {
+    var host = HistoryBuilder()
+    host.machine(0, 1)
+    for id in [0, 1, 0, 1] { host.register(id) }
+    host.setTSCOffset(0, 1 << 50)
+    host.setTSCOffset(1, 1 << 50, updates: updates)
+    for id in [1, 0] { host.read(id) }
+    return host.history
+  }
+
+  @Test func allVCPUsMovedBeforeTheFirstEntryHolds() throws {
+    try expectHolds("TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.together(updates: true))
+  }
+
+  /// vcpu0's entry would have made the record anew; vcpu1 comes first.
+  @Test func theOneThatEntersFirstWithItsOldRecordIsBroken() throws {
+    try expectBroken(
+      "TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.together(updates: false), "vcpu1", "days")
+  }
+
+  @Test func oneMoveAloneIsNotTogether() throws {
+    try expectNotTested("TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.history(0))
+  }
+
+  /// Which of two moves made the clock jump nobody can tell.
+  @Test func aMoveUponAMoveIsNotJudged() throws {
+    var host = HistoryBuilder()
+    host.machine(0)
+    for _ in 0..<4 {
+      host.register(0)
+      host.guestWriteTSC(0, MSR.tsc, 1 << 55, updates: false)
+      host.setTSCOffset(0, 1 << 50, updates: false)
+      host.read(0)
+    }
+    try expectNotTested("TSCOFFSET-CONTINUES", host.history)
+  }
+}
+
+@Suite struct TSCAdjustByHostTests {
+  static let rule = "TSCADJ-HOSTWRITE-NOMOVE"
+
+  static func history(
+    moves: Bool = false, _ change: (inout HistoryBuilder) -> Void = { _ in }
+  ) -> History {
+    var host = HistoryBuilder()
+    host.machine(0)
+    for round in 0..<4 {
+      host.register(0)
+      host.read(0)
+      host.hostWriteAdjust(0, UInt64(round + 1) << 45, moves: moves)
+      change(&host)
+      host.enter(0)
+      host.read(0)
+    }
+    return host.history
+  }
+
+  @Test func aTSCThatRunsOnHolds() throws { try expectHolds(Self.rule, Self.history()) }
+
+  @Test func aTSCThatMovesIsBroken() throws {
+    try expectBroken(
+      Self.rule, Self.history(moves: true), "0x200000000000", "351843", "IA32_TSC_ADJUST")
+  }
+
+  @Test func aClockThatMovesIsBroken() throws {
+    try expectBroken(
+      Self.rule, Self.history { $0.stepClock(by: 3_600_000_000_000) }, "1.0 h", "too high")
+  }
+
+  @Test func anMSRThatDoesNotReadBackIsNotTested() throws {
+    var history = Self.history()
+    for index in history.events.indices {
+      if case .hostReadMSR(let vcpu, let msr, _) = history.events[index].action {
+        history.events[index].action = .hostReadMSR(vcpu: vcpu, msr: msr, value: 0)
+      }
+    }
+    try expectNotTested(Self.rule, history, "reads back as 0x0")
+  }
+}
