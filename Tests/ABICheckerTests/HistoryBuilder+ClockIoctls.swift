@@ -5,6 +5,11 @@
 extension HistoryBuilder {
   var realtime: UInt64 { realtimeAhead &+ time.raw }
 
+  var realtimeAhead: UInt64 {
+    get { wall.realtimeOffset }
+    set { wall.realtimeOffset = newValue }
+  }
+
   /// What `KVM_GET_CLOCK` returns in master-clock mode.
   var masterClockRecord: ClockRecord {
     ClockRecord(

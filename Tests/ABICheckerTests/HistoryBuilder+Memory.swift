@@ -145,7 +145,7 @@ extension HistoryBuilder {
   }
 
   /// A guest asks for a record of the wall clock.
-  mutating func writeWall(_ id: Int, at address: UInt64, msr: UInt32 = MSR.wallClock) {
+  mutating func requestWall(_ id: Int, at address: UInt64, msr: UInt32 = MSR.wallClock) {
     run(id, .write(msr, address))
     memory.note(key(of: address), [UInt8](repeating: 7, count: 12))
   }

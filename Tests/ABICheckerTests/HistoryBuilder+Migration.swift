@@ -3,9 +3,6 @@
 // A VM that goes on as another one, and host clocks besides CLOCK_MONOTONIC_RAW.
 
 extension HistoryBuilder {
-  /// CLOCK_REALTIME, as `getClock()` has it.
-  var realtime: UInt64 { 1_700_000_000_000_000_000 + time.raw }
-
   mutating func readHostClock(_ name: String) {
     bracketed(.host) { host in
       let isReal = name == "CLOCK_REALTIME"

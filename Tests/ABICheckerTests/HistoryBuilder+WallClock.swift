@@ -30,15 +30,6 @@ struct SimulatedWallClock {
 }
 
 extension HistoryBuilder {
-  mutating func realtime() {
-    bracketed(.host) { host in
-      [
-        .hostClock(
-          name: "CLOCK_REALTIME", nanoseconds: host.time.raw &+ host.wall.realtimeOffset)
-      ]
-    }
-  }
-
   /// What KVM does at the write, as kvm_write_wall_clock() has it.
   private mutating func serveWall(_ address: UInt64) {
     wall.msr = address

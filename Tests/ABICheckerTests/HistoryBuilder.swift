@@ -51,8 +51,6 @@ struct HistoryBuilder {
   var forcedDifference: Bool?
   /// The flags that `KVM_GET_CLOCK` returns: before Linux 5.16 only 2, and `KVM_SET_CLOCK` takes none.
   var clockFlags: UInt32 = 0xe
-  /// CLOCK_REALTIME less CLOCK_MONOTONIC_RAW.
-  var realtimeAhead: UInt64 = 1_700_000_000_000_000_000
   /// Counts the TSCs that the host gave; there is a master clock only where all vCPUs have the newest.
   var tscGeneration = 0
   var generationOffset: UInt64?

@@ -70,7 +70,7 @@ import Testing
     case 18: host.loop(id, random.pick(["schedclock", "rewriter"]))
     case 19: host.tellStopped(id)
     case 20: host.clearStopped(id)
-    case 21: host.realtime()
+    case 21: host.readRealtime()
     case 22: wall(&host, &random, id)
     case 23: host.wholeClock()
     case 24: host.setClock(random.pick([0, .max]), realtime: random.pick([0, .max, 1 << 60]))
@@ -109,6 +109,8 @@ import Testing
       host.move(id, to: random.below(4))
       host.read(id)
     }
+  }
+
   private static func wall(
     _ host: inout HistoryBuilder, _ random: inout SeededGenerator, _ id: Int
   ) {
@@ -120,6 +122,8 @@ import Testing
     default: Script.wall(&host, id, at: 0x30040)
     }
     host.lookAtWall(address == 0 || address == 1 << 50 ? 0x30000 : address &- 64)
+  }
+
   /// As kernels are known to do it, the guest may be left with a record that no longer fits its TSC.
   private static func tscWriteOfTheGuest(
     _ host: inout HistoryBuilder, _ random: inout SeededGenerator, _ id: Int

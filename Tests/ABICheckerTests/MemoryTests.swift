@@ -283,7 +283,7 @@ import Testing
         host.update()
         host.dirtyLog(1)
         host.compare()
-        host.writeWall(0, at: 0x1000_2ffc)
+        host.requestWall(0, at: 0x1000_2ffc)
         host.compare()
       }
       host.dirtyLog(1)
@@ -351,7 +351,7 @@ import Testing
     case 10: host.compare()
     default:
       if host.memory.slot(at: record, count: 12).map({ $0.flags & 2 == 0 }) ?? false {
-        host.writeWall(id, at: record)
+        host.requestWall(id, at: record)
       }
     }
   }

@@ -89,7 +89,7 @@ extension Script {
         host.compare()
         host.dirtyLog(slot)
         host.compare()
-        host.writeWall(0, at: page + number << 12 + 2048)
+        host.requestWall(0, at: page + number << 12 + 2048)
         host.compare()
       }
       host.dirtyLog(slot)

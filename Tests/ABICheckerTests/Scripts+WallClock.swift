@@ -29,19 +29,19 @@ extension Script {
     _ host: inout HistoryBuilder, _ id: Int, at address: UInt64, _ msr: UInt32 = MSR.wallClock
   ) {
     host.fillWall(address - 64)
-    host.realtime()
+    host.readRealtime()
     host.writeWall(id, at: address, msr: msr)
-    host.realtime()
+    host.readRealtime()
     host.lookAtWall(address - 64)
   }
 
   private static func wallByHost(_ host: inout HistoryBuilder) {
     for msr in [MSR.wallClock, MSR.wallClockOld] {
       host.fillWall(0x40000)
-      host.realtime()
+      host.readRealtime()
       host.hostWriteWall(0, at: 0x40040, msr: msr)
       host.lookAtWall(0x40000)
-      host.realtime()
+      host.readRealtime()
       if host.vcpus[0]!.isRegistered { host.read(0) }
     }
   }
@@ -87,17 +87,17 @@ extension Script {
   static func wallRewrite(_ host: inout HistoryBuilder) {
     host.machine(0)
     for _ in 0..<2 { host.register(0) }
-    host.realtime()
+    host.readRealtime()
     for _ in 0..<8 {
-      host.realtime()
+      host.readRealtime()
       for _ in 0..<40 {
         host.writeWall(0, at: 0x30040)
         host.lookAtWall(0x30040, count: 12)
       }
     }
-    host.realtime()
+    host.readRealtime()
     host.writeWall(0, at: 0x30040)
-    host.realtime()
+    host.readRealtime()
     host.read(0)
     host.lookAtWall(0x30040, count: 12)
   }

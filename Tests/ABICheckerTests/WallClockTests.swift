@@ -30,9 +30,9 @@ import Testing
   {
     var host = records()
     host.fillWall(address - 64)
-    host.realtime()
+    host.readRealtime()
     host.writeWall(0, at: address)
-    host.realtime()
+    host.readRealtime()
     change(&host)
     host.lookAtWall(address - 64)
     return host.history
@@ -77,10 +77,10 @@ import Testing
     var host = Self.records()
     for step in [9_000, -9_000] as [Int64] {
       host.fillWall(0x30000)
-      host.realtime()
+      host.readRealtime()
       host.writeWall(0, at: 0x30040)
       host.wall.realtimeOffset &+= UInt64(bitPattern: step)
-      host.realtime()
+      host.readRealtime()
       host.lookAtWall(0x30000)
     }
     try expectHolds("WALL-VALUE", host.history)

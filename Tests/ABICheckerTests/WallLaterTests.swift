@@ -81,14 +81,14 @@ import Testing
     host.machine(0)
     for _ in 0..<2 { host.register(0) }
     for _ in 0..<8 {
-      host.realtime()
+      host.readRealtime()
       for round in 0..<40 as Range<UInt64> {
         host.wall.readsApart = 50 + round % 3 * 700
         host.writeWall(0, at: 0x30040)
         host.lookAtWall(0x30040, count: 12)
       }
     }
-    host.realtime()
+    host.readRealtime()
     try expectBroken(
       "WALL-REWRITE-STABLE", host.history, "from one write to the next", "-700 ns", "1400 ns")
   }
@@ -101,14 +101,14 @@ import Testing
     host.bracket = 100
     for _ in 0..<2 { host.register(0) }
     for round in 0..<8 {
-      host.realtime()
+      host.readRealtime()
       for write in 0..<40 {
         if round == 4, write == 20 { host.wall.realtimeOffset &+= UInt64(bitPattern: step) }
         host.writeWall(0, at: 0x30040)
         host.lookAtWall(0x30040, count: 12)
       }
     }
-    host.realtime()
+    host.readRealtime()
     #expect(try !judge("WALL-REWRITE-STABLE", host.history).isBroken)
   }
 
