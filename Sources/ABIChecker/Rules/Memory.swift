@@ -88,7 +88,11 @@ extension Rule {
     method:
       "Register in a second slot below 1 GiB and in a third one above 4 GiB: at the start, in the middle, at the end; "
       + "set the clock from the host, enter, and compare all memory.",
-    scenarios: [.slots], faults: ["an update that leaves the record alone, or goes beside it"]
+    scenarios: [.slots],
+    faults: [
+      "kvm_write_system_time() that keeps the low 32 bits of the address",
+      "kvm_write_system_time() that rounds the address down to 64 bytes",
+    ]
   ) { timeline in
     timeline.isServed(atLeast: 4, "updates of records in slots") {
       $0.slot.map { $0 != 0 } ?? false && !$0.crossesPage && $0.first != nil && $0.moved == nil
@@ -158,7 +162,8 @@ extension Rule {
     method:
       "Register in a slot with KVM_MEM_READONLY, through both MSRs; set the clock from the host, enter, and compare all "
       + "memory: another vCPU's record changes, the slot's memory keeps every byte.",
-    scenarios: [.slots], faults: ["an update that does not ask whether the slot may be written"]
+    scenarios: [.slots],
+    faults: ["__kvm_gpc_refresh() that does not ask whether the slot may be written"]
   ) { timeline in
     var findings = Findings()
     for event in timeline.history.events {
