@@ -14,6 +14,9 @@ enum HostProbes {
       "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
       "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
       "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
+      "MIG-REALTIME-CONTINUES",
+      "MIG-OLDMSR-STATE",
+      "MIG-TSC-RELATION",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -50,7 +53,13 @@ enum HostProbes {
 
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "in-kernel irqchip", ["REPLUG-VCPU0-KEEPS-TIME (the half by INIT)"],
+      "in-kernel irqchip",
+      [
+        "REPLUG-VCPU0-KEEPS-TIME (the half by INIT)",
+        "INIT-CLEARS-SYSTIME",
+        "INIT-FREEZES-PAGE",
+        "INIT-REREGISTER-KEEPS-TIME",
+      ],
       "use a kernel with KVM_CAP_IRQCHIP"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
@@ -61,7 +70,9 @@ enum HostProbes {
 
   static func hostTSC(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "host TSC in KVM_GET_CLOCK", ["GETCLOCK-IS-GUEST-VIEW"], "use Linux 5.16 or newer"
+      "host TSC in KVM_GET_CLOCK",
+      ["GETCLOCK-IS-GUEST-VIEW", "MIG-REALTIME-CONTINUES", "MIG-TSC-RELATION"],
+      "use Linux 5.16 or newer"
     ) { () throws(KVMError) in
       let flags = try system.checkExtension(.adjustClock)
       return (flags & 8 != 0 ? .works : .absent, "KVM_CAP_ADJUST_CLOCK is \(flags), host TSC is 8")

@@ -174,7 +174,7 @@ extension Rule {
     source: "Documentation/virt/kvm/devices/vcpu.rst, KVM_VCPU_TSC_OFFSET (how to migrate)",
     method:
       "Convert the TSC of the first reading after the move by the last record before it; compare with the reading.",
-    scenarios: [.migration],
+    scenarios: [.migration], since: "5.16",
     faults: ["a slower KVM_SET_CLOCK: another value is shown"], isObservation: true
   ) { timeline in
     var findings = Findings()
