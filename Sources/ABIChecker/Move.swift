@@ -15,12 +15,12 @@ struct Move: Sendable {
   var told: [Int: Event] = [:]
   /// The setting of the new machine's clock.
   var set: (event: Event, record: ClockRecord)?
-  /// After that the first reading of each vCPU.
-  var first: [Observation] = []
+  /// After that the first two readings of each vCPU: the second one is mostly quicker.
+  var after: [Observation] = []
   /// vCPU 0's first reading after its own next write of the old MSR.
   var afterOwnWrite: Observation?
 
-  fileprivate func hasRead(_ vcpu: Int) -> Bool { first.contains { $0.vcpu == vcpu } }
+  func first(of vcpu: Int) -> Observation? { after.first { $0.vcpu == vcpu } }
 }
 
 /// The forward pass that finds the moves.
@@ -50,7 +50,7 @@ struct MovePass {
       current?.offsets[vcpu] = cycles
     case .toldStopped(let vcpu, 0):
       told[vcpu] = (event, false)
-      if current?.hasRead(vcpu) == false { current?.told[vcpu] = event }
+      if current?.first(of: vcpu) == nil { current?.told[vcpu] = event }
     case .saved: save()
     case .hostWroteMSR(let vcpu, let msr, let value) where MSR.isSystemTime(msr):
       register(vcpu, value.value)
@@ -59,8 +59,8 @@ struct MovePass {
     case .replugged(let vcpu, _): register(vcpu, 0)
     case .poked, .filled: for vcpu in registered.keys { forget(vcpu) }
     case .setClock(let record):
-      // A second setting ends what can be said of the first.
-      if current?.set != nil { end() }
+      // A setting after a reading ends what can be said of the one before.
+      if current?.after.isEmpty == false { end() }
       current?.set = (event, record)
       (readings, clock) = ([], nil)
     default: break
@@ -71,7 +71,7 @@ struct MovePass {
     guard let vcpu = reading.vcpu else { return }
     readings.append(reading)
     guard let set = current?.set, set.event.ended.raw <= reading.event.began.raw else { return }
-    if current?.hasRead(vcpu) == false { current?.first.append(reading) }
+    if (current?.after.count { $0.vcpu == vcpu } ?? 2) < 2 { current?.after.append(reading) }
     if vcpu == 0, newest.isBootVCPUOnOldMSR, current?.afterOwnWrite == nil {
       current?.afterOwnWrite = reading
     }

@@ -18,6 +18,9 @@ enum HostProbes {
       "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
       "GETCLOCK-FIELDS", "SETCLOCK-EXACT", "GETSET-ROUNDTRIP",
       "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
+      "MIG-REALTIME-CONTINUES",
+      "MIG-OLDMSR-STATE",
+      "MIG-TSC-RELATION",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
@@ -59,7 +62,13 @@ enum HostProbes {
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
       "in-kernel irqchip",
-      ["REPLUG-VCPU0-KEEPS-TIME (the half by INIT)", "KVMCLOCKCTRL-EINVAL (the case of INIT)"],
+      [
+        "REPLUG-VCPU0-KEEPS-TIME (the half by INIT)",
+        "KVMCLOCKCTRL-EINVAL (the case of INIT)",
+        "INIT-CLEARS-SYSTIME",
+        "INIT-FREEZES-PAGE",
+        "INIT-REREGISTER-KEEPS-TIME",
+      ],
       "use a kernel with KVM_CAP_IRQCHIP"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
@@ -72,6 +81,7 @@ enum HostProbes {
     let rules = [
       "GETCLOCK-IS-GUEST-VIEW", "GETCLOCK-FIELDS", "GETSET-ROUNDTRIP", "SETCLOCK-REALTIME-FWD",
       "SETCLOCK-REALTIME-NOBACK", "SETCLOCK-OTHERFLAGS-IGNORED",
+      "MIG-REALTIME-CONTINUES", "MIG-TSC-RELATION",
     ]
     return probe("host TSC in KVM_GET_CLOCK", rules, "use Linux 5.16 or newer") {
       () throws(KVMError) in

@@ -50,18 +50,17 @@ extension Stage {
     records = saved.records
     for vcpu in vcpus { try hostWriteMSR(vcpu, msr, saved.vcpus[vcpu]!.systemTime) }
     for vcpu in vcpus { try restoreTSC(vcpu, saved.vcpus[vcpu]!.tscOffset) }
-    try readHostClock("CLOCK_REALTIME")
-    let isSet = realtime ? try setClock(record: saved.clock) : false
-    if !isSet { try setClock(saved.clock.clock) }
-    try readHostClock("CLOCK_REALTIME")
+    try betweenRealtimes {
+      let isSet = realtime ? try setClock(record: saved.clock) : false
+      if !isSet { try setClock(saved.clock.clock) }
+    }
     if let told { try tellStopped(told) }
-    for vcpu in vcpus { try read(vcpu) }
+    // Twice: in the first one a new machine maps its memory.
+    for vcpu in vcpus + vcpus { try read(vcpu) }
   }
 
   private func save() throws -> SavedMachine {
-    try readHostClock("CLOCK_REALTIME")
-    let clock = try getClock()
-    try readHostClock("CLOCK_REALTIME")
+    let clock = try betweenRealtimes { try getClock() }
     var saved = SavedMachine(
       records: records, clock: clock,
       memory: machine.memory.read(at: 0, count: machine.memory.size))
@@ -71,6 +70,19 @@ extension Stage {
     }
     note(.saved)
     return saved
+  }
+
+  /// Reads CLOCK_REALTIME before and after; again, a few times, if the core was lost between.
+  private func betweenRealtimes<Value>(_ body: () throws -> Value) throws -> Value {
+    var tries = 0
+    while true {
+      tries += 1
+      let began = Moment.before().raw
+      readHostClock("CLOCK_REALTIME")
+      let value = try body()
+      readHostClock("CLOCK_REALTIME")
+      if tries == 8 || Moment.after().raw - began < 200_000 { return value }
+    }
   }
 
   private func tscOffset(_ vcpu: Int) throws -> UInt64? {

@@ -48,6 +48,6 @@ extension HistoryBuilder {
     readHostClock("CLOCK_REALTIME")
     if let told { tellStopped(told) }
     fault(&self)
-    for id in ids where vcpus[id]!.isRegistered { read(id) }
+    for id in ids + ids where vcpus[id]!.isRegistered { read(id) }
   }
 }

@@ -44,7 +44,7 @@ import Testing
   @Test func aClockThatStartsAgainIsBroken() throws {
     let history = Self.moved { $0.restartClock() }.history
     try expectBroken(
-      Self.plain, history, "vcpu0's first reading less the clock saved", "the pause does not count",
+      Self.plain, history, "vcpu0's reading less the clock saved", "the pause does not count",
       "(20.0 ms) too low", "after the move at or above")
   }
 
@@ -73,14 +73,14 @@ import Testing
       host.vcpus[1]?.wantsRecord = false
     }.history
     try expectBroken(
-      Self.plain, history, "vcpu1's first reading less the clock saved", "too high")
+      Self.plain, history, "vcpu1's reading less the clock saved", "too high")
   }
 
   @Test func aStepBackOnOneVCPUIsBroken() throws {
     var host = Self.moved()
     host.amend { $0.systemTime &-= 1_000_000 }
     try expectBroken(
-      Self.plain, host.history, "which vcpu0 read before it", "vcpu1's first reading")
+      Self.plain, host.history, "which vcpu0 read before it", "vcpu1's reading")
   }
 
   @Test func wideBracketsAreInconclusive() throws {
