@@ -144,34 +144,7 @@ public struct Rule: Sendable {
 
 extension Rule {
   /// Every rule, in the order of the catalogue.
-  public static let all: [Rule] = [
-    discovery,
-    registration,
-    page,
-    versions,
-    time,
-    stability,
-    clockIoctls,
-    wallClock,
-    lifeCycle,
-    guests,
-    hostChanges,
-    featureEnforcement,
-    registrationDetails,
-    oldMSRDetails,
-    memory,
-    guestStopped,
-    tscMatching,
-    hotplug,
-    newPair,
-    initReset,
-    migration,
-    manyVCPUs,
-    races,
-    clockRequests,
-    tscWrites,
-    tscFrequency,
-  ].flatMap { $0 }
+  public static let all: [Rule] = topics.flatMap(\.rules)
 
   public static func named(_ id: String) -> Rule? {
     all.first { $0.id == id }

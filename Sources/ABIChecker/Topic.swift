@@ -12,14 +12,18 @@ public struct Topic: Sendable {
 extension Rule {
   /// Every rule, by topic.
   public static let topics: [Topic] = [
-    Topic("What KVM says of itself", discovery),
-    Topic("Writing the system-time MSR", registration),
-    Topic("The record's bytes", page),
+    Topic("What KVM says of itself", discovery + featureEnforcement),
+    Topic("Writing the system-time MSR", registration + registrationDetails),
+    Topic("The record and the memory behind it", page + memory),
     Topic("The version protocol", versions),
-    Topic("The time", time),
-    Topic("PVCLOCK_TSC_STABLE_BIT and the old MSR", stability),
-    Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls),
-    Topic("Life cycle", lifeCycle),
+    Topic("The time", time + newPair),
+    Topic("Readers that race", races),
+    Topic("PVCLOCK_TSC_STABLE_BIT and the old MSR", stability + oldMSRDetails + tscMatching),
+    Topic("PVCLOCK_GUEST_STOPPED", guestStopped),
+    Topic("TSC writes and TSC frequency", tscWrites + tscFrequency),
+    Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests),
+    Topic("The wall clock", wallClock),
+    Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs),
     Topic("Guests of 2015", guests),
     Topic("A host that changes", hostChanges),
   ]

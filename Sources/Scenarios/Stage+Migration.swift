@@ -78,9 +78,9 @@ extension Stage {
     while true {
       tries += 1
       let began = Moment.before().raw
-      readHostClock("CLOCK_REALTIME")
+      try readHostClock("CLOCK_REALTIME")
       let value = try body()
-      readHostClock("CLOCK_REALTIME")
+      try readHostClock("CLOCK_REALTIME")
       if tries == 8 || Moment.after().raw - began < 200_000 { return value }
     }
   }

@@ -32,6 +32,10 @@ struct RunCommand: ParsableCommand {
       """)
   var changeHost = false
 
+  @Option(
+    help: ArgumentHelp("vCPUs of the machine with many; 65 if absent.", valueName: "n"))
+  var vcpus: Int?
+
   @Flag(help: "Also run what takes minutes.")
   var long = false
 
@@ -56,6 +60,7 @@ struct RunCommand: ParsableCommand {
     var plan = RunPlan(
       rules: try RuleSelection.rules(rules),
       seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))), device: device)
+    plan.vcpus = vcpus
     plan.isQuick = quick
     plan.isLong = long
     plan.changesHost = changeHost
@@ -100,7 +105,7 @@ struct RunCommand: ParsableCommand {
     report.notes = keeper.notes
     report.repeatOptions =
       (device == "/dev/kvm" ? "" : " --device \(device)") + (changeHost ? " --change-host" : "")
-      + (long ? " --long" : "")
+      + (long ? " --long" : "") + (vcpus.map { " --vcpus \($0)" } ?? "")
     report.strict = options.strict
     report.interruption = result.wasCancelled ? "" : nil
     return report

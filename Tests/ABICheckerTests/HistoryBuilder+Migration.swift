@@ -6,7 +6,9 @@ extension HistoryBuilder {
   mutating func readHostClock(_ name: String) {
     bracketed(.host) { host in
       let isReal = name == "CLOCK_REALTIME"
-      return [.hostClock(name: name, nanoseconds: isReal ? host.realtime : host.time.raw + host.asleep)]
+      return [
+        .hostClock(name: name, nanoseconds: isReal ? host.realtime : host.time.raw + host.asleep)
+      ]
     }
   }
 

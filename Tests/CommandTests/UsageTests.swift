@@ -43,7 +43,10 @@ import Testing
     ("run PAGE", "Did you mean PAGE-SIZE-32, "),
     ("run ''", "there is no rule ''"),
     ("run VERSION-EVEN 'NONE*'", "no rule matches 'NONE*'"),
-    ("run SUSPEND-STOPPED-FLAG", "needs a host that may be changed. On a scratch host, add --change-host"),
+    (
+      "run SUSPEND-STOPPED-FLAG",
+      "needs a host that may be changed. On a scratch host, add --change-host"
+    ),
     ("run 'VERSION-*' suspend-not-refused", "SUSPEND-NOT-REFUSED needs a host that may be changed"),
     ("list --format pdf", "The value 'pdf' is invalid for '--format <format>'"),
     ("list 'X?'", "no rule matches 'X?'"),
@@ -96,7 +99,8 @@ import Testing
   /// It is started by `run --change-host`, and by nobody else.
   @Test(arguments: ["tsc", "/etc/passwd=x", "frequency=fast", "=", "/sys/power/pm_test"])
   func nothingButKnownSettingsIsPutBack(setting: String) throws {
-    try kvmclock("restore-host \(setting)").expect(64, "is for the use of `run --change-host` alone")
+    try kvmclock("restore-host \(setting)").expect(
+      64, "is for the use of `run --change-host` alone")
   }
 
   @Test(arguments: ["done", ""])

@@ -6,7 +6,8 @@ import Testing
 
 @Suite struct CatalogueTests {
   @Test func theDocumentIsCurrent() throws {
-    let path = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../docs/ABI.md")
+    let path = URL(filePath: #filePath).deletingLastPathComponent().appending(
+      path: "../../docs/ABI.md")
     let written = try String(contentsOf: path, encoding: .utf8)
     #expect(written == Catalogue.markdown(), "`make docs` writes docs/ABI.md anew")
   }
