@@ -59,6 +59,7 @@ import Testing
     let set: (inout HistoryBuilder) -> Void = { host in
       for id in [0, 1, 0] { host.enter(id) }
       host.setTSCOffset(0, 7)
+      host.setClock(1)
     }
     #expect(Self.after(set).holders == [])
     #expect(

@@ -55,7 +55,8 @@ extension Rule {
       let worst = parts.map(\.result.worst).min() ?? 0
       let bound = parts.compactMap(timeline.lead).max() ?? 0
       findings.expect(
-        Int128(worst), in: Interval(-bound, 0), limit: 1_000_000, at: parts.map(\.event),
+        Int128(worst), in: Interval(-bound, 0), limit: Timeline.widestUseful,
+        at: parts.map(\.event),
         "the largest step back between vCPUs",
         why: "their records may run ahead by the entries in which they were made; "
           + parts.map { describeSteps($0.result) }.joined(separator: "; "))
