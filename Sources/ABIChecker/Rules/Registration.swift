@@ -288,6 +288,9 @@ extension Timeline {
         }
         if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
         current[vcpu] = value.value
+      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
+        if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
+        current[vcpu] = value.value
       case (.setClock, _): settings += 1
       case (.page(_, let address, let page), _):
         if let before = lastPage[address], settingsAt[address] == settings - 1,
