@@ -72,12 +72,12 @@ import Testing
   func anAddressThatIsRoundedDownIsBroken(unit: Int) throws {
     try expectBroken(
       "SYSTIME-ALIGN4", Self.misaligned(unit, dropped: false),
-      "a record at 0x20004, offset 0x4 of its page", "byte at 0x20000 is not 0xa5")
+      "of its page, and 0xa5 around it", "is not 0xa5")
   }
 
   @Test func aRegistrationThatIsDroppedIsBroken() throws {
     try expectBroken(
-      "SYSTIME-ALIGN4", Self.misaligned(32, dropped: true), "offset 0x1c of its page",
+      "SYSTIME-ALIGN4", Self.misaligned(32, dropped: true), "offset 0x550 of its page",
       "version 2779096485")
   }
 
@@ -244,7 +244,8 @@ import Testing
   /// Each write loses a nanosecond: no two records that follow each other show it.
   @Test func slipsAddUp() throws {
     try expectBroken(
-      Self.exact, Self.rewritten { $0.systemTime -= UInt64($1) }, "a step of -260 ns")
+      Self.exact, Self.rewritten { $0.systemTime -= UInt64($1) }, "a step of -2 ns",
+      "a step of -21 ns")
   }
 
   @Test func anotherScaleIsBroken() throws {

@@ -218,15 +218,25 @@ extension Timeline {
     }.map { (write: $0.0, read: $0.1) }
   }
 
+  /// How many events come before this one: the numbers rise, but for a history that somebody changed.
+  private func place(of event: Event) -> Int {
+    var (low, high) = (0, history.events.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if history.events[middle].number < event.number {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return low
+  }
+
   /// Whether the bytes at `address` held a fill pattern that no host writes when `event` began.
   func wasFilled(_ address: Hex, count: Int = 32, before event: Event) -> Bool {
     let wanted = Interval(Int128(address.value), Int128(address.value) + Int128(count))
     let events = history.events
-    // Its number is its place, but for a history that somebody changed.
-    let place = event.number &- 1
-    let isInPlace = events.indices.contains(place) && events[place].number == event.number
-    for at in events.indices.prefix(isInPlace ? place : events.count).reversed()
-    where events[at].number < event.number {
+    for at in events[..<place(of: event)].indices.reversed() {
       switch events[at].action {
       case .vmCreated: return false
       case .filled(let start, let count, let byte):
@@ -288,6 +298,9 @@ extension Timeline {
           revoked[Hex(old & ~1)] = vcpu
           lastPage[Hex(old & ~1)] = nil
         }
+        if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
+        current[vcpu] = value.value
+      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
         if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
         current[vcpu] = value.value
       case (.setClock, _): settings += 1

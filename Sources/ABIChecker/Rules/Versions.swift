@@ -43,6 +43,7 @@ extension Rule {
     var hasWrap = false
     for event in timeline.history.events {
       switch event.action {
+      case .vmCreated, .filled: planted = [:]
       case .poked(let address, let value):
         planted[address] = (event, UInt32(truncatingIfNeeded: value.value))
       case .page(_, let address, let page):
