@@ -7,27 +7,25 @@ import Testing
 /// A history may come from anywhere: no number in it may end the process. A trap fails the whole run; the seed is
 /// printed before.
 @Suite struct FuzzTests {
-  static func judge(_ history: History) {
+  static func judge(_ history: History, by rules: [Rule] = Rule.all) {
     let timeline = Timeline(history)
-    for rule in Rule.all {
-      _ = rule.judge(timeline)
-      _ = rule.verdict(on: [timeline, timeline])
-    }
+    for rule in rules { _ = rule.judge(timeline) }
   }
 
   @Test func anyHistoryIsJudged() {
     var generator = HistoryGenerator(random: SeededGenerator())
-    for _ in 0..<3000 { Self.judge(generator.history()) }
+    for _ in 0..<1000 { Self.judge(generator.history()) }
   }
 
   @Test(arguments: ScenarioName.allCases)
   func aMutatedHistoryIsJudged(scenario: ScenarioName) throws {
     var random = SeededGenerator(for: "aMutatedHistoryIsJudged \(scenario.rawValue)")
-    for round in 0..<150 {
+    let rules = Rule.all.filter { $0.concerns(scenario.rawValue) }
+    for round in 0..<30 {
       let source = SimulatedTime.Source.allCases[round % 3]
       var history = Script.history(of: scenario, source: source)
       for _ in 0...random.below(4) { try Self.mutate(&history, &random) }
-      Self.judge(history)
+      Self.judge(history, by: rules)
     }
   }
 

@@ -49,9 +49,11 @@ extension Rule {
           : "no step back larger than the write before it took, in \(result.reads) writes of \(msr)",
         seen: describeSteps(result))
       let elapsed = settings.event.elapsed(to: event).upper
+      // The first reading may be of a record from an entry before this one.
+      let made = timeline.observations.filter { $0.index == index }.map(\.lead).max() ?? 0
       let slack = share(timeline.rateBound, of: elapsed) + timeline.rounding
       for (reading, name) in [(result.first, "first"), (result.last, "last")] {
-        let lead = result.unstable == 0 ? 0 : event.width
+        let lead = result.unstable == 0 ? 0 : max(event.width, made)
         findings.expect(
           difference(reading.value, settings.value), in: Interval(0, elapsed + slack + lead),
           at: [settings.event, event],

@@ -71,11 +71,14 @@ extension Timeline {
     var steps: [PairStep] = []
     var last: (event: Event, page: ClockPage)?
     var changes: Set<Hex> = []
+    var isCurrent = false
     for event in history.events {
+      if event.actor == .vcpu(0) { isCurrent = true }
       switch (event.action, event.actor) {
-      case (.vmCreated, _), (.setClock, _), (.setTSCOffset, _): (last, changes) = (nil, [])
+      case (.vmCreated, _), (.setClock, _), (.setTSCOffset, _):
+        (last, changes, isCurrent) = (nil, [], false)
       case (.wroteMSR(let msr, _, nil), .vcpu(0)): changes.insert(msr)
-      case (.page(0, _, let page), _):
+      case (.page(0, _, let page), _) where isCurrent:
         guard page.flags.contains(.tscStable) else {
           findings.lacks("the VM is not in master-clock mode: bit 0 is clear in vcpu0's record")
           last = nil

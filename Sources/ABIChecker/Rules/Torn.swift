@@ -21,6 +21,10 @@ extension Rule {
     }
     var last: [Hex: (event: Event, page: ClockPage)] = [:]
     for event in timeline.history.events {
+      switch event.action {
+      case .vmCreated, .filled, .poked: last = [:]
+      default: break
+      }
       guard case .page(_, let address, let page) = event.action else { continue }
       if let last = last[address] {
         findings.expectGrowth(last.page, page, at: [last.event, event], orStays: true)
