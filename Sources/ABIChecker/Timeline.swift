@@ -193,8 +193,12 @@ private struct ObservationPass {
     if event.actor == .host { unentered.insert(vcpu) }
   }
 
+  /// Whatever else the guest writes into its record, a new one has a new pair.
   private mutating func see(_ page: ClockPage, on vcpu: Int) {
-    if lastPage[vcpu] != page { lead[vcpu] = pending[vcpu] ?? 0 }
+    let last = lastPage[vcpu]
+    if last?.tscTimestamp != page.tscTimestamp || last?.systemTime != page.systemTime {
+      lead[vcpu] = pending[vcpu] ?? 0
+    }
     lastPage[vcpu] = page
     pending[vcpu] = 0
   }
