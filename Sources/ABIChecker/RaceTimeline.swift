@@ -113,6 +113,16 @@ extension [RacePart] {
     return nil
   }
 
+  /// The same without the master clock: whose record runs ahead keeps the maximum and seldom meets another's.
+  var shortageWithoutMasterClock: String? {
+    let readers = filter { $0.result.reads >= 1000 }
+    let met = readers.contains { $0.result.foreign >= 100 }
+    guard Set(readers.map(\.event.actor)).count >= 2, met else {
+      return "\(figures); needs two vCPUs with 1000 readings, one of them with 100 compared"
+    }
+    return nil
+  }
+
   /// Who read how often, and how often against somebody else's maximum.
   var figures: String {
     map {

@@ -66,7 +66,7 @@ extension Stage {
       memory: machine.memory.read(at: 0, count: machine.memory.size))
     for vcpu in machine.vcpus {
       saved.vcpus[vcpu] = SavedMachine.VCPU(
-        systemTime: try hostReadMSR(vcpu, MSR.systemTime), tscOffset: try tscOffset(vcpu))
+        systemTime: try hostReadMSR(vcpu, MSR.systemTime), tscOffset: try noteTSCOffset(vcpu))
     }
     note(.saved)
     return saved
@@ -85,18 +85,6 @@ extension Stage {
     }
   }
 
-  private func tscOffset(_ vcpu: Int) throws -> UInt64? {
-    let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-      try vcpu.hasTSCOffset() ? try vcpu.tscOffset() : nil
-    }
-    if let cycles = offset.value {
-      record(.host, offset.began, offset.ended, .tscOffset(vcpu: vcpu, cycles: cycles))
-    } else {
-      lacks("KVM_VCPU_TSC_OFFSET", "KVM_HAS_DEVICE_ATTR says no")
-    }
-    return offset.value
-  }
-
   /// On the same host the same offset: the guest's TSC runs on as if nothing had happened.
   private func restoreTSC(_ vcpu: Int, _ offset: UInt64?) throws {
     guard let offset else { return }
@@ -105,7 +93,7 @@ extension Stage {
     } catch .kvm(let error) {
       lacks("KVM_VCPU_TSC_OFFSET", "\(error)")
     }
-    guard let now = try tscOffset(vcpu), now != offset else { return }
+    guard let now = try noteTSCOffset(vcpu), now != offset else { return }
     lacks("TSC offset", "vcpu\(vcpu)'s was set to \(offset) cycles and reads back as \(now)")
   }
 }

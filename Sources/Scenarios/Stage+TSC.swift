@@ -37,13 +37,6 @@ extension Stage {
   }
 
   @discardableResult
-  func noteTSCOffset(_ vcpu: Int) throws -> UInt64 {
-    let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscOffset() }
-    record(.host, offset.began, offset.ended, .tscOffset(vcpu: vcpu, cycles: offset.value))
-    return offset.value
-  }
-
-  @discardableResult
   func noteTSCFrequency(_ vcpu: Int) throws -> UInt32 {
     let frequency = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscKHz() }
     record(.host, frequency.began, frequency.ended, .tscKHz(vcpu: vcpu, kHz: frequency.value))

@@ -252,6 +252,12 @@ extension Stage {
   func noteTSC(_ vcpu: Int) throws {
     let frequency = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscKHz() }
     record(.host, frequency.began, frequency.ended, .tscKHz(vcpu: vcpu, kHz: frequency.value))
+    try noteTSCOffset(vcpu)
+  }
+
+  /// The vCPU's TSC offset in cycles; nil where the kernel does not tell.
+  @discardableResult
+  func noteTSCOffset(_ vcpu: Int) throws -> UInt64? {
     let offset = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
       try vcpu.hasTSCOffset() ? try vcpu.tscOffset() : nil
     }
@@ -260,6 +266,7 @@ extension Stage {
     } else {
       lacks("KVM_VCPU_TSC_OFFSET", "KVM_HAS_DEVICE_ATTR says no")
     }
+    return offset.value
   }
 
   func hostReadMSR(_ vcpu: Int, _ msr: UInt32) throws -> UInt64 {

@@ -166,13 +166,7 @@ extension Rule {
     faults: ["__kvm_gpc_refresh() that does not ask whether the slot may be written"]
   ) { timeline in
     var findings = Findings()
-    for event in timeline.history.events {
-      guard case .wroteMSR(let msr, let value, let fault?) = event.action, MSR.isSystemTime(msr)
-      else { continue }
-      findings.expect(
-        false, at: [event], "no fault from a write of \(value) to \(msr)",
-        seen: "exception vector \(fault.vector)")
-    }
+    findings.expectNoFault(in: timeline)
     for window in timeline.memoryWindows {
       guard let setting = window.setting else { continue }
       for record in window.records where record.isReadOnly {

@@ -20,13 +20,7 @@ extension Rule {
     ]
   ) { timeline in
     var findings = Findings()
-    for event in timeline.history.events {
-      guard case .wroteMSR(let msr, let value, let fault?) = event.action, MSR.isSystemTime(msr)
-      else { continue }
-      findings.expect(
-        false, at: [event], "no fault from a write of \(value) to \(msr)",
-        seen: "exception vector \(fault.vector)")
-    }
+    findings.expectNoFault(in: timeline)
     for (write, read) in timeline.writesWithRead {
       guard case .read(let address, _, let reading, let settled) = read.action,
         timeline.wasFilled(address, before: write)
@@ -202,6 +196,19 @@ extension Rule {
         reason: "read through \(readers.sorted()), not both MSRs as guest and as host")
     }
     return findings.outcome(atLeast: 8, "writes and readings back", in: timeline)
+  }
+}
+
+extension Findings {
+  /// No write of a system-time MSR by a guest raised an exception.
+  mutating func expectNoFault(in timeline: Timeline) {
+    for event in timeline.history.events {
+      guard case .wroteMSR(let msr, let value, let fault?) = event.action, MSR.isSystemTime(msr)
+      else { continue }
+      expect(
+        false, at: [event], "no fault from a write of \(value) to \(msr)",
+        seen: "exception vector \(fault.vector)")
+    }
   }
 }
 

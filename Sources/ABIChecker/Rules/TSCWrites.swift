@@ -197,6 +197,10 @@ extension Timeline {
     if onMasterClock == true, observations.contains(where: { $0.vcpu != nil && !$0.isStable }) {
       findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
     }
+    // Where moves have no effect, what they lead to does not come about either.
+    if let idle = tscMoves.first(where: { $0.event.actor == .host && !$0.tookEffect }) {
+      findings.lacks(withoutEffect(idle))
+    }
     return findings.outcome(atLeast: minimum, what, in: self)
   }
 

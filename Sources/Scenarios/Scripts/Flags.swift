@@ -91,12 +91,11 @@ extension Scenario {
     }
     try stage.addVCPU(2)
     try stage.noteTSC(2)
-    guard try stage.machine.withVCPU(0, { vcpu throws(KVMError) in try vcpu.hasTSCOffset() }).value
-    else { return }
+    guard try stage.hasTSCOffset(0) else { return }
     try stage.makeMachine()
     for vcpu in [0, 1] { try stage.register(vcpu) }
     try stage.settleAndLook()
-    let origin = try stage.noteTSCOffset(0)
+    guard let origin = try stage.noteTSCOffset(0) else { return }
     try stage.noteTSCOffset(1)
     do {
       for (order, offset) in [([0, 1], origin &+ 1_000_000), ([1, 0], origin)] {
