@@ -83,7 +83,7 @@ extension Timeline {
   }
 
   /// Each version that a vCPU saw of its own record begins no further below the end of the version before it than it
-  /// took to make that one: at most from the last reading of the version before that.
+  /// took to make that one.
   func judgeSteps(in result: WatchResult, of event: Event, _ findings: inout Findings) {
     let first = observations.first {
       $0.event.actor == event.actor && $0.event.ended.raw == event.ended.raw
@@ -97,9 +97,15 @@ extension Timeline {
         "\(event.actor)'s clock at version \(later.page.version) to begin at \(earlier.last) ns or above (less "
           + "\(nanoseconds(lead + slack)): what the record before took to make)",
         seen: "\(later.first) ns, a step of \(nanoseconds(step))")
-      let before = later.page.systemTime(atTSC: earlier.lastTSC)
-      lead = max(0, difference(later.first, before))
+      lead = Self.making(of: later, after: earlier)
     }
+  }
+
+  /// The most that the making of a version took: from its TSC, or the last reading before it, to its first reading.
+  private static func making(of later: Stretch, after earlier: Stretch) -> Int128 {
+    let cycles = min(
+      later.firstTSC &- later.page.tscTimestamp, later.firstTSC &- earlier.lastTSC)
+    return Int128(later.page.scale.nanoseconds(cycles: cycles))
   }
 }
 
