@@ -107,6 +107,17 @@ import Testing
     try expectBroken(Self.rule, history, "vcpu1's clock at version", "a step of -4")
   }
 
+  /// The thread was preempted between the kernel's readings of the TSC and of its base: the record runs ahead.
+  @Test func aStepAfterARecordThatTookLongToMakeHolds() throws {
+    let history = Self.storm(trace: {
+      let cycles = $0.stretches[3].firstTSC &- $0.stretches[2].lastTSC
+      $0.stretches[3].page.tscTimestamp = $0.stretches[3].firstTSC &- cycles
+      let lead = $0.stretches[3].page.scale.nanoseconds(cycles: cycles)
+      $0.stretches[3].page.systemTime = $0.stretches[2].last &+ lead
+    }).history
+    try expectHolds(Self.rule, history)
+  }
+
   @Test func tooFewWritesAreInconclusive() throws {
     try expectInconclusive(Self.rule, Self.storm({ $0.versions = 9 }).history, "9 writes")
     try expectInconclusive(

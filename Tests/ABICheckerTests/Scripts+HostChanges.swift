@@ -26,12 +26,22 @@ extension Script {
     host.machine(0)
     host.register(0)
     host.host(.hostChanged(what: "frequency", value: "500", error: nil))
-    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld] {
+    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld, MSR.systemTimeOld] {
       host.readMonotonic(fast: 500)
-      host.read(0)
-      host.wait(milliseconds: 300)
+      readFreshRecords(&host)
+      host.wait(milliseconds: 1000)
       host.register(0, msr: msr)
+      readFreshRecords(&host)
       host.readMonotonic(fast: 500)
+    }
+  }
+
+  private static func readFreshRecords(_ host: inout HistoryBuilder) {
+    for _ in 0..<8 {
+      host.tellStopped(0)
+      host.enter(0)
+      host.look(0)
+      host.read(0)
     }
   }
 
