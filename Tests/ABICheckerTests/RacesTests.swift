@@ -61,9 +61,19 @@ import Testing
     try expectHolds("MONO-CROSS-NOSTABLE", history)
   }
 
+  /// Its own maximum is the largest all the time.
+  @Test func oneThatRunsAheadMeetsNobody() throws {
+    let history = Self.contend { result, number, vcpu in
+      if number == 3, vcpu == 0 { result.foreign = 3 }
+    }.history
+    try expectHolds("MONO-CROSS-NOSTABLE", history)
+  }
+
   @Test(arguments: rules)
   func racersThatNeverMetAreInconclusive(id: String) throws {
-    var host = Self.contend { result, _, vcpu in result.foreign = vcpu == 0 ? 99 : 80_000 }
+    var host = Self.contend { result, number, vcpu in
+      result.foreign = vcpu == 0 || number == 3 ? 99 : 80_000
+    }
     try expectInconclusive(id, host.history, "99 compared with another vCPU's", "needs two vCPUs")
     host.host(.lacking(what: "two CPUs to run on", evidence: "sched_getaffinity allows [1]"))
     try expectNotTested(id, host.history, "allows [1]")
