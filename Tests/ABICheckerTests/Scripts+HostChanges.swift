@@ -14,6 +14,7 @@ extension Script {
       // The guest counts steps only where bit 0 is set.
       host.loop(1) { ($0.backwards, $0.worst) = (0, 0) }
       for id in [0, 1] { host.read(id) }
+      for id in [0, 1] { readFreshRecord(&host, id) }
       host.wait(milliseconds: 100)
       host.settleAndLook()
       host.setClock(1 << 50)
@@ -37,12 +38,14 @@ extension Script {
   }
 
   private static func readFreshRecords(_ host: inout HistoryBuilder) {
-    for _ in 0..<8 {
-      host.tellStopped(0)
-      host.enter(0)
-      host.look(0)
-      host.read(0)
-    }
+    for _ in 0..<8 { readFreshRecord(&host, 0) }
+  }
+
+  private static func readFreshRecord(_ host: inout HistoryBuilder, _ id: Int) {
+    host.tellStopped(id)
+    host.enter(id)
+    host.look(id)
+    host.read(id)
   }
 
   static func suspend(_ host: inout HistoryBuilder) {
