@@ -114,6 +114,10 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
       rule: "TSCKHZ-VM-SCOPE", until: KernelVersion(6, 17),
       cause: "the VM's TSC frequency can be set after a vCPU was made",
       source: "Linux dcbe5a466c12 (6.17)"),
+    KnownDeviation(
+      rule: "SUSPEND-STOPPED-FLAG", until: KernelVersion(5, 14),
+      cause: "KVM is not told of a suspend, and so tells no guest",
+      source: "Linux 7d62874f69d7 (5.14)"),
   ]
 
   init(

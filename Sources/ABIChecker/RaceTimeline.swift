@@ -59,7 +59,7 @@ extension Timeline {
           "no reading of \(part.event.actor) from \(record) below the maximum before it, in \(part.result.reads)",
           seen: describeSteps(part.result))
       }
-      shortage = shortage ?? parts.shortage
+      shortage = shortage ?? parts.shortage(meeting: 2)
       figures.append(parts.figures)
     }
     if findings.violations.isEmpty, let shortage { return tooLittle(shortage) }
@@ -83,7 +83,7 @@ extension Timeline {
   }
 
   /// Each version that a vCPU saw of its own record begins no further below the end of the version before it than it
-  /// took to make that one: at most from the last reading of the version before that.
+  /// took to make that one.
   func judgeSteps(in result: WatchResult, of event: Event, _ findings: inout Findings) {
     let first = observations.first {
       $0.event.actor == event.actor && $0.event.ended.raw == event.ended.raw
@@ -97,28 +97,29 @@ extension Timeline {
         "\(event.actor)'s clock at version \(later.page.version) to begin at \(earlier.last) ns or above (less "
           + "\(nanoseconds(lead + slack)): what the record before took to make)",
         seen: "\(later.first) ns, a step of \(nanoseconds(step))")
-      let before = later.page.systemTime(atTSC: earlier.lastTSC)
-      lead = max(0, difference(later.first, before))
+      lead = Self.making(of: later, after: earlier)
     }
+  }
+
+  /// The most that the making of a version took: from its TSC, or the last reading before it, to its first reading.
+  private static func making(of later: Stretch, after earlier: Stretch) -> Int128 {
+    let cycles = min(
+      later.firstTSC &- later.page.tscTimestamp, later.firstTSC &- earlier.lastTSC)
+    return Int128(later.page.scale.nanoseconds(cycles: cycles))
   }
 }
 
 extension [RacePart] {
-  /// Why a race says nothing, if so.
-  var shortage: String? {
-    let workers = filter { $0.result.reads >= 1000 && $0.result.foreign >= 100 }
-    guard Set(workers.map(\.event.actor)).count >= 2 else {
+  /// Why a race says nothing, if so. Where the clocks are the same, two of the racers have to meet the other's maximum;
+  /// where one may run ahead, that one never does.
+  func shortage(meeting count: Int) -> String? {
+    let workers = filter { $0.result.reads >= 1000 }
+    let meeting = workers.filter { $0.result.foreign >= 100 }
+    guard Set(workers.map(\.event.actor)).count >= 2,
+      Set(meeting.map(\.event.actor)).count >= count
+    else {
       return "\(figures); needs two vCPUs with 1000 readings, 100 of them compared"
-    }
-    return nil
-  }
-
-  /// The same without the master clock: whose record runs ahead keeps the maximum and seldom meets another's.
-  var shortageWithoutMasterClock: String? {
-    let readers = filter { $0.result.reads >= 1000 }
-    let met = readers.contains { $0.result.foreign >= 100 }
-    guard Set(readers.map(\.event.actor)).count >= 2, met else {
-      return "\(figures); needs two vCPUs with 1000 readings, one of them with 100 compared"
+        + (count < 2 ? " on one of them" : "")
     }
     return nil
   }

@@ -14,6 +14,8 @@ public struct Timeline: Sendable {
   let tscMoves: [TSCMove]
   /// The events in which KVM may have taken a new pair for the master clock while the clock ran on.
   private let newPairs: [Event]
+  /// The switches of the host's clocksource, and how long CLOCK_MONOTONIC_RAW may have stood still in each.
+  private let switches: [(event: Event, lost: Int128)]
   /// Why the scenario could not go on, if so.
   public let failure: String?
   /// What the host did to itself meanwhile, if it did: then the brackets mean nothing.
@@ -34,6 +36,7 @@ public struct Timeline: Sendable {
   public init(_ history: History) {
     self.history = history
     self.rate = Self.rate(of: history)
+    self.switches = Self.switches(in: history, rate: rate)
     self.isTSC =
       history.header.host.clocksource == "tsc"
       && !history.events.contains(where: \.isClocksourceSwitch)
@@ -63,13 +66,30 @@ public struct Timeline: Sendable {
   /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource,
   /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
   private static func rate(of history: History) -> Interval {
-    let segments = history.events.split(whereSeparator: \.isClocksourceSwitch)
-    if segments.count <= 1, history.header.host.clocksource == "tsc" { return Interval(-250, 250) }
-    guard let kHz = history.header.host.tscKHz, kHz > 0 else { return Interval(-whole, whole) }
-    let rates = segments.map { rate(of: $0, kHz) }
-    return rates.dropFirst().reduce(rates.first ?? Interval(-whole, whole)) {
-      Interval(min($0.lower, $1.lower), max($0.upper, $1.upper))
+    let kHz = history.header.host.tscKHz ?? 0
+    var clocksource = history.header.host.clocksource
+    var rates: [Interval] = []
+    var stretch: [Event] = []
+    var start: UInt64 = 0
+    func endStretch() {
+      if clocksource == "tsc" {
+        rates.append(Interval(-250, 250))
+      } else {
+        // What began before the switch is no measure of what came after it.
+        let events = stretch.filter { $0.began.raw >= start }
+        rates.append(kHz > 0 ? rate(of: events[...], kHz) : Interval(-whole, whole))
+      }
     }
+    for event in history.events {
+      if case .hostChanged("clocksource", let name, nil) = event.action {
+        endStretch()
+        (clocksource, stretch, start) = (name, [], event.ended.raw)
+      } else {
+        stretch.append(event)
+      }
+    }
+    endStretch()
+    return Interval(rates.map(\.lower).min() ?? -whole, rates.map(\.upper).max() ?? whole)
   }
 
   /// The same of a stretch during which one clocksource drove the host's clocks.
@@ -93,6 +113,27 @@ public struct Timeline: Sendable {
     return Interval(bounds.lower - whole - 250, bounds.upper - whole + 250)
   }
 
+  /// In a switch the kernel reads the old clocksource first and the new one later, and its clocks count nothing
+  /// between: at most what the TSC counted more than they did from the event before to the event after.
+  private static func switches(
+    in history: History, rate: Interval
+  ) -> [(event: Event, lost: Int128)] {
+    let kHz = Int128(history.header.host.tscKHz ?? 0)
+    let events = history.events
+    return events.indices.filter { events[$0].isClocksourceSwitch }.map { index in
+      let after = events[(index + 1)...].first { $0.began.raw >= events[index].ended.raw }
+      guard kHz > 0, index > 0, let after else { return (events[index], unknown) }
+      let before = events[index - 1]
+      let passed =
+        max(0, Int128(after.began.tsc) - Int128(before.ended.tsc)) * 1_000_000 / kHz
+      let counted = Int128(after.began.raw) - Int128(before.ended.raw)
+      let slack = share(max(-rate.lower, rate.upper), of: passed) + 2 * tick
+      return (events[index], max(0, passed - counted) + slack)
+    }
+  }
+
+  /// Longer than anything lasts, and not so long that sums of it overflow.
+  private static let unknown: Int128 = 1 << 80
   private static let whole: Int128 = 1_000_000_000
 
   /// The coarsest step of a clocksource that is not the TSC: acpi_pm's 279.4 ns; hpet's and Hyper-V's are finer.
@@ -311,7 +352,11 @@ extension Timeline {
   /// `observation`: what a new snapshot for the master clock makes good at once.
   func drift(until observation: Observation) -> Int128 {
     let age = Int128(observation.event.ended.raw) - Int128(observation.machineBegan.raw)
-    return share(rateBound, of: age)
+    let lost = switches.filter {
+      $0.event.began.raw <= observation.event.ended.raw
+        && observation.machineBegan.raw <= $0.event.ended.raw
+    }
+    return lost.reduce(share(rateBound, of: age)) { $0 + $1.lost }
   }
 
   /// Whether the master clock may have got a new pair, and with it a step of `drift(until:)`, meanwhile.

@@ -100,16 +100,22 @@ public enum Runner {
       .compactMap { try? BackgroundRuns(suite, $0) }
     let begun = Set(waiting.map(\.name))
     var all: [ScenarioRuns] = []
-    for name in plan.scenarios where !begun.contains(name) {
-      if cancellation.isCancelled { break }
-      all.append(
-        plan.omission(of: name).map { suite.left(out: name, because: $0) }
-          ?? suite.runs(of: name, keep: keep))
+    func run(_ names: [ScenarioName]) {
+      for name in names {
+        if cancellation.isCancelled { break }
+        all.append(
+          plan.omission(of: name).map { suite.left(out: name, because: $0) }
+            ?? suite.runs(of: name, keep: keep))
+      }
     }
+    let others = plan.scenarios.filter { !begun.contains($0) }
+    run(others.filter { !$0.changesHost })
     for runs in waiting.map({ $0.finish() }) {
       for timeline in runs.timelines { keep(timeline.history) }
       all.append(runs)
     }
+    // A host that changes is nothing that others can run beside.
+    run(others.filter(\.changesHost))
     return result(plan, all, wasCancelled: cancellation.isCancelled)
   }
 

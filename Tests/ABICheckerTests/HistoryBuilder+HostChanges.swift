@@ -2,9 +2,11 @@
 
 extension HistoryBuilder {
   /// KVM hears of a clocksource that is no TSC; of the way back it takes no notice by itself.
-  mutating func switchClocksource(to source: SimulatedTime.Source) {
+  mutating func switchClocksource(
+    to source: SimulatedTime.Source, taking nanoseconds: UInt64 = 165_000
+  ) {
     bracketed(.host) { host in
-      host.time.switchSource(to: source)
+      host.time.switchSource(to: source, taking: nanoseconds)
       if !source.allowsMasterClock {
         host.pair = nil
         host.refreshAll()

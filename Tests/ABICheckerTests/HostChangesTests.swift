@@ -80,6 +80,34 @@ import Testing
     try expectBroken("SETCLOCK-NONTSC", host.history, "less the value set (1099511627776 ns)")
   }
 
+  /// The loop that goes on while the clocksource is switched began on the one before.
+  @Test func aLoopAcrossTheSwitchMakesNoRateUnknown() throws {
+    let history = Self.history(.clocksourceSwitch) { events in
+      for at in events.indices {
+        guard case .looped = events[at].action else { continue }
+        events[at].began = events[at - 2].ended
+      }
+    }
+    #expect(Timeline(history).rateBound < 1_000_000)
+    try expectHolds("CLOCKSOURCE-SWITCH-KEEPS-TIME", history)
+  }
+
+  /// CLOCK_MONOTONIC_RAW stands still in a switch while a record counts the TSC.
+  @Test func aSwitchMayCostTheTimeThatItTakes() throws {
+    var host = HistoryBuilder(.clocksourceSwitch)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.read(0)
+    host.switchClocksource(to: .hpet, taking: 2_000_000)
+    host.read(0)
+    host.wait(milliseconds: 100)
+    host.read(0)
+    let timeline = Timeline(host.history)
+    let drifts = timeline.observations.suffix(3).map { timeline.drift(until: $0) }
+    #expect((2_000_000...2_010_000).contains(drifts[1] - drifts[0]))
+    #expect((0...10_000).contains(drifts[2] - drifts[1]))
+  }
+
   /// 500 ppm of 300 ms.
   @Test func aClockThatIsSlewedIsBroken() throws {
     var host = HistoryBuilder(.slew)
@@ -92,6 +120,26 @@ import Testing
     host.register(0)
     host.readMonotonic(fast: 500)
     try expectBroken("RATE-NOT-NTP", host.history, "the clock's advance", "too high")
+  }
+
+  @Test(arguments: [false, true])
+  func aWaitWithWideReadingsSaysNothing(ofTheHostsClockToo: Bool) throws {
+    var host = HistoryBuilder(.slew)
+    host.machine(0)
+    host.register(0)
+    for _ in 0..<3 {
+      host.time.noise = ofTheHostsClockToo ? .always(150_000) : .none
+      host.readMonotonic(fast: 500)
+      host.time.noise = .always(150_000)
+      host.read(0)
+      host.wait(milliseconds: 300)
+      host.read(0)
+      host.time.noise = ofTheHostsClockToo ? .always(150_000) : .none
+      host.readMonotonic(fast: 500)
+    }
+    try expectInconclusive(
+      "RATE-NOT-NTP", host.history,
+      ofTheHostsClockToo ? "do not show the slew" : "the clock's advance")
   }
 
   @Test func aSlewThatTookNoEffectTestsNothing() throws {

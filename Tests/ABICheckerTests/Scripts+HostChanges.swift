@@ -14,6 +14,7 @@ extension Script {
       // The guest counts steps only where bit 0 is set.
       host.loop(1) { ($0.backwards, $0.worst) = (0, 0) }
       for id in [0, 1] { host.read(id) }
+      for id in [0, 1] { readFreshRecord(&host, id) }
       host.wait(milliseconds: 100)
       host.settleAndLook()
       host.setClock(1 << 50)
@@ -26,13 +27,25 @@ extension Script {
     host.machine(0)
     host.register(0)
     host.host(.hostChanged(what: "frequency", value: "500", error: nil))
-    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld] {
+    for msr in [MSR.systemTimeOld, MSR.systemTime, MSR.systemTimeOld, MSR.systemTimeOld] {
       host.readMonotonic(fast: 500)
-      host.read(0)
-      host.wait(milliseconds: 300)
+      readFreshRecords(&host)
+      host.wait(milliseconds: 1000)
       host.register(0, msr: msr)
+      readFreshRecords(&host)
       host.readMonotonic(fast: 500)
     }
+  }
+
+  private static func readFreshRecords(_ host: inout HistoryBuilder) {
+    for _ in 0..<8 { readFreshRecord(&host, 0) }
+  }
+
+  private static func readFreshRecord(_ host: inout HistoryBuilder, _ id: Int) {
+    host.tellStopped(id)
+    host.enter(id)
+    host.look(id)
+    host.read(id)
   }
 
   static func suspend(_ host: inout HistoryBuilder) {

@@ -41,8 +41,10 @@ struct SimulatedTime {
 
   init(_ source: Source = .tsc) { self.source = source }
 
-  mutating func switchSource(to other: Source) {
+  /// CLOCK_MONOTONIC_RAW stands still for as long as it takes to read the new clocksource.
+  mutating func switchSource(to other: Source, taking nanoseconds: UInt64) {
     let before = raw
+    pass(nanoseconds: nanoseconds)
     source = other
     carried &+= before &- raw
   }

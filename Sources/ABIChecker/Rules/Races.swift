@@ -61,7 +61,7 @@ extension Rule {
         why: "their records may run ahead by the entries in which they were made; "
           + parts.map { describeSteps($0.result) }.joined(separator: "; "))
       largest = min(largest, worst)
-      shortage = shortage ?? parts.shortageWithoutMasterClock
+      shortage = shortage ?? parts.shortage(meeting: 1)
     }
     if findings.violations.isEmpty, let shortage { return timeline.tooLittle(shortage) }
     return findings.outcome("races, the largest step back \(short(-Int128(largest)))", in: timeline)
