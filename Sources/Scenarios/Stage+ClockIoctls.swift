@@ -39,20 +39,9 @@ extension Stage {
     return error == nil
   }
 
-  /// Reads CLOCK_REALTIME of the host.
   @discardableResult
-  func readRealtime() -> UInt64 {
-    note(
-      { .hostClock(name: "CLOCK_REALTIME", nanoseconds: $0) },
-      of: {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
-      })
-  }
-
-  func noteCapability(_ capability: Capability) throws {
-    _ = try note(
+  func noteCapability(_ capability: Capability) throws -> Int32 {
+    try note(
       { .capability(name: capability.description, value: $0) },
       of: { try host.system.checkExtension(capability) })
   }

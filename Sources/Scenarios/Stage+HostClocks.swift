@@ -3,7 +3,8 @@ internal import Glibc
 
 extension Stage {
   /// Reads one of the host's clocks, named as in C, between two readings of CLOCK_MONOTONIC_RAW as close as can be.
-  func readHostClock(_ name: String) throws {
+  @discardableResult
+  func readHostClock(_ name: String) throws -> UInt64 {
     let clock =
       switch name {
       case "CLOCK_REALTIME": CLOCK_REALTIME
@@ -11,11 +12,14 @@ extension Stage {
       case "CLOCK_MONOTONIC": CLOCK_MONOTONIC
       default: preconditionFailure("no clock \(name)")
       }
+    var value: UInt64 = 0
     try tightest(16) {
       var time = timespec()
       clock_gettime(clock, &time)
       let nanoseconds = Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-      return .hostClock(name: name, nanoseconds: UInt64(bitPattern: nanoseconds))
+      value = UInt64(bitPattern: nanoseconds)
+      return .hostClock(name: name, nanoseconds: value)
     }
+    return value
   }
 }

@@ -70,10 +70,4 @@ extension Stage {
         }
       })
   }
-
-  func noteCapability(_ capability: Capability, _ name: String) throws -> Int32 {
-    try note(
-      { .capability(name: name, value: $0) },
-      of: { try host.system.checkExtension(capability) })
-  }
 }

@@ -29,9 +29,9 @@ extension Scenario {
     for round in 0..<8 {
       try stage.enter(round % 2)
       for _ in 0..<2 {
-        stage.readRealtime()
+        try stage.readHostClock("CLOCK_REALTIME")
         try stage.getWholeClock()
-        stage.readRealtime()
+        try stage.readHostClock("CLOCK_REALTIME")
       }
     }
     try callWithoutPause(stage)
@@ -108,6 +108,17 @@ extension Scenario {
       if isAccepted { for vcpu in [0, 1] { try stage.read(vcpu) } }
       try stage.getClock()
     }
+    // Minutes ago by both clocks: whoever counts from there is minutes off.
+    let minutes: UInt64 = 180_000_000_000
+    for flags in [2, 8, 0xa] as [UInt32] {
+      let record = ClockRecord(
+        clock: stage.random.next(), flags: flags,
+        realtime: try stage.readHostClock("CLOCK_REALTIME") - minutes,
+        hostTSC: Moment.before().tsc &- minutes)
+      guard try stage.trySetClock(record) else { continue }
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      try stage.getClock()
+    }
   }
 
   /// SETCLOCK-REALTIME-FWD, SETCLOCK-REALTIME-NOBACK, GETSET-ROUNDTRIP.
@@ -123,7 +134,8 @@ extension Scenario {
       for shift in [0 &- ago, ahead] {
         let record = ClockRecord(
           clock: stage.random.next(), flags: ago % 2 == 0 ? 4 : 0xc,
-          realtime: stage.readRealtime() &+ shift, hostTSC: stage.random.next())
+          realtime: try stage.readHostClock("CLOCK_REALTIME") &+ shift, hostTSC: stage.random.next()
+        )
         try set(stage, record)
       }
     }
@@ -140,9 +152,9 @@ extension Scenario {
   ]
 
   private static func set(_ stage: Stage, _ record: ClockRecord) throws {
-    stage.readRealtime()
+    try stage.readHostClock("CLOCK_REALTIME")
     let isAccepted = try stage.trySetClock(record)
-    stage.readRealtime()
+    try stage.readHostClock("CLOCK_REALTIME")
     guard isAccepted else { return }
     try stage.getClock()
     for vcpu in [0, 1] { try stage.read(vcpu) }

@@ -127,7 +127,7 @@ extension Scenario {
   }
 
   private static func upscale(_ stage: Stage, to kHz: UInt32) throws {
-    guard try stage.noteCapability(.tscControl, "KVM_CAP_TSC_CONTROL") == 0 else { return }
+    guard try stage.noteCapability(.tscControl) == 0 else { return }
     try stage.makeMachine(vcpus: [0])
     try stage.noteTSCFrequency(0)
     try stage.register(0)
@@ -143,7 +143,7 @@ extension Scenario {
   }
 
   private static func setOfVM(_ stage: Stage, _ kHz: UInt32) throws {
-    guard try stage.noteCapability(.vmTSCControl, "KVM_CAP_VM_TSC_CONTROL") > 0 else { return }
+    guard try stage.noteCapability(.vmTSCControl) > 0 else { return }
     try stage.makeMachine(vcpus: [])
     stage.setTSCFrequencyOfVM(kHz)
     try stage.addVCPU(0)

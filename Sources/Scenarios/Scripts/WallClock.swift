@@ -64,8 +64,10 @@ extension Scenario {
     stage.fillAround(served)
     try stage.writeMSR(0, MSR.wallClock, served)
     let nowhere: UInt64 = 1 << 45 | stage.random.next() >> 20
+    // Its low 32 bits are the address of the record that is looked at.
+    let alias = 1 << 45 | served
     let values: [UInt64] = [
-      0, nowhere, 0, nowhere << 1 | 1, 0xffff_ffff_ffff_f000, 0xffff_ffff_ffff_fffc,
+      0, nowhere, 0, alias, nowhere << 1 | 1, 0xffff_ffff_ffff_f000, 0xffff_ffff_ffff_fffc,
     ]
     func look() {
       stage.lookAtMemory(0, count: 256)
