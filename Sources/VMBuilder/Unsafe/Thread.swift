@@ -144,10 +144,26 @@ package final class WorkerThread: @unchecked Sendable {
   }
 
   /// Looks for a while before a wait that costs two trips through the scheduler, and lets others run meanwhile.
+  ///
+  /// Where somebody else wants the core, a yield costs a slice of time and a wait does not: whoever has slept is let in
+  /// first when he wakes. So after a yield that was long nobody looks for a while.
   private func spin(microseconds: UInt64, until holds: () -> Bool) {
-    let end = Moment.monotonicRaw() + microseconds * 1000
-    while !holds(), Moment.monotonicRaw() < end { sched_yield() }
+    var now = Moment.monotonicRaw()
+    let end = now + microseconds * 1000
+    guard Self.crowdedUntil.load(ordering: .relaxed) < now else { return }
+    while !holds(), now < end {
+      sched_yield()
+      let after = Moment.monotonicRaw()
+      if after - now > 300_000 {
+        Self.crowdedUntil.store(after + 20_000_000, ordering: .relaxed)
+        return
+      }
+      now = after
+    }
   }
+
+  /// CLOCK_MONOTONIC_RAW in nanoseconds.
+  private static let crowdedUntil = Atomic<UInt64>(0)
 }
 
 private func runWorker(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
