@@ -171,6 +171,11 @@ extension Rule {
       guard let setting = window.setting else { continue }
       for record in window.records where record.isReadOnly {
         guard let place = record.place, window.entered.contains(record.vcpu) else { continue }
+        // The same memory may stand in another slot, too, where somebody else has a record.
+        let isShared = window.records.contains {
+          !$0.isReadOnly && $0.place?.memory == place.memory
+        }
+        guard !isShared else { continue }
         findings.expectUntouched(
           window.changes.filter { $0.memory == place.memory }, window, record, setting,
           "read-only memory as it was, where vcpu\(record.vcpu)'s record is registered at "

@@ -116,17 +116,22 @@ extension Rule {
     source: "Linux 0c899c25d754 (5.10); arch/x86/kvm/x86.c, kvm_set_msr_common()",
     method: "Read, KVM_SET_MSRS of hours forward and back, read the MSR back, enter, read.",
     scenarios: [.tscAdjust], since: "5.10",
-    faults: ["kvm_set_msr_common() moves the TSC for the host's write of IA32_TSC_ADJUST, too"]
+    faults: [
+      "kvm_set_msr_common() moves the TSC for the host's write of IA32_TSC_ADJUST, too",
+      "the host's write is lost",
+    ]
   ) { timeline in
     var findings = Findings()
     for move in timeline.tscMoves where move.isWrite(of: MSR.tscAdjust, byHost: true) {
       guard let shift = move.shift else { continue }
-      guard let readBack = timeline.readBack(after: move), readBack == move.written else {
-        findings.lacks(
-          "KVM_SET_MSRS of IA32_TSC_ADJUST to \(move.written ?? 0) reads back as "
-            + (timeline.readBack(after: move)?.description ?? "nothing"))
+      guard let readBack = timeline.readBack(after: move) else {
+        findings.lacks("IA32_TSC_ADJUST was not read back after KVM_SET_MSRS")
         continue
       }
+      findings.expect(
+        readBack == move.written, at: [move.event],
+        "IA32_TSC_ADJUST to read back as \(move.written ?? 0), which KVM_SET_MSRS took",
+        seen: "\(readBack)")
       findings.expect(
         shift.contains(0), at: [move.before.event, move.event, move.after.event],
         "vcpu\(move.vcpu)'s TSC to run on with the host's after IA32_TSC_ADJUST was set to \(readBack)",
@@ -134,7 +139,7 @@ extension Rule {
       timeline.expectCarriesOn(across: move, &findings)
     }
     return findings.outcome(
-      atLeast: 6, "TSCs and clocks after writes of IA32_TSC_ADJUST by the host", in: timeline)
+      atLeast: 10, "readings back, TSCs and clocks after writes of IA32_TSC_ADJUST by the host", in: timeline)
   }
 }
 

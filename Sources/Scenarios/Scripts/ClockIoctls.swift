@@ -41,6 +41,8 @@ extension Scenario {
   /// on the old MSR keeps the VM out of master-clock mode.
   @Sendable static func getClockNoMaster(_ stage: Stage) throws {
     try stage.makeMachine()
+    // The constant is known from here on: before a vCPU runs there is no master clock either.
+    try stage.getWholeClock()
     try stage.register(0, MSR.systemTimeOld)
     try stage.register(1)
     for vcpu in [0, 1] { try stage.enter(vcpu) }
