@@ -147,22 +147,27 @@ package final class WorkerThread: @unchecked Sendable {
   ///
   /// Where somebody else wants the core, a yield costs a slice of time and a wait does not: whoever has slept is let in
   /// first when he wakes. So after a yield that was long nobody looks for a while.
+  ///
+  /// By the TSC, not by CLOCK_MONOTONIC_RAW: that may be a slow device, and Linux gives whoever reads hpet at the same time
+  /// as another CPU what that one found a little earlier, which would spoil the brackets.
   private func spin(microseconds: UInt64, until holds: () -> Bool) {
-    var now = Moment.monotonicRaw()
-    let end = now + microseconds * 1000
+    var now = ckvm_rdtsc()
+    let end = now &+ microseconds * Self.cyclesPerMicrosecond
     guard Self.crowdedUntil.load(ordering: .relaxed) < now else { return }
     while !holds(), now < end {
       sched_yield()
-      let after = Moment.monotonicRaw()
-      if after - now > 300_000 {
-        Self.crowdedUntil.store(after + 20_000_000, ordering: .relaxed)
+      let after = ckvm_rdtsc()
+      if after > now, after - now > 300 * Self.cyclesPerMicrosecond {
+        Self.crowdedUntil.store(after &+ 20_000 * Self.cyclesPerMicrosecond, ordering: .relaxed)
         return
       }
       now = after
     }
   }
 
-  /// CLOCK_MONOTONIC_RAW in nanoseconds.
+  /// As good as any: it only says for how long to look.
+  private static let cyclesPerMicrosecond: UInt64 = 2500
+  /// Host TSC, in cycles.
   private static let crowdedUntil = Atomic<UInt64>(0)
 }
 
