@@ -139,7 +139,8 @@ extension Rule {
       timeline.expectCarriesOn(across: move, &findings)
     }
     return findings.outcome(
-      atLeast: 10, "readings back, TSCs and clocks after writes of IA32_TSC_ADJUST by the host", in: timeline)
+      atLeast: 10, "readings back, TSCs and clocks after writes of IA32_TSC_ADJUST by the host",
+      in: timeline)
   }
 }
 
