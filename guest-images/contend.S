@@ -28,10 +28,8 @@ again:
     movq RACE_MAXIMUM_TSC(%rbx), %r14
     /* Behind the loads by READ_RECORD's fence. */
     READ_RECORD stayed_odd, lfence
-    testl $0x100, %r12d
-    jnz 1f
-    incq LOOP_UNSTABLE(%r15)
-1:  CLOCK_VALUE
+    COUNT_UNSTABLE
+    CLOCK_VALUE
     cmpq $0, LOOP_READS(%r15)
     jne 2f
     STORE_READING LOOP_FIRST

@@ -112,6 +112,14 @@ fault:
     addq %r10, %rax
 .endm
 
+/* Counts the reading in the registers if it is without PVCLOCK_TSC_STABLE_BIT. */
+.macro COUNT_UNSTABLE
+    testl $0x100, %r12d
+    jnz 1f
+    incq LOOP_UNSTABLE(%r15)
+1:
+.endm
+
 /* Stores the record that READ_RECORD left in the registers at \at(\base). */
 .macro STORE_RECORD at, base
     movq %r8, (\at)(\base)

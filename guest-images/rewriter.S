@@ -22,10 +22,8 @@ again:
     movl (MAILBOX_ARGUMENT1 + 4)(%rdi), %edx
     wrmsr
     READ_RECORD never_even
-    testl $0x100, %r12d
-    jnz 1f
-    incq LOOP_UNSTABLE(%r15)
-1:  CLOCK_VALUE
+    COUNT_UNSTABLE
+    CLOCK_VALUE
     cmpq $0, LOOP_READS(%r15)
     jne 2f
     STORE_READING LOOP_FIRST

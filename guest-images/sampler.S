@@ -92,10 +92,8 @@ again:
     movl %ebx, MAILBOX_RESULT0(%rdi)
     incq LOOP_WITNESSED(%r15)
 1:  TRACE_READING
-    testl $0x100, %r12d
-    jnz 1f
-    incq LOOP_UNSTABLE(%r15)
-1:  CLOCK_VALUE
+    COUNT_UNSTABLE
+    CLOCK_VALUE
     cmpq $0, LOOP_READS(%r15)
     jne 2f
     STORE_READING LOOP_FIRST

@@ -20,10 +20,8 @@ start:
     xorl %r13d, %r13d
 again:
     READ_RECORD never_even, lfence
-    testl $0x100, %r12d
-    jnz 1f
-    incq LOOP_UNSTABLE(%r15)
-1:  CLOCK_VALUE
+    COUNT_UNSTABLE
+    CLOCK_VALUE
     cmpq $0, LOOP_READS(%r15)
     jne 2f
     STORE_READING LOOP_FIRST

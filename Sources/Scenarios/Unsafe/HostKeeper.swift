@@ -46,14 +46,20 @@ final class HostKeeper {
 
   /// Puts the settings back; says what could not be put back.
   func restore() -> [String] {
-    let problems = settings.restore()
+    var problems = settings.restore()
+    var status: Int32 = 0
+    // A pipe that nobody reads would end this process.
+    guard waitpid(process, &status, WNOHANG) == 0 else {
+      close(pipe)
+      problems.append("who was to put the host back had ended before (status \(status))")
+      return problems
+    }
     // What this process could not do, the other may not either, but it tries.
     if problems.isEmpty {
       let farewell = Array("done".utf8)
       _ = write(pipe, farewell, farewell.count)
     }
     close(pipe)
-    var status: Int32 = 0
     while waitpid(process, &status, 0) < 0, errno == EINTR {}
     return problems
   }
