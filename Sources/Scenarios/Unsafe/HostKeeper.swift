@@ -61,6 +61,7 @@ final class HostKeeper {
     }
     close(pipe)
     while waitpid(process, &status, 0) < 0, errno == EINTR {}
+    if status != 0 { problems.append("who was to put the host back ended with status \(status)") }
     return problems
   }
 }
