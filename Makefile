@@ -7,12 +7,22 @@ OBJCOPY ?= $(TOOLCHAIN)llvm-objcopy
 OBJDUMP ?= $(TOOLCHAIN)llvm-objdump
 BENCH_PAIRS ?= 41
 
-.PHONY: all build run test lint format docs guests bench clean
+STATIC := .build-static/release/kvmclock
+
+.PHONY: all build static run test lint format docs guests bench clean
 
 all: build
 
 build:
 	$(SWIFT) build -c release --product kvmclock
+
+# One file without any shared library: it runs in an initramfs that holds nothing else.
+static: $(STATIC)
+
+$(STATIC): FORCE
+	$(SWIFT) build -c release --product kvmclock --scratch-path .build-static -Xswiftc -static-executable
+
+FORCE:
 
 run: build
 	.build/release/kvmclock run
@@ -56,4 +66,4 @@ bench:
 	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
 
 clean:
-	rm -rf .build $(LISTING)
+	rm -rf .build .build-static $(LISTING)
