@@ -28,11 +28,13 @@ let package = Package(
     .target(name: "VMBuilder", dependencies: ["CKVM", "KVM", "PVClock", "GuestImages"]),
     .target(name: "ABIChecker", dependencies: ["PVClock"], swiftSettings: pure),
     .target(name: "Scenarios", dependencies: ["ABIChecker", "KVM", "PVClock", "VMBuilder"]),
+    .target(
+      name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "KVM", "Reporting", "Scenarios",
+        "ABIChecker", "HostModel", "KVM", "Reporting", "Scenarios",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),

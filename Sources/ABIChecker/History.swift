@@ -49,14 +49,18 @@ public struct HostFacts: Hashable, Sendable, Codable {
   public var clocksource: String?
   /// `KVM_GET_TSC_KHZ` of a fresh vCPU, in kHz.
   public var tscKHz: UInt32?
+  /// Who served the guests' clock in the place of KVM; nil for KVM itself.
+  public var clock: String?
 
   public init(
-    kernel: String, backend: String? = nil, clocksource: String? = nil, tscKHz: UInt32? = nil
+    kernel: String, backend: String? = nil, clocksource: String? = nil, tscKHz: UInt32? = nil,
+    clock: String? = nil
   ) {
     self.kernel = kernel
     self.backend = backend
     self.clocksource = clocksource
     self.tscKHz = tscKHz
+    self.clock = clock
   }
 
   /// Whether the host's clocksource lets KVM run a VM in master-clock mode; nil if unknown.

@@ -135,7 +135,9 @@ public struct Rule: Sendable {
     let perScenario = byScenario.map { ($0.name, Outcome.ofAttempts($0.outcomes)) }
     let outcome = Outcome.ofScenarios(perScenario.map(\.1))
     let decisive = perScenario.first { $0.1 == outcome || (outcome.isBroken && $0.1.isBroken) }
-    let kernel = timelines.first?.history.header.host.kernel
+    // What kernels are known to do excuses no other clock.
+    let host = timelines.first?.history.header.host
+    let kernel = host?.clock == nil ? host?.kernel : nil
     return Verdict(
       rule: id, outcome: outcome, known: KnownDeviation.of(rule: id, kernel: kernel, outcome),
       scenario: decisive?.0 ?? scenarios.first?.rawValue ?? "")

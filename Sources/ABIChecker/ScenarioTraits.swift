@@ -15,6 +15,16 @@ extension ScenarioName {
     }
   }
 
+  /// Is about what KVM says of itself, does with the TSC, or does when the host changes: nothing that another clock on
+  /// the same KVM could do.
+  public var concernsKVM: Bool {
+    switch self {
+    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync:
+      true
+    default: false
+    }
+  }
+
   /// Takes minutes: runs only where they are given.
   public var isLong: Bool { self == .periodicSync }
 }

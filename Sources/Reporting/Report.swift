@@ -94,6 +94,7 @@ extension Report {
   /// Where all of it happened, on one line.
   var headline: String {
     var parts = ["Linux \(host.kernel)", host.backend ?? "unknown backend"]
+    if let clock = host.clock { parts.append("clock: \(clock)") }
     parts.append(host.tscKHz.map { "TSC \($0) kHz" } ?? "TSC of unknown frequency")
     parts.append("clocksource \(host.clocksource ?? "unknown")")
     if let seed { parts.append("seed \(seed)") }

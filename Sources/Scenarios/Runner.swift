@@ -1,7 +1,7 @@
 public import ABIChecker
 public import KVM
 internal import Synchronization
-internal import VMBuilder
+public import VMBuilder
 
 /// What to run, and how.
 public struct RunPlan: Sendable {
@@ -21,6 +21,9 @@ public struct RunPlan: Sendable {
   public var isLong = false
   /// How many vCPUs the machine with many has; nil for 65, or what the host allows.
   public var vcpus: Int?
+  /// Who serves the guests' clock; nil for KVM itself.
+  public var clock: ClockMaker?
+  public var sabotage: Sabotage?
 
   public init(
     rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",
@@ -35,6 +38,11 @@ public struct RunPlan: Sendable {
 
   /// Why a scenario is not run: what is missing, and what to do about it.
   func omission(of name: ScenarioName) -> Action? {
+    if clock != nil, name.concernsKVM {
+      return .lacking(
+        what: "KVM's own clock",
+        evidence: "the clock is served by another host, and scenario \(name.rawValue) is about KVM")
+    }
     if name.changesHost, !changesHost {
       return .lacking(
         what: "a host that may be changed",
@@ -92,7 +100,8 @@ public enum Runner {
     _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation,
     keep: (History) -> Void
   ) throws(KVMError) -> RunResult {
-    let host = try Host(device: plan.device, facts: facts)
+    let host = try Host(
+      device: plan.device, facts: facts, clock: plan.clock, sabotage: plan.sabotage)
     let plan = try plan.fitted(to: host.system)
     let suite = Suite(plan: plan, host: host, cancellation: cancellation)
     // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.

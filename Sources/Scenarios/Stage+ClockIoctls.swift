@@ -11,7 +11,7 @@ extension Stage {
     try note(
       { .getClock($0) },
       of: {
-        let (data, reserved) = try machine.vm.clock(over: 0xa5)
+        let (data, reserved) = try machine.clock(over: 0xa5)
         var record = ClockRecord(data)
         record.reserved = reserved
         return record
@@ -30,7 +30,7 @@ extension Stage {
       },
       of: { () -> KVMError? in
         do throws(KVMError) {
-          try machine.vm.setClock(data)
+          try machine.setClock(data)
           return nil
         } catch {
           return error
@@ -78,7 +78,7 @@ private final class ClockRace: Sendable {
         let before = newest.load(ordering: .acquiring)
         // Fenced on both sides: the call's own look at the TSC comes after.
         _ = Moment.before()
-        let clock = try machine.vm.clock().clock
+        let clock = try machine.clock().clock
         newest.max(clock, ordering: .acquiringAndReleasing)
         own.count(before, clock)
       }

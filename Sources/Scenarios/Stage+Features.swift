@@ -48,9 +48,7 @@ extension Stage {
 
   /// Writes an MSR as the host; a refusal is written down too.
   func tryHostWriteMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws {
-    let write = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-      try vcpu.setMSRs([(msr, value)]) == 1
-    }
+    let write = try machine.setMSR(msr, value, of: vcpu)
     record(
       .host, write.began, write.ended,
       write.value

@@ -6,14 +6,7 @@ internal import VMBuilder
 extension Stage {
   /// Asks KVM to tell the guest that it was stopped; a refusal is written down like an agreement.
   func tellStopped(_ vcpu: Int) throws {
-    let answer = try machine.withVCPU(vcpu) { vcpu throws(KVMError) -> Int32 in
-      do throws(KVMError) {
-        try vcpu.kvmclockCtrl()
-        return 0
-      } catch {
-        return error.errno
-      }
-    }
+    let answer = try machine.tellStopped(vcpu)
     record(
       .host, answer.began, answer.ended, .toldStopped(vcpu: vcpu, errno: answer.value))
   }

@@ -24,7 +24,7 @@ extension Stage {
       hostTSC: record.hostTSC)
     do throws(KVMError) {
       let vm = machine
-      try note({ .setClock(record) }, of: { () throws(KVMError) in try vm.vm.setClock(data) })
+      try note({ .setClock(record) }, of: { () throws(KVMError) in try vm.setClock(data) })
       return true
     } catch {
       lacks("KVM_SET_CLOCK with flags \(Hex(record.flags))", "\(error)")

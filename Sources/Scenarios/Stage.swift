@@ -87,7 +87,8 @@ extension Stage {
           on: host.system, cpuid: cpuid,
           Machine.Options(
             vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-            isCancelled: { cancellation.isCancelled }))
+            isCancelled: { cancellation.isCancelled }, clock: host.clock?.make(),
+            sabotage: host.sabotage))
       })
     for vcpu in vcpus { try addVCPU(vcpu) }
   }
@@ -140,6 +141,15 @@ extension Stage {
     if let fault = reply.value.fault { throw Refused(vcpu: vcpu, msr: msr, fault: fault) }
     records[vcpu] = address
     recordReading(vcpu, 0, address, reply)
+  }
+
+  /// KVM_SET_MSRS did not take what a scenario can't go on without.
+  private struct RefusedByHost: Error, CustomStringConvertible {
+    var vcpu: Int
+    var msr: UInt32
+    var value: UInt64
+
+    var description: String { "KVM_SET_MSRS refused \(Hex(value)) for \(Hex(msr)) on vcpu\(vcpu)" }
   }
 
   /// The guest could not register a record: nothing that a scenario does makes sense after that.
@@ -217,13 +227,13 @@ extension Stage {
 extension Stage {
   @discardableResult
   func getClock() throws -> ClockRecord {
-    try note({ .getClock($0) }, of: { ClockRecord(try machine.vm.clock()) })
+    try note({ .getClock($0) }, of: { ClockRecord(try machine.clock()) })
   }
 
   func setClock(_ value: UInt64) throws {
     try note(
       { .setClock(ClockRecord(clock: value)) },
-      of: { try machine.vm.setClock(ClockData(clock: value)) })
+      of: { try machine.setClock(ClockData(clock: value)) })
   }
 
   /// Looks at a record while its vCPU is out of the guest.
@@ -270,7 +280,7 @@ extension Stage {
   }
 
   func hostReadMSR(_ vcpu: Int, _ msr: UInt32) throws -> UInt64 {
-    let read = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.msr(msr) }
+    let read = try machine.msr(msr, of: vcpu)
     record(
       .host, read.began, read.ended,
       .hostReadMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(read.value)))
@@ -278,7 +288,8 @@ extension Stage {
   }
 
   func hostWriteMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws {
-    let write = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setMSR(msr, value) }
+    let write = try machine.setMSR(msr, value, of: vcpu)
+    guard write.value else { throw RefusedByHost(vcpu: vcpu, msr: msr, value: value) }
     record(
       .host, write.began, write.ended,
       .hostWroteMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(value)))

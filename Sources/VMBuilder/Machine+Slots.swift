@@ -30,18 +30,6 @@ public final class Backing: Sendable {
   }
 }
 
-/// A memory slot beside the machine's own.
-struct ExtraSlot {
-  var slot: UInt32
-  var address: UInt64
-  var backing: Backing
-
-  func holds(_ start: UInt64, count: Int) -> Bool {
-    let size = UInt64(backing.memory.size)
-    return start >= address && start - address <= size - UInt64(count)
-  }
-}
-
 extension Machine {
   /// Puts a backing into a slot of its own, or changes the flags of a slot that holds it already. The machine's memory is slot 0.
   public func setSlot(
@@ -54,8 +42,10 @@ extension Machine {
     } catch {
       throw .kvm(error)
     }
-    extraSlots.removeAll { $0.slot == slot }
-    extraSlots.append(ExtraSlot(slot: slot, address: address, backing: backing))
+    space.change { slots in
+      slots.removeAll { $0.slot == slot }
+      slots.append(ExtraSlot(slot: slot, address: address, backing: backing, flags: flags))
+    }
     // KVM may hold on to a slot's memory for longer than the slot.
     backings.append(backing)
   }
@@ -66,18 +56,20 @@ extension Machine {
     } catch {
       throw .kvm(error)
     }
-    extraSlots.removeAll { $0.slot == slot }
+    space.change { $0.removeAll { $0.slot == slot } }
   }
 
   /// The pages of a slot that were written since the last call, by their numbers.
   public func dirtyPages(of slot: UInt32) throws(MachineError) -> [Int] {
-    guard let extra = extraSlots.first(where: { $0.slot == slot }) else {
-      preconditionFailure("the machine has no slot \(slot)")
+    let extra = space.change { slots -> (pageCount: Int, dirty: Set<Int>)? in
+      guard let at = slots.firstIndex(where: { $0.slot == slot }) else { return nil }
+      defer { slots[at].dirty = [] }
+      return (slots[at].backing.memory.size / Int(Layout.pageSize), slots[at].dirty)
     }
+    guard let extra else { preconditionFailure("the machine has no slot \(slot)") }
     do {
-      let pageCount = extra.backing.memory.size / Int(Layout.pageSize)
-      let isDirty = try vm.dirtyLog(slot: slot, pageCount: pageCount)
-      return isDirty.indices.filter { isDirty[$0] }
+      let isDirty = try vm.dirtyLog(slot: slot, pageCount: extra.pageCount)
+      return isDirty.indices.filter { isDirty[$0] || extra.dirty.contains($0) }
     } catch {
       throw .kvm(error)
     }

@@ -17,25 +17,31 @@ public final class Machine {
     public var deadlineMilliseconds: Int
     /// Asked every few milliseconds while a guest runs; true ends the run.
     public var isCancelled: @Sendable () -> Bool
+    /// Who serves the guests' clock; nil for KVM itself.
+    public var clock: (any ClockServer)?
+    public var sabotage: Sabotage?
 
     public init(
       vcpus: [Int] = [0], highest: Int? = nil, hasIRQChip: Bool = false,
-      deadlineMilliseconds: Int = 5000, isCancelled: @escaping @Sendable () -> Bool = { false }
+      deadlineMilliseconds: Int = 5000, isCancelled: @escaping @Sendable () -> Bool = { false },
+      clock: (any ClockServer)? = nil, sabotage: Sabotage? = nil
     ) {
       self.vcpus = vcpus
       self.highest = max(highest ?? 0, vcpus.max() ?? 0)
       self.hasIRQChip = hasIRQChip
       self.deadlineMilliseconds = deadlineMilliseconds
       self.isCancelled = isCancelled
+      self.clock = clock
+      self.sabotage = sabotage
     }
   }
 
   public let options: Options
-  public let memory: GuestMemory
-  public let vm: VirtualMachine
+  public let space: GuestSpace
+  public var memory: GuestMemory { _read { yield space.memory } }
+  public var vm: VirtualMachine { _read { yield space.vm } }
   /// No dictionary: its first use costs a third of what a vCPU costs.
   private var runners: [VCPURunner] = []
-  var extraSlots: [ExtraSlot] = []
   var backings: [Backing] = []
 
   /// Makes the VM, its memory and its first vCPUs with their CPUID.
@@ -44,14 +50,25 @@ public final class Machine {
   ) throws(MachineError) {
     self.options = options
     do {
-      vm = try system.createVM()
+      let vm = try system.createVM()
       if options.hasIRQChip { try vm.createIRQChip() }
-      memory = try GuestMemory(size: Layout.memorySize(highest: options.highest))
+      let memory = try GuestMemory(size: Layout.memorySize(highest: options.highest))
       try vm.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
+      if let clock = options.clock { try Self.interceptMSRs(of: clock, on: vm) }
+      space = GuestSpace(vm: vm, memory: memory)
+      options.clock?.vmCreated(space)
     } catch {
       throw .kvm(error)
     }
     for id in options.vcpus { try addVCPU(id, cpuid: cpuid) }
+  }
+
+  private static func interceptMSRs(
+    of clock: any ClockServer, on vm: borrowing VirtualMachine
+  ) throws(KVMError) {
+    try vm.enableCapability(
+      .userSpaceMSR, arguments: [UInt64(MSRExitReasons.filter.rawValue)])
+    try vm.setMSRFilter(MSRFilter(ranges: clock.msrs.map { MSRFilter.Range(denying: $0) }))
   }
 
   deinit {
@@ -72,9 +89,13 @@ public final class Machine {
     let worker = try WorkerThread(name: "guest-vcpu\(id)")
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
-      if enforcement == .beforeCPUID { try Self.enforceCPUID(on: vcpu) }
+      let isKVMs = options.clock == nil
+      if enforcement == .beforeCPUID, isKVMs { try Self.enforceCPUID(on: vcpu) }
       try vcpu.setCPUID(cpuid)
-      if enforcement == .afterCPUID { try Self.enforceCPUID(on: vcpu) }
+      if enforcement == .afterCPUID, isKVMs { try Self.enforceCPUID(on: vcpu) }
+      options.clock?.vcpuCreated(
+        id, vcpu, features: cpuid.first { $0.function == 0x4000_0001 }?.eax,
+        isConfined: enforcement != .none)
       runners.append(VCPURunner(id: id, vcpu: vcpu, worker: worker, options: options))
     } catch {
       worker.stop()
@@ -97,6 +118,7 @@ public final class Machine {
     let state = BootState(vcpu: vcpu, image: image)
     state.prepare(memory)
     try runner(vcpu).boot(state)
+    options.sabotage?.afterBoot(vcpu, image, memory)
   }
 
   /// Has the agent on a vCPU do one thing.
@@ -149,12 +171,10 @@ public final class Machine {
 
   /// The clock record at a guest-physical address, while its vCPU is out of the guest.
   public func record(at address: UInt64) -> ClockPage {
-    let count = ClockPage.size / 4
-    if let extra = extraSlots.first(where: { $0.holds(address, count: ClockPage.size) }) {
-      let offset = Int(address - extra.address)
-      return ClockPage(words: extra.backing.place.loadWords(at: offset, count: count))!
+    guard let bytes = space.read(address, count: ClockPage.size) else {
+      preconditionFailure("no memory stands at 0x\(String(address, radix: 16))")
     }
-    return ClockPage(words: memory.loadWords(at: Int(address), count: count))!
+    return ClockPage(bytes: bytes)!
   }
 
   private func runner(_ vcpu: Int) -> VCPURunner {

@@ -29,11 +29,27 @@ final class VCPURunner: @unchecked Sendable {
     worker.begin { [self] in
       began = .before()
       do throws(KVMError) {
-        exit = try vcpu.run()
+        exit = try run()
       } catch let failure {
         error = failure
       }
       ended = .after()
+    }
+  }
+
+  /// Runs the guest until something has to be done that is not the clock's.
+  private func run() throws(KVMError) -> VCPUExit {
+    if let exit = try options.sabotage?.insteadOfRun(id) { return exit }
+    guard let clock = options.clock else { return try vcpu.run() }
+    while true {
+      clock.willEnter(id, vcpu)
+      switch try vcpu.run() {
+      case .readMSR(let msr, _):
+        vcpu.completeReadMSR(value: clock.guestReads(msr, id, vcpu))
+      case .writeMSR(let msr, let value, _):
+        vcpu.completeWriteMSR(accepted: clock.guestWrites(msr, value, id, vcpu))
+      case let exit: return exit
+      }
     }
   }
 

@@ -1,6 +1,7 @@
 import ABIChecker
 import ArgumentParser
 import KVM
+import HostModel
 import Reporting
 import Scenarios
 
@@ -45,6 +46,13 @@ struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("KVM's device.", valueName: "path"))
   var device = "/dev/kvm"
 
+  @Option(
+    help: """
+      Who serves the guests' clock: kernel, KVM itself; model, a kvmclock of our own behind the MSR \
+      filter; interference, KVM with time restarted at each write of vCPU 0, as in Linux 4.2.
+      """)
+  var host = ClockKind.kernel
+
   @OptionGroup var options: ReportOptions
 
   func validate() throws {
@@ -68,6 +76,7 @@ struct RunCommand: ParsableCommand {
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let host = try inspect()
+    plan.clock = self.host.maker(host)
     var keeper = HistoryKeeper(folder: history)
     try keeper.prepare()
     var report = try run(plan, host, cancellation, &keeper)
@@ -105,12 +114,14 @@ struct RunCommand: ParsableCommand {
     report.notes = keeper.notes
     report.repeatOptions =
       (device == "/dev/kvm" ? "" : " --device \(device)") + (changeHost ? " --change-host" : "")
-      + (long ? " --long" : "") + (vcpus.map { " --vcpus \($0)" } ?? "")
+      + (self.host == .kernel ? "" : " --host \(self.host.rawValue)") + (long ? " --long" : "") + (vcpus.map { " --vcpus \($0)" } ?? "")
     report.strict = options.strict
     report.interruption = result.wasCancelled ? "" : nil
     return report
   }
 }
+
+extension ClockKind: ExpressibleByArgument {}
 
 /// Saves each history as soon as it is there. A full disk is told of, and ends nothing.
 private struct HistoryKeeper {

@@ -31,7 +31,7 @@ extension Scenario {
     let vm = stage.machine
     func sample() throws {
       stage.look(0)
-      try stage.tightest { .getClock(ClockRecord(try vm.vm.clock())) }
+      try stage.tightest { .getClock(ClockRecord(try vm.clock())) }
       stage.look(0)
       try stage.tightest { .tick }
     }

@@ -65,6 +65,7 @@ extension Scenario {
         "vcpu\(target) is at \(Hex(instructionPointer)), not at its reset vector 0xfff0")
       return false
     }
+    stage.machine.options.clock?.vcpuReset(target)
     stage.note(.replugged(vcpu: target, how: "INIT from vcpu\(sender)"))
     return true
   }

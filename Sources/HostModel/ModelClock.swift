@@ -1,0 +1,81 @@
+internal import ABIChecker
+internal import KVM
+internal import Synchronization
+internal import VMBuilder
+
+/// A `VMClock` behind the MSR filter of a real VM: one lock orders the vCPUs' threads and the driver.
+final class ModelClock: ClockServer {
+  let msrs: [ClosedRange<UInt32>] = [
+    MSR.wallClockOld...MSR.systemTimeOld, MSR.wallClock...MSR.systemTime,
+  ]
+  private let time: any HostTime
+  private let policy: Policy
+  private let deviation: Deviation
+  private let state = Mutex<VMClock?>(nil)
+
+  init(time: any HostTime, policy: Policy = .keep, deviation: Deviation = Deviation()) {
+    self.time = time
+    self.policy = policy
+    self.deviation = deviation
+  }
+
+  private func locked<Value: Sendable, Failure: Error>(
+    _ body: (inout VMClock) throws(Failure) -> Value
+  ) throws(Failure) -> Value {
+    try state.withLock { (state) throws(Failure) -> Value in try body(&state!) }
+  }
+
+  func vmCreated(_ space: GuestSpace) {
+    var clock = VMClock(time: time, memory: space)
+    clock.policy = policy
+    clock.deviation = deviation
+    state.withLock { [clock] in $0 = clock }
+  }
+
+  func vcpuCreated(
+    _ id: Int, _ vcpu: borrowing VCPU, features: UInt32?, isConfined: Bool
+  ) {
+    let offset = Self.tscOffset(vcpu)
+    locked { $0.add(id, features: features, isConfined: isConfined, tscOffset: offset) }
+  }
+
+  func willEnter(_ id: Int, _ vcpu: borrowing VCPU) {
+    let offset = Self.tscOffset(vcpu)
+    locked { $0.enter(id, tscOffset: offset) }
+  }
+
+  /// KVM moves the guest's TSC on its own, wherever that is written.
+  private static func tscOffset(_ vcpu: borrowing VCPU) -> UInt64 { (try? vcpu.tscOffset()) ?? 0 }
+
+  func vcpuReset(_ id: Int) { locked { $0.reset(id) } }
+
+  func guestReads(_ msr: UInt32, _ id: Int, _ vcpu: borrowing VCPU) -> UInt64? {
+    locked { $0.read(msr, id, byHost: false) }
+  }
+
+  func guestWrites(_ msr: UInt32, _ value: UInt64, _ id: Int, _ vcpu: borrowing VCPU) -> Bool {
+    locked { $0.write(msr, value, id, byHost: false) }
+  }
+
+  func hostReads(_ msr: UInt32, _ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) -> UInt64 {
+    locked { $0.read(msr, id, byHost: true) } ?? 0
+  }
+
+  func hostWrites(
+    _ msr: UInt32, _ value: UInt64, _ id: Int, _ vcpu: borrowing VCPU
+  ) throws(KVMError) -> Bool {
+    locked { $0.write(msr, value, id, byHost: true) }
+  }
+
+  func clock() throws(KVMError) -> ClockData { locked { $0.get() } }
+
+  func setClock(_ data: ClockData) throws(KVMError) {
+    try locked { (clock) throws(KVMError) in try clock.set(data) }
+  }
+
+  func tellStopped(_ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) {
+    try locked { (clock) throws(KVMError) in try clock.tellStopped(id) }
+  }
+}
+
+extension GuestSpace: GuestRAM {}
