@@ -28,8 +28,8 @@ extension VMClock {
       return
     }
     var record = record(of: id, over: before)
-    vcpus[id]!.isStopPending = false
     deviation.record?(&self, id, before, &record)
+    vcpus[id]!.isStopPending = false
     let odd = (before.version &+ 1) | 1
     record.version = odd &+ 1
     var stores = [

@@ -1,5 +1,5 @@
 public import ABIChecker
-public import KVM
+internal import KVM
 public import VMBuilder
 
 /// Who serves the clock of a host's machines, if not KVM itself.
@@ -22,17 +22,20 @@ public final class Host: Sendable {
   public let facts: HostFacts
   let clock: ClockMaker?
   let sabotage: Sabotage?
+  let alteration: (@Sendable (inout Action) -> Void)?
 
-  public init(
-    device: String = "/dev/kvm", facts: HostFacts, clock: ClockMaker? = nil,
-    sabotage: Sabotage? = nil
-  ) throws(KVMError) {
-    system = try KVMSystem(path: device)
+  init(_ plan: RunPlan, _ facts: HostFacts) throws(KVMError) {
+    system = try KVMSystem(path: plan.device)
     cpuid = try system.supportedCPUID()
+    clock = plan.clock
+    sabotage = plan.sabotage
+    alteration = plan.alteration
     var facts = facts
-    facts.clock = clock?.name
+    facts.clock = plan.clock?.name
     self.facts = facts
-    self.clock = clock
-    self.sabotage = sabotage
+  }
+
+  convenience init(facts: HostFacts) throws(KVMError) {
+    try self.init(RunPlan(rules: [], seed: 0), facts)
   }
 }

@@ -24,6 +24,8 @@ public struct RunPlan: Sendable {
   /// Who serves the guests' clock; nil for KVM itself.
   public var clock: ClockMaker?
   public var sabotage: Sabotage?
+  /// Alters what is done and seen before it comes into the history.
+  public var alteration: (@Sendable (inout Action) -> Void)?
 
   public init(
     rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",
@@ -100,8 +102,7 @@ public enum Runner {
     _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation,
     keep: (History) -> Void
   ) throws(KVMError) -> RunResult {
-    let host = try Host(
-      device: plan.device, facts: facts, clock: plan.clock, sabotage: plan.sabotage)
+    let host = try Host(plan, facts)
     let plan = try plan.fitted(to: host.system)
     let suite = Suite(plan: plan, host: host, cancellation: cancellation)
     // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.

@@ -8,8 +8,11 @@ public struct Sabotage: Sendable {
   public var insteadOfRun: @Sendable (Int) throws(KVMError) -> VCPUExit?
 
   public init(
-    afterBoot: @escaping @Sendable (Int, GuestImage, borrowing GuestMemory) -> Void = { _, _, _ in },
-    insteadOfRun: @escaping @Sendable (Int) throws(KVMError) -> VCPUExit? = { _ throws(KVMError) in nil }
+    afterBoot: @escaping @Sendable (Int, GuestImage, borrowing GuestMemory) -> Void = { _, _, _ in
+    },
+    insteadOfRun: @escaping @Sendable (Int) throws(KVMError) -> VCPUExit? = { _ throws(KVMError) in
+      nil
+    }
   ) {
     self.afterBoot = afterBoot
     self.insteadOfRun = insteadOfRun

@@ -1,7 +1,7 @@
 import ABIChecker
 import ArgumentParser
-import KVM
 import HostModel
+import KVM
 import Reporting
 import Scenarios
 
@@ -114,7 +114,8 @@ struct RunCommand: ParsableCommand {
     report.notes = keeper.notes
     report.repeatOptions =
       (device == "/dev/kvm" ? "" : " --device \(device)") + (changeHost ? " --change-host" : "")
-      + (self.host == .kernel ? "" : " --host \(self.host.rawValue)") + (long ? " --long" : "") + (vcpus.map { " --vcpus \($0)" } ?? "")
+      + (self.host == .kernel ? "" : " --host \(self.host.rawValue)") + (long ? " --long" : "")
+      + (vcpus.map { " --vcpus \($0)" } ?? "")
     report.strict = options.strict
     report.interruption = result.wasCancelled ? "" : nil
     return report

@@ -108,7 +108,8 @@ extension Timeline {
     return PairStep(
       nanoseconds: difference(new.page.systemTime, continued), elapsed: elapsed,
       predicted: Interval(-drift.upper, -drift.lower),
-      allowed: Interval(-drift.upper - rounding, -drift.lower + rounding),
+      // A host need not step at all.
+      allowed: Interval(min(0, -drift.upper) - rounding, max(0, -drift.lower) + rounding),
       events: [old.event, new.event])
   }
 

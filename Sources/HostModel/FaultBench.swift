@@ -1,0 +1,182 @@
+public import ABIChecker
+public import KVM
+public import Scenarios
+
+/// What became of a fault.
+public struct FaultResult: Sendable, Codable {
+  public var id: String
+  public var meaning: String
+  /// The rules that had to break, and those that were expected to break besides.
+  public var expected: [String]
+  public var also: [String]
+  public var reason: String
+  /// The rules that broke.
+  public var broke: [String]
+  /// How often the scenarios were run.
+  public var tries: Int
+
+  /// Rules that had to break and did not.
+  public var missed: [String] { expected.filter { !broke.contains($0) } }
+  /// Rules that broke and nobody said why.
+  public var unexplained: [String] { broke.filter { !expected.contains($0) && !also.contains($0) } }
+  public var isCaught: Bool { missed.isEmpty }
+  public var isAsExpected: Bool { isCaught && unexplained.isEmpty }
+}
+
+/// How small a fault of one kind is noticed.
+public struct GradedResult: Sendable, Codable {
+  public var id: String
+  public var meaning: String
+  public var unit: String
+  public var rules: [String]
+  /// From large to small, and whether it was caught.
+  public var sizes: [Int]
+  public var caught: [Bool]
+  public var mustCatch: Int
+
+  /// The smallest size that was caught, with all larger ones.
+  public var smallest: Int? { zip(sizes, caught).prefix { $0.1 }.last?.0 }
+  public var isAsExpected: Bool { smallest.map { $0 <= mustCatch } ?? false }
+}
+
+/// All that the bench found.
+public struct FaultTable: Sendable, Codable {
+  public var faults: [FaultResult]
+  public var graded: [GradedResult]
+  /// Rules that no fault of the catalogue is for.
+  public var unproved: [String]
+
+  public var isAsExpected: Bool {
+    unproved.isEmpty && faults.allSatisfy(\.isAsExpected) && graded.allSatisfy(\.isAsExpected)
+  }
+}
+
+/// Runs faults, and looks which rules break.
+public struct FaultBench: Sendable {
+  let facts: HostFacts
+  let device: String
+  let seed: UInt64
+  let cancellation: Cancellation
+
+  public init(
+    facts: HostFacts, device: String = "/dev/kvm", seed: UInt64,
+    cancellation: Cancellation = Cancellation()
+  ) {
+    self.facts = facts
+    self.device = device
+    self.seed = seed
+    self.cancellation = cancellation
+  }
+
+  /// - Throws: `KVMError` if the device can't be used at all.
+  public func run(_ fault: Fault) throws(KVMError) -> FaultResult {
+    var broke: Set<String> = []
+    var tries = 0
+    repeat {
+      tries += 1
+      broke.formUnion(try broken(by: fault))
+    } while tries < fault.tries && !broke.isSuperset(of: fault.rules) && !cancellation.isCancelled
+    return FaultResult(
+      id: fault.id, meaning: fault.meaning, expected: fault.rules, also: fault.also,
+      reason: fault.reason, broke: Rule.all.map(\.id).filter(broke.contains), tries: tries)
+  }
+
+  public func run(_ graded: GradedFault) throws(KVMError) -> GradedResult {
+    var caught: [Bool] = []
+    for size in graded.sizes {
+      let fault = Fault(
+        graded.id, breaks: graded.rules, tries: graded.tries, graded.meaning,
+        .model(graded.deviation(size)))
+      caught.append(!Set(try run(fault).broke).isDisjoint(with: graded.rules))
+    }
+    return GradedResult(
+      id: graded.id, meaning: graded.meaning, unit: graded.unit, rules: graded.rules,
+      sizes: graded.sizes, caught: caught, mustCatch: graded.mustCatch)
+  }
+
+  /// Rules of the catalogue that no fault is said to break.
+  public static var unproved: [String] {
+    let proved = Set(Fault.all.flatMap(\.rules))
+    return Rule.all.map(\.id).filter { !proved.contains($0) }
+  }
+
+  private func broken(by fault: Fault) throws(KVMError) -> Set<String> {
+    let rules = fault.rules.compactMap(Rule.named)
+    let judge = FaultJudge(rules: rules)
+    switch fault.change {
+    case .model(let deviation):
+      let faulty = try record(rules, .model(facts, .keep, deviation, name: fault.id))
+      // What an observation is worth: what a sound host shows has to be the same twice.
+      var sound: [[History]] = []
+      if rules.contains(where: \.isObservation) {
+        for _ in 0..<2 { sound.append(try record(rules, .model(facts))) }
+      }
+      return judge.broken(faulty, sound: sound)
+    case .clock(let maker):
+      return judge.broken(try record(rules, maker), sound: [try record(rules, nil)])
+    case .result(let alter):
+      return judge.broken(try record(rules, nil, alter), sound: [try record(rules, nil)])
+    case .history(let scenario, let alter):
+      let sound = try record(rules, in: [scenario], nil)
+      return judge.broken(sound.map { $0.altered(alter) }, sound: [sound])
+    case .recording(let recording, let alter):
+      let history = try recording.history()
+      return judge.broken([history.altered(alter)], sound: [[history]])
+    }
+  }
+
+  /// What the scenarios leave that exercise these rules; of several that exercise the same one, the first.
+  private func record(
+    _ rules: [Rule], in scenarios: [ScenarioName]? = nil, _ clock: ClockMaker?,
+    _ alteration: (@Sendable (inout Action) -> Void)? = nil
+  ) throws(KVMError) -> [History] {
+    var plan = RunPlan(rules: rules, seed: seed, device: device)
+    plan.clock = clock
+    plan.alteration = alteration
+    var histories: [History] = []
+    for name in ScenarioName.allCases
+    where (scenarios ?? rules.compactMap(\.scenarios.first)).contains(name) {
+      histories += try Runner.record(name, plan, host: facts, cancellation: cancellation)
+    }
+    return histories
+  }
+}
+
+/// Compares what rules say of faulty histories and of sound ones.
+private struct FaultJudge {
+  /// Those that a fault is for.
+  let rules: [Rule]
+
+  /// The rules that are broken on the faulty ones and not on the sound ones; of observations only those that the fault is for, and that have
+  /// another value than all sound ones, which agree.
+  func broken(_ faulty: [History], sound: [[History]]) -> Set<String> {
+    let faulty = faulty.map(Timeline.init)
+    let sound = sound.map { $0.map(Timeline.init) }
+    let isFor = Set(rules.map(\.id))
+    var broken: Set<String> = []
+    for rule in Rule.all {
+      let outcome = rule.verdict(on: faulty).outcome
+      if outcome.isBroken {
+        if !sound.contains(where: { rule.verdict(on: $0).outcome.isBroken }) {
+          broken.insert(rule.id)
+        }
+      } else if rule.isObservation, isFor.contains(rule.id) {
+        let usual = Set(sound.map { rule.verdict(on: $0).outcome })
+        if usual.count == 1, case .observed? = usual.first, case .observed = outcome,
+          !usual.contains(outcome)
+        {
+          broken.insert(rule.id)
+        }
+      }
+    }
+    return broken
+  }
+}
+
+extension History {
+  fileprivate func altered(_ body: (inout History) -> Void) -> History {
+    var history = self
+    body(&history)
+    return history
+  }
+}
