@@ -4,6 +4,9 @@ public import ABIChecker
 public struct Report: Sendable {
   public var version: String
   public var host: HostFacts
+  /// The machine's name, and when the run began, as "2026-11-25T02:35:00Z"; nil where histories were judged.
+  public var hostname: String?
+  public var date: String?
   /// The seed of all histories; nil where they have several.
   public var seed: UInt64?
   public var verdicts: [Verdict]
@@ -36,7 +39,7 @@ public struct Report: Sendable {
 }
 
 /// How long one run of a scenario took.
-public struct ScenarioTiming: Hashable, Sendable {
+public struct ScenarioTiming: Hashable, Sendable, Codable {
   public var scenario: String
   public var attempt: Int
   public var nanoseconds: UInt64
@@ -137,16 +140,23 @@ extension Report {
     let history = violation.history ?? verdict.scenario
     let scenario = history.split(separator: ".").first.map(String.init) ?? verdict.scenario
     let place = "\(events) of scenario \(scenario)"
-    let paths = files[scenario] ?? []
-    let named = paths.filter { path in
-      path.split(separator: "/").last?.hasPrefix(history + ".") ?? false
-    }
-    let candidates = named.count == 1 ? named : paths
+    let candidates = files(of: violation, in: verdict)
     switch candidates.count {
     case 0: return place
     case 1: return "\(place), \(candidates[0])"
     default: return "\(place), in one of \(candidates.joined(separator: ", "))"
     }
+  }
+
+  /// The files that may hold the history of a violation.
+  func files(of violation: Violation, in verdict: Verdict) -> [String] {
+    let history = violation.history ?? verdict.scenario
+    let scenario = history.split(separator: ".").first.map(String.init) ?? verdict.scenario
+    let paths = files[scenario] ?? []
+    let named = paths.filter { path in
+      path.split(separator: "/").last?.hasPrefix(history + ".") ?? false
+    }
+    return named.count == 1 ? named : paths
   }
 }
 

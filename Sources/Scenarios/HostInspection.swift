@@ -15,6 +15,9 @@ public enum HostInspection {
       clocksource: HostNames.clocksource(), tscKHz: try? vcpu.tscKHz())
   }
 
+  /// The machine's name on its network; nil if it has none.
+  public static var hostname: String? { HostNames.hostname() }
+
   /// The facts, the capabilities that concern the clock, and what behaves as it says.
   ///
   /// - Throws: `KVMError` naming the request, with a remedy, where KVM cannot be used.

@@ -27,13 +27,17 @@ struct CheckCommand: ParsableCommand {
     }
     var hosts: [HostFacts] = []
     for host in saved.map(\.history.header.host) where !hosts.contains(host) { hosts.append(host) }
-    guard options.format == .text || hosts.count <= 1 else {
-      throw Failure(64, "kvmclock: these are histories of \(hosts.count) hosts, and KTAP holds one")
+    guard hosts.count <= 1 || !options.needsOneReport else {
+      throw Failure(
+        64,
+        "kvmclock: these are histories of \(hosts.count) hosts, and a file of this format holds one: "
+          + "check one host's at a time")
     }
     let reports = hosts.map { host in report(saved.filter { $0.history.header.host == host }) }
-    try Output.write(reports.map { options.render($0) }.joined(separator: "\n"))
+    let isComplete = try options.deliver(reports)
     let codes = reports.map(\.exitCode)
     if codes.contains(1) { throw ExitCode(1) }
+    if !isComplete { throw ExitCode(74) }
     if let failure { throw ExitCode(failure.code) }
     throw ExitCode(codes.contains(2) ? 2 : 0)
   }

@@ -18,6 +18,7 @@ struct Kvmclock: ParsableCommand {
         kvmclock doctor                           what this host offers
         kvmclock run                              all rules
         kvmclock run 'SYSTIME-*' --history out    some rules; keep the recordings
+        kvmclock run --output out.json            also a report for programs
         kvmclock check out/*.jsonl                judge recordings again
         kvmclock explain VERSION-EVEN             what a rule says, and who says so
 

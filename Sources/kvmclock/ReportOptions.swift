@@ -3,14 +3,21 @@ import ArgumentParser
 import Glibc
 import Reporting
 
-enum ReportFormat: String, ExpressibleByArgument, CaseIterable { case text, ktap }
+extension ReportFormat: ExpressibleByArgument {}
 
 enum Colour: String, ExpressibleByArgument, CaseIterable { case auto, always, never }
 
 /// How verdicts are shown and counted.
 struct ReportOptions: ParsableArguments {
-  @Option(help: "text for people, ktap for test runners.")
+  @Option(help: "What goes to stdout: text for people, ktap for test runners, json for programs.")
   var format = ReportFormat.text
+
+  @Option(
+    help: ArgumentHelp(
+      "Also write the report to a file, in the format that its ending names: \(ReportFile.endings). "
+        + "May be given several times.",
+      valueName: "file"))
+  var output: [String] = []
 
   @Flag(help: "Count known deviations of shipped kernels as broken.")
   var strict = false
@@ -18,14 +25,48 @@ struct ReportOptions: ParsableArguments {
   @Option(name: .customLong("color"), help: "auto: on a terminal, unless NO_COLOR is set.")
   var colour = Colour.auto
 
-  func render(_ report: Report, showsTimings: Bool = false) -> String {
-    switch format {
-    case .ktap: KTAPReport(report, showsTimings: showsTimings).text
-    case .text:
-      TextReport(
-        report, coloured: isColoured, width: Output.width, showsTimings: showsTimings
-      ).text
+  func validate() throws {
+    for path in output where ReportFormat(path: path) == nil {
+      throw ValidationError(
+        "'\(path)' has an ending that names no format. Let it end in \(ReportFile.endings).")
     }
+  }
+
+  /// Finds out before a run whether its reports can be written.
+  func prepare() throws(Failure) {
+    for path in output {
+      do { try ReportFile.probe(path) } catch { throw Failure(error) }
+    }
+  }
+
+  /// Writes the files, each whatever becomes of the others, and then stdout.
+  ///
+  /// - Returns: whether all files could be written.
+  func deliver(_ reports: [Report], showsTimings: Bool = false) throws(Failure) -> Bool {
+    var isComplete = true
+    for path in output {
+      guard let format = ReportFormat(path: path) else { continue }
+      let texts = reports.map { format.render($0, showsTimings: showsTimings) }
+      do { try ReportFile.write(texts.joined(separator: "\n"), to: path) } catch {
+        isComplete = false
+        Output.complain(Failure(error).message)
+      }
+    }
+    let texts = reports.map { render($0, showsTimings: showsTimings) }
+    try Output.write(texts.joined(separator: "\n"))
+    return isComplete
+  }
+
+  /// Whether a format was asked for that has no room for several reports.
+  var needsOneReport: Bool {
+    ([format] + output.compactMap { ReportFormat(path: $0) }).contains { !$0.holdsSeveral }
+  }
+
+  private func render(_ report: Report, showsTimings: Bool) -> String {
+    guard format == .text else { return format.render(report, showsTimings: showsTimings) }
+    return TextReport(
+      report, coloured: isColoured, width: Output.width, showsTimings: showsTimings
+    ).text
   }
 
   private var isColoured: Bool {

@@ -79,11 +79,12 @@ struct RunCommand: ParsableCommand {
     plan.clock = self.host.maker(host)
     var keeper = HistoryKeeper(folder: history)
     try keeper.prepare()
+    try options.prepare()
     var report = try run(plan, host, cancellation, &keeper)
     if report.interruption != nil { report.interruption = interruption.signalName }
-    try Output.write(options.render(report, showsTimings: timings))
+    let isComplete = try options.deliver([report], showsTimings: timings)
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
-    if keeper.hasFailed, report.exitCode != 1 { throw ExitCode(74) }
+    if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)
   }
 
@@ -96,6 +97,7 @@ struct RunCommand: ParsableCommand {
     _ keeper: inout HistoryKeeper
   ) throws(Failure) -> Report {
     let began = ContinuousClock.now
+    let date = Output.date
     let result: RunResult
     do {
       result = try Runner.run(plan, host: host, cancellation: cancellation) { keeper.keep($0) }
@@ -105,6 +107,8 @@ struct RunCommand: ParsableCommand {
     var report = Report(
       version: Kvmclock.version, host: host, seed: plan.seed, verdicts: result.verdicts,
       planned: plan.rules.count)
+    report.hostname = HostInspection.hostname
+    report.date = date
     report.retries = result.retries
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
     report.timings = result.timings.map {

@@ -1,7 +1,4 @@
-import ABIChecker
 import Foundation
-import PVClock
-import Reporting
 import Testing
 
 @Suite struct CheckTests {
@@ -17,17 +14,7 @@ import Testing
   private func history(
     _ name: String, versions: [UInt32], scenario: String = "version", kernel: String = "6.12.0"
   ) throws {
-    let host = HostFacts(kernel: kernel, backend: "kvm_amd", clocksource: "tsc", tscKHz: 2_000_000)
-    let header = Header(scenario: scenario, seed: 9, host: host)
-    let events = versions.enumerated().map { index, version in
-      let at = UInt64(index + 1) * 1_000_000
-      return Event(
-        number: index + 1, actor: .host, began: Instant(tsc: at * 2, raw: at),
-        ended: Instant(tsc: at * 2 + 20, raw: at + 10),
-        action: .page(vcpu: 0, address: 0x2000, page: ClockPage(version: version)))
-    }
-    try HistoryFile.write(
-      History(header: header, events: events), to: "\(folder.path)/\(name)")
+    try folder.writeHistory(name, versions: versions, scenario: scenario, kernel: kernel)
   }
 
   @Test func aBrokenRuleIsShownWithItsProofAndGivesOne() throws {

@@ -1,5 +1,8 @@
+import ABIChecker
 import Foundation
 import KVM
+import PVClock
+import Reporting
 import Testing
 
 /// A run of the command in a shell: its exit code and what it said.
@@ -64,6 +67,34 @@ final class Folder {
 
   func write(_ text: String, to name: String) throws {
     try Data(text.utf8).write(to: URL(fileURLWithPath: "\(path)/\(name)"))
+  }
+}
+
+extension Folder {
+  func read(_ name: String) throws -> String {
+    try String(contentsOfFile: "\(path)/\(name)", encoding: .utf8)
+  }
+
+  /// The names of all that is not hidden.
+  var names: [String] {
+    let all = try? FileManager.default.contentsOfDirectory(atPath: path)
+    return (all ?? []).filter { !$0.hasPrefix(".") }.sorted()
+  }
+
+  /// A history in which the host looks at a vCPU's record, whose version is each of these in turn.
+  func writeHistory(
+    _ name: String, versions: [UInt32], scenario: String = "version", kernel: String = "6.12.0"
+  ) throws {
+    let host = HostFacts(kernel: kernel, backend: "kvm_amd", clocksource: "tsc", tscKHz: 2_000_000)
+    let header = Header(scenario: scenario, seed: 9, host: host)
+    let events = versions.enumerated().map { index, version in
+      let at = UInt64(index + 1) * 1_000_000
+      return Event(
+        number: index + 1, actor: .host, began: Instant(tsc: at * 2, raw: at),
+        ended: Instant(tsc: at * 2 + 20, raw: at + 10),
+        action: .page(vcpu: 0, address: 0x2000, page: ClockPage(version: version)))
+    }
+    try HistoryFile.write(History(header: header, events: events), to: "\(path)/\(name)")
   }
 }
 

@@ -9,6 +9,14 @@ enum HostNames {
     return withUnsafeBytes(of: &name.release, text)
   }
 
+  /// The machine's own name; nil if it has none.
+  static func hostname() -> String? {
+    var name = utsname()
+    guard uname(&name) == 0 else { return nil }
+    let text = withUnsafeBytes(of: &name.nodename, text)
+    return text.isEmpty || text == "(none)" ? nil : text
+  }
+
   /// The module that drives the processor: the well-known ones first, then any whose name begins so.
   static func backend() -> String? {
     guard let folder = opendir("/sys/module") else { return nil }

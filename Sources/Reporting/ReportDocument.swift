@@ -1,0 +1,84 @@
+public import ABIChecker
+
+/// A report as JSON has it: docs/report.schema.json describes it.
+public struct ReportDocument: Hashable, Sendable, Codable {
+  /// Newest version of the format that this code reads; it writes this one.
+  public static let currentVersion = 1
+  public static let formatName = "kvmclock-report"
+
+  public var format: String
+  public var version: Int
+  /// The version of the program that judged.
+  public var kvmclock: String
+  /// Where and when it ran; nil where histories were judged later.
+  public var hostname: String?
+  public var date: String?
+  public var host: HostFacts
+  public var seed: UInt64?
+  public var strict: Bool
+  public var planned: Int
+  public var exitStatus: Int32
+  public var counts: Counts
+  public var retries: Int
+  public var nanoseconds: UInt64?
+  public var interruption: String?
+  public var notes: [String]
+  public var verdicts: [Entry]
+  public var timings: [ScenarioTiming]
+
+  public struct Counts: Hashable, Sendable, Codable {
+    public var holds: Int
+    public var observed: Int
+    public var broken: Int
+    public var known: Int
+    public var notTested: Int
+    public var inconclusive: Int
+  }
+
+  /// One rule's verdict.
+  public struct Entry: Hashable, Sendable, Codable {
+    public var rule: String
+    public var topic: String?
+    public var statement: String?
+    public var source: String?
+    public var verdict: Word
+    /// The evidence, the value observed, the reason, or how many violations there are.
+    public var summary: String
+    /// The scenario whose history decided.
+    public var scenario: String
+    public var violations: [Proof]?
+    public var known: Deviation?
+    /// The command that does it again.
+    public var again: String?
+
+    private enum CodingKeys: String, CodingKey {
+      case rule, topic, statement, source, verdict, summary, scenario, violations, known
+      case again = "repeat"
+    }
+  }
+
+  /// A verdict in one word, as the text report has it.
+  public enum Word: String, Hashable, Sendable, Codable, CaseIterable {
+    case holds, observed, broken, known
+    case notTested = "not tested"
+    case inconclusive
+  }
+
+  public struct Proof: Hashable, Sendable, Codable {
+    public var expected: String
+    public var seen: String
+    /// Numbers of the events that prove it, and the history that holds them, "rewrite.1".
+    public var events: [Int]
+    public var history: String
+    /// The files that may hold it, where histories were kept.
+    public var files: [String]
+  }
+
+  public struct Deviation: Hashable, Sendable, Codable {
+    public var range: String
+    public var cause: String
+    public var source: String
+    /// Whether the rule is broken as the table says; if not, the table is out of date.
+    public var shows: Bool
+  }
+}
