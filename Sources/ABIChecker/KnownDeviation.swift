@@ -76,6 +76,10 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
         + "the readings does",
       source: "Linux 5d6d6a7d7e66 (6.7)"),
     KnownDeviation(
+      rule: "WALL-VALUE-EXACT", until: KernelVersion(6, 7), always: false,
+      cause: "the epoch was made of two clocks read one after the other",
+      source: "Linux 5d6d6a7d7e66 (6.7)"),
+    KnownDeviation(
       rule: "SETCLOCK-EXACT", until: KernelVersion(5, 12),
       cause:
         "KVM_SET_CLOCK takes the time of the call instead of the snapshot's: the record's system_time is below the "

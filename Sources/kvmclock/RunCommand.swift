@@ -75,8 +75,9 @@ struct RunCommand: ParsableCommand {
     plan.restorer = ["/proc/self/exe", RestoreHostCommand.name]
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
-    let host = try inspect()
+    var host = try inspect()
     plan.clock = self.host.maker(host)
+    host.clock = plan.clock?.name
     var keeper = HistoryKeeper(folder: history)
     try keeper.prepare()
     try options.prepare()

@@ -175,7 +175,7 @@ extension Findings {
 
 extension Timeline {
   /// The TSC offset that was noted last for a vCPU of the same machine.
-  fileprivate func tscOffset(of vcpu: Int, before index: Int) -> UInt64? {
+  func tscOffset(of vcpu: Int, before index: Int) -> UInt64? {
     for event in history.events.prefix(index).reversed() {
       if case .vmCreated = event.action { return nil }
       if case .tscOffset(vcpu, let cycles) = event.action { return cycles }

@@ -71,14 +71,14 @@ extension Fault {
       "KVM_SET_MSRS of the old MSR tells that the guest uses it"
     ) { $0 = .hostOldMSRCounts },
     Fault(
-      "MOVE-SLOW", breaks: ["MIG-TSC-RELATION"], "the clock comes out 100 us off over a move",
+      "MOVE-SLOW", breaks: ["MIG-TSC-RELATION"], "the clock comes out 1 us off over a move",
       .history(.migration) { history in
-        var isMoved = false
+        var moves = 0
         history.alter { action in
           switch action {
-          case .saved: isMoved = true
-          case .read(let address, let ring, var reading, let settled) where isMoved:
-            reading.page.systemTime &+= 100_000
+          case .saved: moves += 1
+          case .read(let address, let ring, var reading, let settled) where moves >= 2:
+            reading.page.systemTime &+= 1000
             action = .read(address: address, ring: ring, reading: reading, settled: settled)
           default: break
           }

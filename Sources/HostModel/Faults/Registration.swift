@@ -157,7 +157,8 @@ extension Fault {
     ) {
       $0.stores = { clock, vcpu, _, _ in clock.memo[vcpu] = clock.vcpus[vcpu]!.recordAddress }
       $0.unserved = { clock, vcpu in
-        if let last = clock.memo[vcpu] { clock.memory.write([1, 2, 3, 4], at: last) }
+        guard let last = clock.memo[vcpu] else { return }
+        clock.memory.write(VMClock.bytes(UInt32(truncatingIfNeeded: clock.count(-1))), at: last)
       }
     },
     Fault(

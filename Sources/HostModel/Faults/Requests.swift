@@ -64,9 +64,9 @@ extension Fault {
       "GET-STEPS-BACK", breaks: ["GETCLOCK-MONO"],
       also: ["CLOCK-BRACKET", "GETCLOCK-NONMASTER-IS-RAW", "GETCLOCK-IS-GUEST-VIEW"],
       because: "one result in a hundred is wrong by any measure",
-      "every 100th KVM_GET_CLOCK is 5 ms behind"
+      "every 100th KVM_GET_CLOCK is 100 us behind"
     ) {
-      $0.get = { clock, data in if clock.count(0) % 100 == 0 { data.clock &-= 5_000_000 } }
+      $0.get = { clock, data in if clock.count(0) % 100 == 0 { data.clock &-= 100_000 } }
     },
     Fault(
       "GET-SLEWED", breaks: ["GETCLOCK-NONMASTER-IS-RAW"],

@@ -11,6 +11,9 @@ extension Fault {
       }
     },
     Fault(
+      "WALL-1-US-OFF", breaks: ["WALL-VALUE-EXACT"], "the wall clock is 1 us late"
+    ) { $0.wallRecord = { _, _, record in record.move(by: 1000) } },
+    Fault(
       "WALL-VERSION-ODD", breaks: ["WALL-VERSION"], "the version is not raised after the data"
     ) { $0.wallStores = { _, _, stores in stores.removeLast() } },
     Fault(

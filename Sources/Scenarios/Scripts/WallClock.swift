@@ -3,12 +3,15 @@ internal import PVClock
 internal import VMBuilder
 
 extension Scenario {
-  /// WALL-VALUE, WALL-VERSION, WALL-SIZE-12, WALL-ANY-ADDRESS, WALL-UNALIGNED, WALL-HOSTSET: every kind of address,
+  /// WALL-VALUE, WALL-VALUE-EXACT, WALL-VERSION, WALL-SIZE-12, WALL-ANY-ADDRESS, WALL-UNALIGNED, WALL-HOSTSET: every kind of address,
   /// through both MSRs, on both vCPUs; with the master clock and, the boot vCPU on the old MSR, without.
   @Sendable static func wallClock(_ stage: Stage) throws {
     try stage.makeMachine()
     try writeByHost(stage)
-    for vcpu in [0, 1] { try stage.register(vcpu) }
+    for vcpu in [0, 1] {
+      try stage.noteTSCOffset(vcpu)
+      try stage.register(vcpu)
+    }
     for msr in [MSR.systemTime, MSR.systemTimeOld] {
       try stage.register(0, msr)
       try stage.enter(1)
