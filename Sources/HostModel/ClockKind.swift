@@ -22,7 +22,10 @@ extension ClockMaker {
   ) -> ClockMaker {
     let time = RealTime(
       countsTSC: facts.clocksourceIsTSC ?? false, tscKHz: facts.tscKHz ?? 1_000_000)
-    return ClockMaker(name ?? "user-space model, policy \(policy.rawValue)") {
+    return ClockMaker(
+      name ?? "user-space model, policy \(policy.rawValue)",
+      features: policy == .optIn ? DiscussionGuest.optInFeature : 0
+    ) {
       ModelClock(time: time, policy: policy, deviation: deviation)
     }
   }

@@ -8,18 +8,28 @@ public enum Policy: String, CaseIterable, Sendable {
   case countsFromZero = "counts-from-zero"
   /// The same, only if vCPU 0 wrote the new MSR.
   case countsFromZeroUnlessOldMSR = "counts-from-zero-unless-old-msr"
-  /// Only if the guest asked for it. How was left open; here by bit 1 of the value, which a 4-byte aligned address leaves free.
+  /// Only if the guest asked for it. How was left open; here a bit of CPUID offers it, and by bit 1 of the value, which a 4-byte
+  /// aligned address leaves free, the guest asks.
   case optIn = "opt-in"
 
-  /// The bit of the value by which a guest asks.
-  static let request: UInt64 = 1 << 1
+  var summary: String {
+    switch self {
+    case .keep: "time is never restarted: Linux before 4.2, and since 4.3"
+    case .countsFromZero: "each write of vCPU 0 restarts time: Linux 4.2"
+    case .countsFromZeroUnlessOldMSR: "the same, unless vCPU 0 writes the old MSR"
+    case .optIn: "a write of vCPU 0 restarts time if it asks for that"
+    }
+  }
+
+  /// The bits of the MSR's value that are not address.
+  var controlBits: UInt64 { self == .optIn ? 1 | DiscussionGuest.optInRequest : 1 }
 
   func restartsTime(at write: Access, _ value: UInt64) -> Bool {
     switch self {
     case .keep: false
     case .countsFromZero: true
     case .countsFromZeroUnlessOldMSR: write.msr == MSR.systemTime
-    case .optIn: write.msr == MSR.systemTime && value & Self.request != 0
+    case .optIn: write.msr == MSR.systemTime && value & DiscussionGuest.optInRequest != 0
     }
   }
 

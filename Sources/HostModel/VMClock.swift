@@ -27,7 +27,8 @@ struct VMClock {
 
     /// Bit 0 of the value: "anything with bit0 == 0 … until".
     var hasRecord: Bool { systemTimeMSR & 1 == 1 }
-    var recordAddress: UInt64 { systemTimeMSR & ~1 }
+    var controlBits: UInt64 = 1
+    var recordAddress: UInt64 { systemTimeMSR & ~controlBits }
   }
 
   /// System time at an instant that the host's TSC names.
@@ -100,7 +101,9 @@ struct VMClock {
 extension VMClock {
   /// A new vCPU changes nothing for those that are there.
   mutating func add(_ id: Int, features: UInt32?, isConfined: Bool, tscOffset: UInt64) {
-    vcpus[id] = VCPU(tscOffset: tscOffset, features: features, isConfined: isConfined)
+    vcpus[id] = VCPU(
+      tscOffset: tscOffset, features: features, isConfined: isConfined,
+      controlBits: policy.controlBits)
   }
 
   /// Requests are served when the vCPU goes in, and at no other time: no record changes while its guest reads it, but for

@@ -6,11 +6,14 @@ public import VMBuilder
 public struct ClockMaker: Sendable {
   /// As reports name it.
   public var name: String
+  /// What CPUID 0x40000001.EAX offers for it besides.
+  public var features: UInt32
   /// One for each machine.
   public var make: @Sendable () -> any ClockServer
 
-  public init(_ name: String, make: @escaping @Sendable () -> any ClockServer) {
+  public init(_ name: String, features: UInt32 = 0, make: @escaping @Sendable () -> any ClockServer) {
     self.name = name
+    self.features = features
     self.make = make
   }
 }

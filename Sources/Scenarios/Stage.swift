@@ -17,8 +17,17 @@ final class Stage {
   private var current: Machine?
   private var cpuid: [CPUIDEntry]
 
-  init(
+  convenience init(
     _ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation,
+    vcpus: Int = RunPlan.usualVCPUs
+  ) {
+    self.init(
+      named: scenario.rawValue, host: host, seed: seed, attempt: attempt,
+      cancellation: cancellation, vcpus: vcpus)
+  }
+
+  init(
+    named scenario: String, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation,
     vcpus: Int = RunPlan.usualVCPUs
   ) {
     self.host = host
@@ -26,8 +35,8 @@ final class Stage {
     self.cpuid = host.cpuid
     self.vcpus = vcpus
     history = History(
-      header: Header(scenario: scenario.rawValue, seed: seed, attempt: attempt, host: host.facts))
-    random = SeededGenerator(seed: seed, scenario: scenario.rawValue)
+      header: Header(scenario: scenario, seed: seed, attempt: attempt, host: host.facts))
+    random = SeededGenerator(seed: seed, scenario: scenario)
   }
 
   /// The machine that `makeMachine` made last.

@@ -37,7 +37,7 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
-      DoctorCommand.self, FaultsCommand.self, RestoreHostCommand.self,
+      DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 
   static func main() {
