@@ -34,7 +34,8 @@ public struct DiscussionGuest: Hashable, Sendable {
     "own-offset", "registers each vCPU once and subtracts its first reading, as Linux 4.3 does",
     subtracts: true)
   public static let optIn = Self(
-    "opt-in", "asks for a clock from zero where the host offers that, and subtracts where not; vCPU 0 is re-plugged, and "
+    "opt-in",
+    "asks for a clock from zero where the host offers that, and subtracts where not; vCPU 0 is re-plugged, and "
       + "does not ask again", wantsZero: true)
   public static let optInAgain = Self(
     "opt-in-again", "as opt-in, but a re-plugged vCPU 0 asks again", wantsZero: true)
@@ -80,7 +81,8 @@ extension DiscussionGuest {
     if lag > 0 {
       let elapsed = first.event.elapsed(to: readings[1].event).upper
       guard elapsed < Int128(lag) else {
-        return .notShown(reason: "vCPU 1 read \(short(elapsed)) after vCPU 0: too late to be behind")
+        return .notShown(
+          reason: "vCPU 1 read \(short(elapsed)) after vCPU 0: too late to be behind")
       }
     }
     if let below = underflow(readings, first.value) { return .underflow(by: below) }
@@ -124,7 +126,8 @@ extension DiscussionGuest {
       return nil
     }
     let lost = readings.compactMap { reading -> Int128? in
-      let age = made.elapsed(to: reading.event).lower - timeline.drift(until: reading) - timeline.rounding
+      let age =
+        made.elapsed(to: reading.event).lower - timeline.drift(until: reading) - timeline.rounding
       let short = age - Int128(reading.value)
       return short > Int128(lag) ? short : nil
     }.max()

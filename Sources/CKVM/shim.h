@@ -263,6 +263,9 @@ static inline uint64_t ckvm_rdtsc(void) {
 
 // glibc declares gettid() and tgkill() only under _GNU_SOURCE, which clashes with Swift's Glibc.
 
+// Ends the calling thread and nothing else.
+static inline void ckvm_exit_thread(void) { syscall(SYS_exit, 0); }
+
 static inline int ckvm_gettid(void) {
   return (int)syscall(SYS_gettid);
 }

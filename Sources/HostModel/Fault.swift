@@ -13,9 +13,12 @@ public struct Fault: Sendable {
     case result(@Sendable (inout Action) -> Void)
     /// A history is altered: one that is recorded now, of the kernel.
     case history(ScenarioName, @Sendable (inout History) -> Void)
-    /// The same of a history that was recorded on another host, for what this one may lack; or no change at all, where that
-    /// host's kernel is the fault.
-    case recording(Recording, @Sendable (inout History) -> Void)
+    /// The same of a history that was recorded on another host, for what this one may lack.
+    case recording(
+      Recording, _ sound: @Sendable (inout History) -> Void = { _ in },
+      _ alter: @Sendable (inout History) -> Void)
+    /// The kernel on which it was recorded is the fault; mended, the history is sound.
+    case kernel(Recording, mended: @Sendable (inout History) -> Void)
   }
 
   public let id: String

@@ -2,55 +2,6 @@ public import ABIChecker
 public import KVM
 public import Scenarios
 
-/// What became of a fault.
-public struct FaultResult: Sendable, Codable {
-  public var id: String
-  public var meaning: String
-  /// The rules that had to break, and those that were expected to break besides.
-  public var expected: [String]
-  public var also: [String]
-  public var reason: String
-  /// The rules that broke.
-  public var broke: [String]
-  /// How often the scenarios were run.
-  public var tries: Int
-
-  /// Rules that had to break and did not.
-  public var missed: [String] { expected.filter { !broke.contains($0) } }
-  /// Rules that broke and nobody said why.
-  public var unexplained: [String] { broke.filter { !expected.contains($0) && !also.contains($0) } }
-  public var isCaught: Bool { missed.isEmpty }
-  public var isAsExpected: Bool { isCaught && unexplained.isEmpty }
-}
-
-/// How small a fault of one kind is noticed.
-public struct GradedResult: Sendable, Codable {
-  public var id: String
-  public var meaning: String
-  public var unit: String
-  public var rules: [String]
-  /// From large to small, and whether it was caught.
-  public var sizes: [Int]
-  public var caught: [Bool]
-  public var mustCatch: Int
-
-  /// The smallest size that was caught, with all larger ones.
-  public var smallest: Int? { zip(sizes, caught).prefix { $0.1 }.last?.0 }
-  public var isAsExpected: Bool { smallest.map { $0 <= mustCatch } ?? false }
-}
-
-/// All that the bench found.
-public struct FaultTable: Sendable, Codable {
-  public var faults: [FaultResult]
-  public var graded: [GradedResult]
-  /// Rules that no fault of the catalogue is for.
-  public var unproved: [String]
-
-  public var isAsExpected: Bool {
-    unproved.isEmpty && faults.allSatisfy(\.isAsExpected) && graded.allSatisfy(\.isAsExpected)
-  }
-}
-
 /// Runs faults, and looks which rules break.
 public struct FaultBench: Sendable {
   let facts: HostFacts
@@ -119,9 +70,12 @@ public struct FaultBench: Sendable {
     case .history(let scenario, let alter):
       let sound = try record(rules, in: [scenario], nil)
       return judge.broken(sound.map { $0.altered(alter) }, sound: [sound])
-    case .recording(let recording, let alter):
+    case .recording(let recording, let prepare, let alter):
+      let sound = try recording.history().altered(prepare)
+      return judge.broken([sound.altered(alter)], sound: [[sound]])
+    case .kernel(let recording, let mend):
       let history = try recording.history()
-      return judge.broken([history.altered(alter)], sound: [[history]])
+      return judge.broken([history], sound: [[history.altered(mend)]])
     }
   }
 
@@ -157,7 +111,9 @@ private struct FaultJudge {
     for rule in Rule.all {
       let outcome = rule.verdict(on: faulty).outcome
       if outcome.isBroken {
-        if !sound.contains(where: { rule.verdict(on: $0).outcome.isBroken }) {
+        // A rule that was not tested before has not been broken by the fault.
+        let usual = sound.map { rule.verdict(on: $0).outcome }
+        if usual.allSatisfy({ isFor.contains(rule.id) ? $0.holds : !$0.isBroken }) {
           broken.insert(rule.id)
         }
       } else if rule.isObservation, isFor.contains(rule.id) {
@@ -171,6 +127,10 @@ private struct FaultJudge {
     }
     return broken
   }
+}
+
+extension Outcome {
+  var holds: Bool { if case .holds = self { true } else { false } }
 }
 
 extension History {

@@ -6,7 +6,8 @@ internal import VMBuilder
 /// A `VMClock` behind the MSR filter of a real VM: one lock orders the vCPUs' threads and the driver.
 final class ModelClock: ClockServer {
   let msrs: [ClosedRange<UInt32>] = [
-    MSR.wallClockOld...MSR.systemTimeOld, MSR.wallClock...MSR.systemTime,
+    MSR.tsc...MSR.systemTimeOld, MSR.tscAdjust...MSR.tscAdjust,
+    MSR.wallClock...MSR.systemTime,
   ]
   private let time: any HostTime
   private let policy: Policy
@@ -50,21 +51,25 @@ final class ModelClock: ClockServer {
   func vcpuReset(_ id: Int) { locked { $0.reset(id) } }
 
   func guestReads(_ msr: UInt32, _ id: Int, _ vcpu: borrowing VCPU) -> UInt64? {
-    locked { $0.read(msr, id, byHost: false) }
+    if Self.isTSC(msr) { return try? vcpu.msr(msr) }
+    return locked { $0.read(msr, id, byHost: false) }
   }
 
   func guestWrites(_ msr: UInt32, _ value: UInt64, _ id: Int, _ vcpu: borrowing VCPU) -> Bool {
-    locked { $0.write(msr, value, id, byHost: false) }
+    if Self.isTSC(msr) { return guestWritesTSC(msr, value, vcpu) }
+    return locked { $0.write(msr, value, id, byHost: false) }
   }
 
   func hostReads(_ msr: UInt32, _ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) -> UInt64 {
-    locked { $0.read(msr, id, byHost: true) } ?? 0
+    if Self.isTSC(msr) { return try vcpu.msr(msr) }
+    return locked { $0.read(msr, id, byHost: true) } ?? 0
   }
 
   func hostWrites(
     _ msr: UInt32, _ value: UInt64, _ id: Int, _ vcpu: borrowing VCPU
   ) throws(KVMError) -> Bool {
-    locked { $0.write(msr, value, id, byHost: true) }
+    if Self.isTSC(msr) { return try vcpu.setMSRs([(msr, value)]) == 1 }
+    return locked { $0.write(msr, value, id, byHost: true) }
   }
 
   func clock() throws(KVMError) -> ClockData { locked { $0.get() } }

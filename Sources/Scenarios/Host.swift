@@ -11,7 +11,8 @@ public struct ClockMaker: Sendable {
   /// One for each machine.
   public var make: @Sendable () -> any ClockServer
 
-  public init(_ name: String, features: UInt32 = 0, make: @escaping @Sendable () -> any ClockServer) {
+  public init(_ name: String, features: UInt32 = 0, make: @escaping @Sendable () -> any ClockServer)
+  {
     self.name = name
     self.features = features
     self.make = make

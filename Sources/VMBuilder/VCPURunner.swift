@@ -39,7 +39,7 @@ final class VCPURunner: @unchecked Sendable {
 
   /// Runs the guest until something has to be done that is not the clock's.
   private func run() throws(KVMError) -> VCPUExit {
-    if let exit = try options.sabotage?.insteadOfRun(id) { return exit }
+    if let exit = try options.sabotage?.insteadOfRun() { return exit }
     guard let clock = options.clock else { return try vcpu.run() }
     while true {
       clock.willEnter(id, vcpu)
@@ -123,10 +123,11 @@ final class VCPURunner: @unchecked Sendable {
   private func waitForWorker() throws(MachineError) {
     var waited = 0
     let slice = 20
+    let deadline = options.sabotage?.deadlineMilliseconds ?? options.deadlineMilliseconds
     while !worker.isDone(within: slice) {
       waited += slice
       let cancelled = options.isCancelled()
-      guard cancelled || waited >= options.deadlineMilliseconds else { continue }
+      guard cancelled || waited >= deadline else { continue }
       guard isBack(after: 2000) else {
         isLost = true
         throw .threadLost(vcpu: id)

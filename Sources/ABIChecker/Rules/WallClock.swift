@@ -4,7 +4,8 @@ internal import PVClock
 
 extension Rule {
   static let wallClock: [Rule] = [
-    .wallValue, .wallValueExact, .wallVersion, .wallSize12, .wallAnyAddress, .wallUnaligned, .wallOneshot,
+    .wallValue, .wallValueExact, .wallVersion, .wallSize12, .wallAnyAddress, .wallUnaligned,
+    .wallOneshot,
     .wallRewriteStable, .wallFollowsSetclock, .wallDrift, .wallReadback, .wallGlobal, .wallZeroNop,
     .wallUnbackedNoFault, .wallHostset,
   ]

@@ -34,7 +34,8 @@ extension Timeline {
     of write: WallWrite, _ spans: [RealtimeSpan], _ findings: inout Findings
   ) -> (allowed: Interval, events: [Event])? {
     guard
-      let span = spans.first(where: { $0.first.index < write.index && write.index < $0.last.index }),
+      let span = spans.first(where: { $0.first.index < write.index && write.index < $0.last.index }
+      ),
       let reading = observations.first(where: {
         $0.index > write.index && $0.epoch == write.epoch && $0.page != nil
       }), reading.isStable, isTSC

@@ -1,7 +1,8 @@
 extension Fault {
   /// Every fault, by topic.
   public static let all: [Fault] =
-    discovery + registration + records + time + stopped + requests + wallClock + lifeCycle
+    discovery + registration + records + time + stopped + tsc + requests + wallClock + lifeCycle
+    + hostChanges
 }
 
 extension GradedFault {

@@ -21,7 +21,7 @@ extension Fault {
       }),
     Fault(
       "GET-FLAG-16", breaks: ["CAP-ADJUST-CLOCK"],
-      also: ["GETCLOCK-FIELDS", "GETCLOCK-NONMASTER-FIELDS", "GETCLOCK-NOVCPU-FLAGS"],
+      also: ["GETCLOCK-FIELDS", "GETCLOCK-NONMASTER-FIELDS"],
       because: "they know the flags that may be there, too",
       "KVM_GET_CLOCK returns a flag that KVM_CAP_ADJUST_CLOCK does not name",
       .result { action in

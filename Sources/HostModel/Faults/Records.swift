@@ -26,8 +26,8 @@ extension Fault {
     },
     Fault(
       "CROSSPAGE-STALE", breaks: ["SYSTIME-CROSSPAGE-NO-STALE"],
-      also: ["SYSTIME-CROSSPAGE-SERVED"],
-      because: "what is written elsewhere is not written where it should be",
+      also: ["SYSTIME-CROSSPAGE-SERVED", "SYSTIME-CROSSPAGE-NO-STRAY"],
+      because: "what is written elsewhere is a stray write, and not where it should be",
       "the record before is updated in place of one across two pages: Linux since 5.19"
     ) {
       $0.stores = { clock, vcpu, _, stores in
@@ -42,8 +42,6 @@ extension Fault {
     },
     Fault(
       "CROSSPAGE-STRAY", breaks: ["SYSTIME-CROSSPAGE-NO-STRAY"],
-      also: ["SYSTIME-CROSSPAGE-NO-STALE"],
-      because: "the stray write is in the page where the record before was",
       "beside a record across two pages, something is written at the start of its first page: Linux 5.19 to 6.8"
     ) {
       $0.stores = { clock, vcpu, _, stores in
@@ -80,7 +78,8 @@ extension Fault {
         }
       }),
     Fault(
-      "SLOT-READDED-UNSERVED", breaks: ["SLOT-READD-SERVED"],
+      "SLOT-READDED-UNSERVED", breaks: ["SLOT-READD-SERVED"], also: ["SYSTIME-SLOT-SERVED"],
+      because: "it is a slot that is not served",
       "updates do not reach the memory that came into a slot: a cache that stays dead",
       .history(.slots) { history in
         var isBack = false
@@ -138,6 +137,8 @@ extension Fault {
       }),
     Fault(
       "LATE-MEMORY-UNSERVED", breaks: ["SYSTIME-UNBACKED-LATE-MAP"],
+      also: ["SLOT-READD-SERVED", "HVA-REMAP-SERVED"],
+      because: "a slot that comes back is memory that comes late",
       "a record that had no memory once is not served until the MSR is written again: Linux before 5.19"
     ) {
       $0.unserved = { clock, vcpu in clock.memo[vcpu] = clock.vcpus[vcpu]!.recordAddress }
@@ -155,8 +156,6 @@ extension Fault {
       .history(.dirtyLog) { $0.dropDirtyPages(ofWallClock: true) }),
     Fault(
       "VERSION-LEFT-ODD", breaks: ["VERSION-EVEN", "SYSTIME-ENABLE"],
-      also: ["STABLE-WHEN-MASTER", "MONO-VCPU", "VERSION-STEP", "CLOCK-BRACKET"],
-      because: "a record that is never at rest can't be read",
       "the version is not raised after the data"
     ) { $0.stores = { _, _, _, stores in stores.removeLast() } },
     Fault(
@@ -216,10 +215,6 @@ extension UInt64 {
 }
 
 extension History {
-  mutating func alter(_ body: (inout Action) -> Void) {
-    for index in events.indices { body(&events[index].action) }
-  }
-
   /// Takes the pages out of the logs that were fetched after writes of the wall clock, or after others.
   fileprivate mutating func dropDirtyPages(ofWallClock: Bool) {
     var isWallClock = false

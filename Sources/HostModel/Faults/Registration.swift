@@ -39,7 +39,8 @@ extension Fault {
       "the kernel's own clock, a write of vCPU 0 repeated by KVM_SET_MSRS and followed by KVM_SET_CLOCK(0): the same "
         + "breakage on any kernel", .clock(ClockMaker("interference") { Interference() })),
     Fault(
-      "RESTART-ONCE-IN-A-STORM", breaks: ["SYSTIME-REWRITE-STORM"],
+      "RESTART-ONCE-IN-A-STORM", breaks: ["SYSTIME-REWRITE-STORM"], also: ["MONO-VCPU"],
+      because: "it goes back on one vCPU, too",
       "the 700th write of vCPU 0 restarts time"
     ) {
       $0.write = { clock, access, _ in
@@ -48,7 +49,8 @@ extension Fault {
       }
     },
     Fault(
-      "RESTART-LATE", breaks: ["REWRITER-KEEPS-TIME"],
+      "RESTART-LATE", breaks: ["REWRITER-KEEPS-TIME"], also: ["MONO-VCPU"],
+      because: "it goes back on one vCPU, too",
       "the 1500th write of vCPU 0 sets time back by 1 s"
     ) {
       $0.write = { clock, access, _ in
@@ -67,6 +69,8 @@ extension Fault {
     },
     Fault(
       "NO-UPDATE-ON-WRITE", breaks: ["SYSTIME-ENABLE"],
+      also: ["PAGE-SIZE-32", "PAGE-PAD-ZERO", "GETCLOCK-IS-GUEST-VIEW"],
+      because: "what is not written holds what stood there",
       "the value is kept, but no record is written: kvm_write_system_time() that requests no update"
     ) {
       $0.write = { clock, access, value in
@@ -101,8 +105,9 @@ extension Fault {
     },
     Fault(
       "RESTART-ON-REENABLE", breaks: ["SYSTIME-REENABLE-KEEPS-TIME", "SYSTIME-REWRITE-KEEPS-TIME"],
-      also: ["MONO-VCPU", "CLOCK-BRACKET", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS"],
-      because: restart, "time restarts where a record is registered after it was disabled"
+      also: ["MONO-VCPU", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET", "GETCLOCK-MONO"],
+      because: "time that restarts is another time to every rule that follows it",
+      "time restarts where a record is registered after it was disabled"
     ) {
       $0.write = { clock, access, value in
         guard access.isSystemTime else { return nil }
@@ -134,7 +139,8 @@ extension Fault {
       }
     },
     Fault(
-      "ALIGN-64", breaks: ["SYSTIME-ALIGN4"],
+      "ALIGN-64", breaks: ["SYSTIME-ALIGN4"], also: ["PAGE-PAD-ZERO"],
+      because: "at the address asked for stands what the host had filled in",
       "the address is rounded down to 64 bytes: the class of the repair of CVE-2013-1796"
     ) {
       $0.write = { _, access, value in

@@ -24,8 +24,7 @@ extension Fault {
       }
     },
     Fault(
-      "CTRL-TELLS-ALL", breaks: ["GUESTSTOPPED-ONE-VCPU"], also: ["GUESTSTOPPED-GUEST-CLEARS"],
-      because: "a vCPU that was not told has cleared nothing",
+      "CTRL-TELLS-ALL", breaks: ["GUESTSTOPPED-ONE-VCPU"],
       "KVM_KVMCLOCK_CTRL tells every vCPU"
     ) {
       $0.tellStopped = { clock, vcpu in
@@ -47,8 +46,6 @@ extension Fault {
     },
     Fault(
       "STOPPED-COMES-BACK", breaks: ["GUESTSTOPPED-GUEST-CLEARS"],
-      also: ["GUESTSTOPPED-ONE-VCPU", "GUESTSTOPPED-NOT-ON-NEW-PAGE"],
-      because: "a flag that was cleared turns up where nobody was told",
       "a request that was served is never taken back: the guest clears the flag in vain"
     ) {
       $0.record = { clock, vcpu, _, record in
@@ -59,8 +56,6 @@ extension Fault {
     },
     Fault(
       "STOPPED-FOLLOWS", breaks: ["GUESTSTOPPED-NOT-ON-NEW-PAGE"],
-      also: ["GUESTSTOPPED-ONE-VCPU"],
-      because: "the record that it follows to is nobody's who was told",
       "the flag is kept in the host's own copy and goes along to the next record: the class of 24c166378026"
     ) {
       $0.record = { clock, vcpu, _, record in

@@ -4,7 +4,8 @@ internal import PVClock
 extension Fault {
   static let wallClock: [Fault] = [
     Fault(
-      "WALL-IS-NOW", breaks: ["WALL-VALUE"],
+      "WALL-IS-NOW", breaks: ["WALL-VALUE"], also: ["WALL-VALUE-EXACT"],
+      because: "a record that is off is not exact",
       "the record holds the time of the write, not that at which the clock was 0"
     ) {
       $0.wallRecord = { clock, _, record in record.move(by: Int64(clamping: clock.now().systemTime))
@@ -14,7 +15,9 @@ extension Fault {
       "WALL-1-US-OFF", breaks: ["WALL-VALUE-EXACT"], "the wall clock is 1 us late"
     ) { $0.wallRecord = { _, _, record in record.move(by: 1000) } },
     Fault(
-      "WALL-VERSION-ODD", breaks: ["WALL-VERSION"], "the version is not raised after the data"
+      "WALL-VERSION-ODD", breaks: ["WALL-VERSION"],
+      also: ["WALL-SIZE-12", "WALL-ANY-ADDRESS", "WALL-HOSTSET"],
+      because: "a record with an odd version is none", "the version is not raised after the data"
     ) { $0.wallStores = { _, _, stores in stores.removeLast() } },
     Fault(
       "WALL-16-BYTES", breaks: ["WALL-SIZE-12"], "a fourth word is written, as Xen has"
@@ -23,12 +26,16 @@ extension Fault {
     },
     Fault(
       "WALL-CROSSPAGE-UNSERVED", breaks: ["WALL-ANY-ADDRESS"],
+      also: ["WALL-VALUE", "WALL-VALUE-EXACT", "WALL-SIZE-12"],
+      because: "a record that is not written holds what stood there",
       "a record across two pages is not written"
     ) {
       $0.wallStores = { _, address, stores in if address & 0xfff > 4084 { stores = [] } }
     },
     Fault(
       "WALL-UNALIGNED-UNSERVED", breaks: ["WALL-UNALIGNED"],
+      also: ["WALL-VALUE", "WALL-VALUE-EXACT", "WALL-SIZE-12"],
+      because: "a record that is not written holds what stood there",
       "an address that is not aligned is not written"
     ) { $0.wallStores = { _, address, stores in if address & 3 != 0 { stores = [] } } },
     Fault(
@@ -95,8 +102,6 @@ extension Fault {
     },
     Fault(
       "WALL-UNBACKED-FAULTS", breaks: ["WALL-UNBACKED-NOFAULT"],
-      also: ["WALL-READBACK", "WALL-GLOBAL"],
-      because: "a write that faults is not kept",
       "an address without memory raises #GP"
     ) {
       $0.write = { clock, access, value in
@@ -115,6 +120,8 @@ extension Fault {
     },
     Fault(
       "WALL-HOST-KEEPS-ONLY", breaks: ["WALL-HOSTSET"],
+      also: ["WALL-VALUE", "WALL-VALUE-EXACT", "WALL-SIZE-12", "WALL-ANY-ADDRESS"],
+      because: "a record that is not written holds what stood there",
       "KVM_SET_MSRS keeps the value and writes nothing"
     ) {
       $0.write = { clock, access, value in
