@@ -45,12 +45,17 @@ let package = Package(
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
+    .testTarget(
+      name: "HostModelTests",
+      dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Scenarios"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
     .testTarget(
       name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),
     .testTarget(
       name: "LiveTests",
-      dependencies: ["ABIChecker", "GuestImages", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
+      dependencies: [
+        "ABIChecker", "GuestImages", "HostModel", "KVM", "PVClock", "Scenarios", "VMBuilder",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -52,6 +52,7 @@ struct FaultsCommand: ParsableCommand {
   }
 
   private func run(_ cancellation: Cancellation) throws -> FaultTable {
+    try ClockKind.requireSupport(of: device)
     let bench = FaultBench(
       facts: try HostInspection.facts(device: device), device: device, seed: seed?.value ?? 2015,
       cancellation: cancellation)

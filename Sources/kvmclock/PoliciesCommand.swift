@@ -20,6 +20,9 @@ struct PoliciesCommand: ParsableCommand {
   @Option(help: ArgumentHelp("KVM's device.", valueName: "path"))
   var device = "/dev/kvm"
 
+  @Option(help: ArgumentHelp("Also write the matrix there, as JSON.", valueName: "file"))
+  var output: String?
+
   @Option(help: "Seed of the random choices, decimal or 0x….")
   var seed: Seed?
 
@@ -32,6 +35,7 @@ struct PoliciesCommand: ParsableCommand {
   func run() throws {
     let matrix: PolicyMatrix
     do {
+      try ClockKind.requireSupport(of: device)
       matrix = try PolicyBench.run(
         facts: try HostInspection.facts(device: device), device: device,
         seed: seed?.value ?? 2015, withKernel: host == .kernel)
@@ -39,5 +43,6 @@ struct PoliciesCommand: ParsableCommand {
       throw Failure(error)
     }
     try Output.write(PolicyReport.text(matrix))
+    if let output { try BenchFile.write(matrix, to: output) }
   }
 }

@@ -76,7 +76,7 @@ struct RunCommand: ParsableCommand {
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     var host = try inspect()
-    plan.clock = self.host.maker(host)
+    do { plan.clock = try self.host.maker(host, device: device) } catch { throw Failure(error) }
     host.clock = plan.clock?.name
     var keeper = HistoryKeeper(folder: history)
     try keeper.prepare()

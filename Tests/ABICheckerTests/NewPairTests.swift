@@ -31,6 +31,11 @@ import Testing
     try expectHolds(Self.bounded, Self.after([1, 150, 3000, 60_000], source: source))
   }
 
+  /// A host that goes on where the pair before leads takes no more than it may.
+  @Test func noStepAtAllIsNoFault() throws {
+    try expectHolds(Self.bounded, Self.after([150, 150]) { $0.stepClock(by: 6) })
+  }
+
   @Test(arguments: [-12, 12, 1_000_000] as [Int64])
   func aStepOfItsOwnIsBroken(step: Int64) throws {
     let history = Self.after([150, 150]) { $0.stepClock(by: step) }
