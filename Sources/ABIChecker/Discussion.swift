@@ -50,6 +50,9 @@ public struct DiscussionGuest: Hashable, Sendable {
     sles10, rewriter, replug, oldMSR, ownOffset, optIn, optInAgain, behind, behindGuarded,
   ]
 
+  /// How long its VM has been up when it begins, in nanoseconds.
+  public static let uptime: UInt64 = 3_600_000_000_000
+
   /// The bit of CPUID 0x40000001.EAX by which a host of this discussion says that a guest may ask for a clock from zero, and the
   /// bit of the MSR's value by which a guest does. The thread names neither; both are free.
   public static let optInFeature: UInt32 = 1 << 30
@@ -61,7 +64,7 @@ public enum PolicyOutcome: Hashable, Sendable, Codable {
   case works
   /// Its time went back, in nanoseconds at most.
   case wentBack(by: UInt64)
-  /// Its time is that much less than the VM's age, and never went back while it looked.
+  /// Its time is that much less than the VM's, and never went back while it looked.
   case restarted(by: UInt64)
   /// It subtracted and came out below 0, which without a sign is centuries.
   case underflow(by: UInt64)
@@ -122,12 +125,12 @@ extension DiscussionGuest {
 
   /// By how much at most a reading falls short of the machine's age.
   private func lostAge(_ timeline: Timeline, _ readings: [Observation]) -> UInt64? {
-    guard let made = timeline.history.events.first(where: { $0.action == .vmCreated }) else {
-      return nil
-    }
+    let isSet = { (event: Event) in if case .setClock = event.action { true } else { false } }
+    guard let made = timeline.history.events.first(where: isSet) else { return nil }
     let lost = readings.compactMap { reading -> Int128? in
       let age =
-        made.elapsed(to: reading.event).lower - timeline.drift(until: reading) - timeline.rounding
+        Int128(Self.uptime) + made.elapsed(to: reading.event).lower
+        - timeline.drift(until: reading) - timeline.rounding
       let short = age - Int128(reading.value)
       return short > Int128(lag) ? short : nil
     }.max()

@@ -40,7 +40,7 @@ public struct Fault: Sendable {
     self.id = id
     self.meaning = meaning
     self.rules = rules
-    self.also = also
+    self.also = also.filter { !rules.contains($0) }
     self.reason = reason
     self.tries = tries
     self.change = change

@@ -58,11 +58,11 @@ extension Fault {
       }
     },
     Fault(
-      "PAIR-STEPS-3-NS", breaks: ["RESNAP-NO-JUMP"],
-      "a new pair is 3 ns off the line of the one before, as pairs taken from CLOCK_MONOTONIC_RAW are: all Linux so far"
+      "PAIR-STEPS-4-NS", breaks: ["RESNAP-NO-JUMP"],
+      "a new pair is 4 ns off the line of the one before, as pairs taken from CLOCK_MONOTONIC_RAW are: all Linux so far"
     ) {
       $0.write = { clock, access, _ in
-        if access.msr == MSR.systemTimeOld { clock.step(3) }
+        if access.msr == MSR.systemTimeOld { clock.step(4) }
         return nil
       }
     },
