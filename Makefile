@@ -49,6 +49,8 @@ completions:
 	@for shell in $(SHELLS); do \
 	  $(EXECUTABLE) --generate-completion-script $$shell > $(PACKAGE)/completions/$$shell || exit 1; \
 	done
+	@# It is sourced, not run.
+	@sed -i '1{/^#!/d}' $(PACKAGE)/completions/bash
 
 install: man completions
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/man/man1 share/bash-completion/completions \

@@ -2,11 +2,13 @@
 # Makes a Debian package of a tree that `make install PREFIX=/usr DESTDIR=TREE` filled.
 # Usage: deb.sh TREE VERSION FOLDER
 set -eu
-tree=$1 version=$2 folder=$3
+tree=$(realpath "$1") version=$2 folder=$3
 here=$(cd "$(dirname "$0")" && pwd)
 name=kvmclock
 doc=$tree/usr/share/doc/$name
-maintainer="${DEBFULLNAME:-kvmclock maintainers} <${DEBEMAIL:-root@$(hostname -f)}>"
+# Who builds it, by Debian's own variables or by git's settings.
+author() { git -C "$here" config "user.$1" || git -C "$here" log -1 --format="$2"; }
+maintainer="${DEBFULLNAME:-$(author name %an)} <${DEBEMAIL:-$(author email %ae)}>"
 architecture=$(dpkg --print-architecture)
 when=$(date -u -R -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}")
 
@@ -23,11 +25,11 @@ chmod 755 "$tree/usr/bin/$name"
 # dpkg-shlibdeps wants a source package around it.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/debian"
+mkdir "$work/debian" "$tree/DEBIAN"
 printf 'Source: %s\n\nPackage: %s\nArchitecture: %s\n' "$name" "$name" "$architecture" >"$work/debian/control"
-depends=$(cd "$work" && dpkg-shlibdeps -O "$tree/usr/bin/$name" | sed -n 's/^shlibs:Depends=//p')
+(cd "$work" && dpkg-shlibdeps -O "$tree/usr/bin/$name") >"$work/depends"
+depends=$(sed -n 's/^shlibs:Depends=//p' "$work/depends")
 
-mkdir -p "$tree/DEBIAN"
 cat >"$tree/DEBIAN/control" <<END
 Package: $name
 Version: $version
@@ -38,12 +40,13 @@ Depends: $depends
 Section: utils
 Priority: optional
 Description: conformance harness for the KVM paravirtual clock
- Runs small virtual machines on /dev/kvm, lets their guests register and read
- the paravirtual clock (kvmclock, pvclock), and compares what they saw with what
- its ABI promises: registration, versions, flags, rates, races, migration.
+ Runs small virtual machines on /dev/kvm, lets their guests register and
+ read the paravirtual clock (kvmclock, pvclock), and compares what they saw
+ with what its ABI promises: registration, versions, flags, rates, races,
+ migration.
  .
- For people who change Linux's KVM, write virtual machine monitors, or run fleets
- of hosts.
+ For people who change Linux's KVM, write virtual machine monitors, or run
+ fleets of hosts.
 END
 (cd "$tree" && find usr -type f -printf '%P\n' | LC_ALL=C sort | sed 's,^,usr/,' | xargs md5sum) >"$tree/DEBIAN/md5sums"
 mkdir -p "$folder"
