@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
-.PHONY: all build static install man completions dist deb run test lint format docs guests bench clean
+.PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean
 
 all: build
 
@@ -88,14 +88,25 @@ test:
 	@SWIFT="$(SWIFT)" sh Tests/count.sh
 
 lint:
-	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
 
 format:
-	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench
+	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench Examples
 
 # The catalogue of rules, from the rules themselves.
 docs: build
 	.build/release/kvmclock list --format markdown > docs/ABI.md
+
+# The libraries' documentation, as a web site for each.
+LIBRARIES := KVM PVClock
+HTML := .build-docs/html
+
+documentation:
+	@mkdir -p $(HTML)
+	@for library in $(LIBRARIES); do \
+	  KVMCLOCK_DOCUMENTATION=1 $(SWIFT) package --scratch-path .build-docs --allow-writing-to-directory $(HTML) \
+	    generate-documentation --target $$library --warnings-as-errors --output-path $(HTML)/$$library || exit 1; \
+	done
 
 # Each image as a flat file, and its disassembly.
 GUESTS := $(basename $(notdir $(wildcard guest-images/*.S)))
@@ -122,4 +133,4 @@ bench:
 	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
 
 clean:
-	rm -rf .build .build-static $(LISTING)
+	rm -rf .build .build-static .build-docs $(LISTING)
