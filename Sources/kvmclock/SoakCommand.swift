@@ -33,7 +33,11 @@ struct SoakCommand: ParsableCommand {
     completion: .file())
   var checkpoint = "kvmclock-soak.json"
 
-  @Flag(help: "Go on with the soak that the checkpoint holds, up to the time of --for in all.")
+  @Flag(
+    help: """
+      Go on with the soak that the checkpoint holds, up to the time of --for in all; begin one where \
+      there is no checkpoint.
+      """)
   var resume = false
 
   @Flag(help: "Run nothing; report what the checkpoint holds.")
@@ -91,22 +95,24 @@ struct SoakCommand: ParsableCommand {
       keeper.state, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
   }
 
+  private func newState(on host: HostFacts) throws -> SoakState {
+    var state = SoakState(
+      version: Kvmclock.version, host: host, device: device,
+      seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))),
+      rules: Soak.rules(of: try RuleSelection.rules(rules)).map(\.id))
+    state.hostname = HostInspection.hostname
+    state.date = Output.date
+    return state
+  }
+
   /// A new soak, or what the checkpoint holds.
   private func state(on host: HostFacts) throws -> SoakState {
+    guard access(checkpoint, F_OK) == 0 else { return try newState(on: host) }
     guard resume else {
-      guard access(checkpoint, F_OK) != 0 else {
-        throw Failure(
-          64,
-          "kvmclock: \(checkpoint) is there already; go on with it (--resume), look at it (--show), "
-            + "or name another file (--checkpoint)")
-      }
-      var state = SoakState(
-        version: Kvmclock.version, host: host, device: device,
-        seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))),
-        rules: Soak.rules(of: try RuleSelection.rules(rules)).map(\.id))
-      state.hostname = HostInspection.hostname
-      state.date = Output.date
-      return state
+      throw Failure(
+        64,
+        "kvmclock: \(checkpoint) is there already; go on with it (--resume), look at it (--show), "
+          + "or name another file (--checkpoint)")
     }
     let state = try read()
     guard state.host == host else {

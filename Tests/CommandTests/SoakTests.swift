@@ -70,6 +70,13 @@ struct SoakTests {
     #expect(try run("cat kvmclock-soak.json").output == "mine")
   }
 
+  /// What starts it again and again need not know which time is the first.
+  @Test func whereThereIsNoCheckpointResumeBeginsOne() throws {
+    let child = try run("exec \"$K\" soak --resume --for 1s --checkpoint k.json")
+    #expect(child.code == 0, "\(child.complaint)")
+    #expect(try run("ls").output == "k.json\n")
+  }
+
   @Test func aSoakOfAnotherHostIsNotGoneOnWith() throws {
     let child = try run(
       """
