@@ -1,6 +1,7 @@
 #!/bin/bash
 # Each file of fleet/ under the schema or tool that its system has, and what can be run here, run.
-# Usage: test.sh EXECUTABLE, as root. Needs check-jsonschema and kubernetes-validate in PATH, lava-common, slurm-wlm, munge.
+# Usage: test.sh EXECUTABLE, as root. Needs check-jsonschema, kubernetes-validate and a python with prometheus_client in PATH,
+# lava-common, slurm-wlm, munge.
 set -euo pipefail
 kvmclock=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
@@ -52,6 +53,21 @@ if [ -e /dev/kvm ]; then
   echo "== no capability and no new privilege, as in Kubernetes' pods"
   setpriv --no-new-privs --bounding-set -all --inh-caps -all --clear-groups "$kvmclock" run --quick --format json >"$work/run.json" ||
     complain "a run without capabilities ended with $?"
+  echo "== Prometheus' own parser"
+  "$kvmclock" soak MONO-CROSS-VCPU --for 2s --checkpoint "$work/soak.json" --prometheus "$work/soak.prom" >/dev/null 2>&1 ||
+    complain "a soak ended with $?"
+  python - "$work/soak.prom" <<'END'
+import sys
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+families = {one.name: one for one in parse(open(sys.argv[1]).read())}
+assert families["kvmclock_soak_readings"].samples[0].value > 0
+assert families["kvmclock_soak_running"].samples[0].value == 0
+spread = families["kvmclock_soak_step_back_seconds"]
+assert spread.type == "histogram", spread.type
+buckets = [one for one in spread.samples if one.labels.get("le") == "+Inf"]
+assert buckets and all(one.value > 0 for one in buckets)
+END
   echo "== Slurm"
   "$here/slurm/test.sh" "$kvmclock"
 fi
