@@ -52,10 +52,11 @@ said=$(PATH=$work:$PATH "$here/lava/results.sh" <"$work/ktap" | tr '\n' ' ')
 if [ -e /dev/kvm ]; then
   echo "== no capability and no new privilege, as in Kubernetes' pods"
   setpriv --no-new-privs --bounding-set -all --inh-caps -all --clear-groups "$kvmclock" run --quick --format json >"$work/run.json" ||
-    complain "a run without capabilities ended with $?"
+    # 2 is a busy machine.
+    [ $? = 2 ] || complain "a run without capabilities broke a rule, or none was run"
   echo "== Prometheus' own parser"
   "$kvmclock" soak MONO-CROSS-VCPU --for 2s --checkpoint "$work/soak.json" --prometheus "$work/soak.prom" >/dev/null 2>&1 ||
-    complain "a soak ended with $?"
+    [ $? = 2 ] || complain "a soak broke a rule, or did not run"
   python - "$work/soak.prom" <<'END'
 import sys
 from prometheus_client.parser import text_string_to_metric_families as parse

@@ -82,12 +82,13 @@ extension Rule {
     "MULSHIFT-TSCKHZ",
     "A guest that derives its TSC's frequency from the record, as Linux does when it boots, gets what KVM_GET_TSC_KHZ "
       + "says, to the last place that the record has.",
-    source: "arch/x86/kernel/pvclock.c, pvclock_tsc_khz(); arch/x86/kernel/kvmclock.c, kvm_get_tsc_khz()",
+    source:
+      "arch/x86/kernel/pvclock.c, pvclock_tsc_khz(); arch/x86/kernel/kvmclock.c, kvm_get_tsc_khz()",
     method:
       "10^6 * 2^32 / tsc_to_system_mul, shifted by tsc_shift as the guest does it: to the left where that is negative, "
       + "which loses so many binary places.",
     scenarios: [.registration], everywhere: true,
-    faults: ["frequency 300 kHz too high", "frequency in whole MHz"]
+    faults: ["frequency 300 kHz too high, or in whole MHz", "multiplier one too large"]
   ) { timeline in
     var findings = Findings()
     for (event, page, rate) in timeline.pagesOfKnownRate {

@@ -17,6 +17,8 @@ extension Fault {
     },
     Fault(
       "MULTIPLIER-ONE-OFF", breaks: ["MULSHIFT-EXACT"],
+      also: ["MULSHIFT-TSCKHZ"],
+      because: "where the shift is negative, one in the multiplier can be two kHz",
       "the multiplier is rounded up"
     ) { $0.record = { _, _, _, record in record.tscToSystemMultiplier += 1 } },
     Fault(
