@@ -37,8 +37,8 @@ public struct RuleTally: Hashable, Sendable, Codable {
     var verdict = last
     switch last.outcome {
     case .broken: break
-    case .holds(let evidence):
-      verdict.outcome = .holds(evidence: "\(times(holds)); the last: \(evidence)")
+    case .holds:
+      verdict.outcome = .holds(evidence: "\(times(holds)); the last: \(last.outcome.summary)")
     case .observed(let value):
       verdict.outcome = .observed(value: "\(value) (\(times(observed)); the first: \(firstValue))")
     case .inconclusive(let reason):

@@ -54,12 +54,13 @@ extension SoakState {
     return lines
   }
 
-  /// One line for who watches.
+  /// One line for who watches, short enough for a terminal of 80 columns.
   public var progress: String {
     let residual = statistics.drift.map { "\($0.residual) ns" } ?? "-"
-    return "\(Self.clock(elapsed))  \(rounds) rounds, \(Self.count(statistics.readings)) readings, "
+    return
+      "\(Self.clock(elapsed))  \(broken > 0 ? "\(broken) BROKEN, " : "")\(Self.brief(statistics.readings)) reads, "
       + "spread \(statistics.spread.largest) ns, residual \(residual), "
-      + "\(Self.count(statistics.updates)) updates, \(retries) retries, \(broken) broken"
+      + "\(Self.brief(statistics.updates)) updates, \(retries) retries"
   }
 
   /// "8:00:03".
@@ -71,11 +72,21 @@ extension SoakState {
 
   /// "1.2 billion".
   static func count(_ value: UInt64) -> String {
-    let units: [(UInt64, String)] = [
-      (1_000_000_000_000, "trillion"), (1_000_000_000, "billion"), (1_000_000, "million"),
-    ]
-    guard let (size, name) = units.first(where: { value >= $0.0 }) else { return "\(value)" }
+    scaled(value, [" million", " billion", " trillion"], from: 1_000_000)
+  }
+
+  /// "1.2G".
+  static func brief(_ value: UInt64) -> String { scaled(value, ["k", "M", "G", "T"], from: 1000) }
+
+  private static func scaled(_ value: UInt64, _ names: [String], from least: UInt64) -> String {
+    guard value >= least else { return "\(value)" }
+    var size = least
+    var names = names[...]
+    while names.count > 1, value / 1000 >= size {
+      size *= 1000
+      names.removeFirst()
+    }
     let tenths = value / (size / 10)
-    return "\(tenths / 10).\(tenths % 10) \(name)"
+    return "\(tenths / 10).\(tenths % 10)\(names.first ?? "")"
   }
 }

@@ -54,7 +54,7 @@ struct SoakTests {
     let child = try run(
       """
       "$K" soak \(Self.rule) \(time) & soak=$!
-      for i in $(seq 500); do grep -q rounds .complaint && break; sleep 0.02; done
+      for i in $(seq 500); do grep -q reads, .complaint && break; sleep 0.02; done
       sleep 2; kill -INT $soak; wait $soak
       """)
     #expect(child.code == code)

@@ -76,8 +76,13 @@ import Testing
   @Test func theLineForWhoWatches() {
     #expect(
       Self.state.progress
-        == "1:02:03  3 rounds, 0 readings, spread 0 ns, residual -, 0 updates, 2 retries, 1 broken")
+        == "1:02:03  1 BROKEN, 0 reads, spread 0 ns, residual -, 0 updates, 2 retries")
     #expect(SoakState.count(1_234_567_890) == "1.2 billion")
+    #expect(SoakState.count(999_999) == "999999")
+    #expect(SoakState.brief(999) == "999")
+    #expect(SoakState.brief(99_950) == "99.9k")
+    #expect(SoakState.brief(2_000_000) == "2.0M")
+    #expect(SoakState.brief(.max) == "18446744.0T")
   }
 
   @Test func thePrometheusTextReadsLikeThis() {
