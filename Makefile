@@ -9,7 +9,11 @@ BENCH_PAIRS ?= 41
 
 STATIC := .build-static/release/kvmclock
 
-.PHONY: all build static run test lint format docs guests bench clean
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
+
+.PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean
 
 all: build
 
@@ -24,6 +28,58 @@ $(STATIC): FORCE
 
 FORCE:
 
+# Man pages and completions, from the command's own definitions.
+PACKAGE := .build/package
+SHELLS := bash zsh fish
+
+# What is installed: another executable can be given.
+BUILT := .build/release/kvmclock
+EXECUTABLE ?= $(BUILT)
+
+ifeq ($(EXECUTABLE),$(BUILT))
+man completions: build
+endif
+
+man:
+	@rm -rf $(PACKAGE)/man
+	python3 packaging/manual.py $(EXECUTABLE) $(PACKAGE)/man
+
+completions:
+	@mkdir -p $(PACKAGE)/completions
+	@for shell in $(SHELLS); do \
+	  $(EXECUTABLE) --generate-completion-script $$shell > $(PACKAGE)/completions/$$shell || exit 1; \
+	done
+	@# It is sourced, not run.
+	@sed -i '1{/^#!/d}' $(PACKAGE)/completions/bash
+
+install: man completions
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/man/man1 share/bash-completion/completions \
+	  share/zsh/vendor-completions share/fish/vendor_completions.d share/doc/kvmclock)
+	install -m 755 $(EXECUTABLE) $(DESTDIR)$(PREFIX)/bin/kvmclock
+	install -m 644 $(PACKAGE)/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(PACKAGE)/completions/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/kvmclock
+	install -m 644 $(PACKAGE)/completions/zsh $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_kvmclock
+	install -m 644 $(PACKAGE)/completions/fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/kvmclock.fish
+	install -m 644 README.md LICENSE docs/ABI.md $(DESTDIR)$(PREFIX)/share/doc/kvmclock
+
+# One tarball with the static executable, for hosts of any distribution: `tar -C /usr/local --strip-components 1 -xzf`.
+TARBALL = kvmclock-$(VERSION)-linux-$(shell uname -m)
+
+dist: static
+	@rm -rf $(PACKAGE)/dist && mkdir -p $(PACKAGE)
+	$(OBJCOPY) --strip-all $(STATIC) $(PACKAGE)/kvmclock-static
+	$(MAKE) install EXECUTABLE=$(PACKAGE)/kvmclock-static DESTDIR=$(PACKAGE)/dist/ PREFIX=$(TARBALL)
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} \
+	  -C $(PACKAGE)/dist -cf - $(TARBALL) | gzip -9n > $(PACKAGE)/$(TARBALL).tar.gz
+	@echo $(PACKAGE)/$(TARBALL).tar.gz
+
+# A package for the Debian, or its kin, that it is built on.
+deb: build
+	@rm -rf $(PACKAGE)/deb && mkdir -p $(PACKAGE)
+	$(OBJCOPY) --strip-all $(BUILT) $(PACKAGE)/kvmclock
+	$(MAKE) install EXECUTABLE=$(PACKAGE)/kvmclock DESTDIR=$(PACKAGE)/deb PREFIX=/usr
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} packaging/deb.sh $(PACKAGE)/deb $(VERSION) $(PACKAGE)
+
 run: build
 	.build/release/kvmclock run
 
@@ -32,14 +88,25 @@ test:
 	@SWIFT="$(SWIFT)" sh Tests/count.sh
 
 lint:
-	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
 
 format:
-	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench
+	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench Examples
 
 # The catalogue of rules, from the rules themselves.
 docs: build
 	.build/release/kvmclock list --format markdown > docs/ABI.md
+
+# The libraries' documentation, as a web site for each.
+LIBRARIES := KVM PVClock
+HTML := .build-docs/html
+
+documentation:
+	@mkdir -p $(HTML)
+	@for library in $(LIBRARIES); do \
+	  KVMCLOCK_DOCUMENTATION=1 $(SWIFT) package --scratch-path .build-docs --allow-writing-to-directory $(HTML) \
+	    generate-documentation --target $$library --warnings-as-errors --output-path $(HTML)/$$library || exit 1; \
+	done
 
 # Each image as a flat file, and its disassembly.
 GUESTS := $(basename $(notdir $(wildcard guest-images/*.S)))
@@ -66,4 +133,4 @@ bench:
 	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
 
 clean:
-	rm -rf .build .build-static $(LISTING)
+	rm -rf .build .build-static .build-docs $(LISTING)

@@ -10,6 +10,11 @@ let standalone: [LinkerSetting] = [
   .linkedLibrary("_FoundationCShims"), .linkedLibrary("_FoundationCollections"),
 ]
 
+/// The plugin that makes documentation: only where that is asked for, so that no other build fetches it.
+let documentation: [Package.Dependency] =
+  Context.environment["KVMCLOCK_DOCUMENTATION"] == nil
+  ? [] : [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0")]
+
 let package = Package(
   name: "kvmclock",
   products: [
@@ -19,7 +24,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
-  ],
+  ] + documentation,
   targets: [
     .systemLibrary(name: "CKVM"),
     .target(name: "GuestImages", path: "guest-images", exclude: ["README.md"]),
@@ -42,6 +47,11 @@ let package = Package(
     .executableTarget(
       name: "first-reading", dependencies: ["KVM", "VMBuilder"], path: "Bench/first-reading",
       linkerSettings: standalone),
+    .executableTarget(
+      name: "a-vm-in-forty-lines", dependencies: ["KVM"], path: "Examples/a-vm-in-forty-lines"),
+    .executableTarget(
+      name: "reading-a-clock-page", dependencies: ["PVClock"],
+      path: "Examples/reading-a-clock-page"),
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),

@@ -7,6 +7,16 @@ extension ScenarioName {
     }
   }
 
+  /// What it sees depends on chance, or on how long it lasts: worth doing again and again.
+  public var canDriftOrRace: Bool {
+    switch self {
+    case .rate, .contend, .torn, .storm, .oldMSRStorm, .sharedPage, .hop, .rewriter, .schedclock,
+      .newPair, .getClock, .getClockNoMaster, .readCost:
+      true
+    default: false
+    }
+  }
+
   /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
   public var changesHost: Bool {
     switch self {

@@ -87,6 +87,11 @@ extension ClockPage {
   public func systemTime(atTSC tsc: UInt64) -> UInt64 {
     systemTime &+ scale.nanoseconds(cycles: tsc &- tscTimestamp)
   }
+
+  /// Whether both records give the same time at every TSC, whatever else they say.
+  public func hasSamePair(as other: ClockPage) -> Bool {
+    tscTimestamp == other.tscTimestamp && systemTime == other.systemTime && scale == other.scale
+  }
 }
 
 /// Saved under the kernel's field names, every field as a plain number.

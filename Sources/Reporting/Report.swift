@@ -22,6 +22,8 @@ public struct Report: Sendable {
   public var interruption: String?
   /// What else the reader has to know.
   public var notes: [String] = []
+  /// The command that made it, and makes it again.
+  public var command = "run"
   /// Options that a repetition needs besides the seed.
   public var repeatOptions = ""
   /// Whether a known deviation counts as broken.
@@ -130,7 +132,7 @@ extension Report {
 
   /// The command that does again what led to a verdict.
   func repeatCommand(_ verdict: Verdict) -> String? {
-    seed.map { "kvmclock run \(verdict.rule) --seed \($0)\(repeatOptions)" }
+    seed.map { "kvmclock \(command) \(verdict.rule) --seed \($0)\(repeatOptions)" }
   }
 
   /// The events that prove a violation, and the history that holds them.

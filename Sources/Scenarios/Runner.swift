@@ -19,6 +19,8 @@ public struct RunPlan: Sendable {
   public var restorer: [String] = []
   /// Runs the scenarios that take minutes, too.
   public var isLong = false
+  /// The only scenarios to run, whatever the rules would have; nil for all that exercise them.
+  public var only: Set<ScenarioName>?
   /// How many vCPUs the machine with many has; nil for 65, or what the host allows.
   public var vcpus: Int?
   /// Who serves the guests' clock; nil for KVM itself.
@@ -62,7 +64,7 @@ public struct RunPlan: Sendable {
   /// The scenarios that exercise the rules, in the order of the catalogue.
   var scenarios: [ScenarioName] {
     let wanted = Set(rules.flatMap(\.scenarios))
-    return ScenarioName.allCases.filter(wanted.contains)
+    return ScenarioName.allCases.filter { wanted.contains($0) && only?.contains($0) ?? true }
   }
 }
 

@@ -22,4 +22,12 @@ extension Stage {
     }
     return value
   }
+
+  /// Ties `KVM_GET_CLOCK` to CLOCK_MONOTONIC_RAW, and the TSC, at which the record of vCPU 0 can be converted.
+  func sampleRate() throws {
+    look(0)
+    try tightest { .getClock(ClockRecord(try machine.clock())) }
+    look(0)
+    try tightest { .tick }
+  }
 }

@@ -11,7 +11,9 @@ struct CheckCommand: ParsableCommand {
       holds. A file that cannot be read or is no history is reported, and the others are judged.
       """)
 
-  @Argument(help: ArgumentHelp("Files that hold histories.", valueName: "history"))
+  @Argument(
+    help: ArgumentHelp("Files that hold histories.", valueName: "history"),
+    completion: .file())
   var histories: [String]
 
   @OptionGroup var options: ReportOptions

@@ -9,7 +9,9 @@ struct DoctorCommand: ParsableCommand {
     commandName: "doctor",
     abstract: "Say what this host offers, what can't be tested here, and what would help.")
 
-  @Option(help: ArgumentHelp("KVM's device.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("KVM's device.", valueName: "path"),
+    completion: .file())
   var device = "/dev/kvm"
 
   func run() throws {

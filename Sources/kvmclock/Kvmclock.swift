@@ -19,6 +19,7 @@ struct Kvmclock: ParsableCommand {
         kvmclock run                              all rules
         kvmclock run 'SYSTIME-*' --history out    some rules; keep the recordings
         kvmclock run --output out.json            also a report for programs
+        kvmclock soak --for 8h                    what can drift or race, for hours
         kvmclock check out/*.jsonl                judge recordings again
         kvmclock explain VERSION-EVEN             what a rule says, and who says so
 
@@ -36,7 +37,7 @@ struct Kvmclock: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      RunCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
+      RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
       DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 

@@ -9,7 +9,9 @@ struct ListCommand: ParsableCommand {
 
   enum Format: String, ExpressibleByArgument, CaseIterable { case text, markdown }
 
-  @Argument(help: "Ids of rules, * and ? allowed; all rules if none is given.")
+  @Argument(
+    help: "Ids of rules, * and ? allowed; all rules if none is given.",
+    completion: RuleSelection.completion)
   var rules: [String] = []
 
   @Option(help: "text for the terminal; markdown says all about each rule, by topic.")
@@ -38,7 +40,9 @@ struct ExplainCommand: ParsableCommand {
     commandName: "explain",
     abstract: "Say what a rule demands, on whose word, and how it is tested.")
 
-  @Argument(help: "Ids of rules, * and ? allowed.")
+  @Argument(
+    help: "Ids of rules, * and ? allowed.",
+    completion: RuleSelection.completion)
   var rules: [String]
 
   func validate() throws { _ = try RuleSelection.rules(rules) }

@@ -1,5 +1,6 @@
 import Glibc
 import Reporting
+import Synchronization
 
 /// The only way to stdout and stderr.
 enum Output {
@@ -16,7 +17,22 @@ enum Output {
   }
 
   static func complain(_ text: String) {
-    _ = Descriptor.write(Array((text + "\n").utf8), to: STDERR_FILENO)
+    // What stands in the live line gives way; the line comes again below.
+    let start = hasLive.exchange(false, ordering: .relaxed) ? "\r\u{1b}[K" : ""
+    _ = Descriptor.write(Array((start + text + "\n").utf8), to: STDERR_FILENO)
+  }
+
+  private static let hasLive = Atomic(false)
+
+  /// Writes over the line on the terminal that stderr is.
+  static func showLive(_ line: String) {
+    hasLive.store(true, ordering: .relaxed)
+    _ = Descriptor.write(Array("\r\(line)\u{1b}[K".utf8), to: STDERR_FILENO)
+  }
+
+  static func endLive() {
+    guard hasLive.exchange(false, ordering: .relaxed) else { return }
+    _ = Descriptor.write([UInt8(ascii: "\n")], to: STDERR_FILENO)
   }
 
   /// A standard descriptor that is closed would be given to the next file opened, and reports written into it.

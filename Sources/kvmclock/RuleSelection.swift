@@ -3,6 +3,9 @@ import ArgumentParser
 
 /// Which rules the user means.
 enum RuleSelection {
+  /// What a shell offers where an id is due.
+  static let completion = CompletionKind.list(Rule.all.map(\.id))
+
   /// The rules that match any of the patterns, in the catalogue's order; all of them without a pattern.
   ///
   /// - Throws: `ValidationError` naming the rules that come near, where a pattern matches nothing.

@@ -14,10 +14,14 @@ struct RunCommand: ParsableCommand {
       switched. The same seed makes the same choices.
       """)
 
-  @Argument(help: "Ids of rules, * and ? allowed; all rules if none is given.")
+  @Argument(
+    help: "Ids of rules, * and ? allowed; all rules if none is given.",
+    completion: RuleSelection.completion)
   var rules: [String] = []
 
-  @Option(help: ArgumentHelp("Keep what was recorded, one file a run.", valueName: "dir"))
+  @Option(
+    help: ArgumentHelp("Keep what was recorded, one file a run.", valueName: "dir"),
+    completion: .directory)
   var history: String?
 
   @Option(help: "Seed of the random choices, decimal or 0x…; random if absent, always printed.")
@@ -43,7 +47,9 @@ struct RunCommand: ParsableCommand {
   @Flag(help: "Show how long each scenario took.")
   var timings = false
 
-  @Option(help: ArgumentHelp("KVM's device.", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("KVM's device.", valueName: "path"),
+    completion: .file())
   var device = "/dev/kvm"
 
   @Option(

@@ -211,3 +211,54 @@ import Testing
       }, "PVCLOCK_TSC_STABLE_BIT")
   }
 }
+
+@Suite struct DerivedFrequencyTests {
+  static let rule = "MULSHIFT-TSCKHZ"
+
+  @Test func theKernelsPairHolds() throws {
+    try expectHolds(Self.rule, MulShiftTests.records())
+  }
+
+  /// A quarter of a ppb more, and the division falls below the whole number: the shift makes two kHz of it.
+  @Test func aMultiplierOneTooLargeIsBroken() throws {
+    try expectBroken(
+      Self.rule, MulShiftTests.records { $0.tscToSystemMultiplier += 1 }, "2596116 kHz")
+  }
+
+  @Test(arguments: [2_596_000, 2_596_418, 2_596_114, 2_596_122] as [UInt32])
+  func anotherFrequencyIsBroken(kHz: UInt32) throws {
+    let history = MulShiftTests.records { page in
+      let scale = TSCScale(tscKHz: kHz)
+      (page.tscToSystemMultiplier, page.tscShift) = (scale.multiplier, scale.shift)
+    }
+    try expectBroken(Self.rule, history, "2596117 to 2596119 kHz", "\(kHz) kHz")
+  }
+
+  @Test func aMultiplierOfZeroIsBroken() throws {
+    try expectBroken(
+      Self.rule, MulShiftTests.records { $0.tscToSystemMultiplier = 0 }, "the multiplier is 0")
+  }
+
+  /// 4.5 GHz takes a shift of -2: three kHz may be lost, and no more.
+  @Test(arguments: [(4_500_003, true), (4_500_004, false)] as [(UInt32, Bool)])
+  func whatTheShiftLosesIsAllowed(kHz: UInt32, holds: Bool) throws {
+    var host = HistoryBuilder()
+    host.machine(0)
+    for _ in 0..<2 { host.register(0) }
+    host.host(.tscKHz(vcpu: 0, kHz: kHz))
+    let scale = TSCScale(tscKHz: 4_500_000)
+    for place in [0, 1] {
+      host.amend(place) {
+        ($0.tscToSystemMultiplier, $0.tscShift) = (scale.multiplier, scale.shift)
+      }
+    }
+    #expect(scale.shift == -2)
+    #expect(try judge(Self.rule, host.history).isBroken != holds)
+  }
+
+  @Test func aHostileShiftTrapsNothing() throws {
+    for shift in [Int8.min, .max] {
+      _ = try judge(Self.rule, MulShiftTests.records { $0.tscShift = shift })
+    }
+  }
+}

@@ -223,7 +223,7 @@ private func decimals(_ value: UInt128, _ places: Int) -> String {
 }
 
 extension ClockPage {
-  /// The same pair for the clock, whatever the version.
+  /// The same record, whatever the version.
   fileprivate func isUpdate(of other: ClockPage) -> Bool {
     var same = self
     same.version = other.version

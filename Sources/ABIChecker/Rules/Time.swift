@@ -4,7 +4,7 @@ internal import PVClock
 
 extension Rule {
   static let time: [Rule] = [
-    .clockBracket, .mulshiftExact, .rateRaw, .monoVCPU, .systimeGlobalPair,
+    .clockBracket, .mulshiftExact, .mulshiftTSCKHz, .rateRaw, .monoVCPU, .systimeGlobalPair,
   ]
 
   static let clockBracket = Rule(
@@ -67,19 +67,38 @@ extension Rule {
     faults: ["multiplier one too large", "frequency 1 kHz, or 300 kHz, too high"]
   ) { timeline in
     var findings = Findings()
-    var kHz: [Int: UInt32] = [:]
-    var retuned: Set<Int> = []
-    for event in timeline.history.events {
-      if case .tscKHz(let vcpu, let value) = event.action { kHz[vcpu] = value }
-      if case .setTSCKHz(let vcpu?, _, _) = event.action { retuned.insert(vcpu) }
-    }
-    for (event, vcpu, page) in timeline.pages where !retuned.contains(vcpu) {
-      guard let rate = kHz[vcpu], rate > 0 else { continue }
+    for (event, page, rate) in timeline.pagesOfKnownRate {
       let expected = TSCScale(tscKHz: rate)
       findings.expect(
         page.scale == expected && page.scale.isNormalized, at: [event],
         "tsc_to_system_mul \(Hex(expected.multiplier)) and tsc_shift \(expected.shift) for \(rate) kHz",
         seen: "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift)")
+    }
+    return findings.outcome(
+      atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
+  }
+
+  static let mulshiftTSCKHz = Rule(
+    "MULSHIFT-TSCKHZ",
+    "A guest that derives its TSC's frequency from the record, as Linux does when it boots, gets what KVM_GET_TSC_KHZ "
+      + "says, to the last place that the record has.",
+    source:
+      "arch/x86/kernel/pvclock.c, pvclock_tsc_khz(); arch/x86/kernel/kvmclock.c, kvm_get_tsc_khz()",
+    method:
+      "10^6 * 2^32 / tsc_to_system_mul, shifted by tsc_shift as the guest does it: to the left where that is negative, "
+      + "which loses so many binary places.",
+    scenarios: [.registration], everywhere: true,
+    faults: ["frequency 300 kHz too high, or in whole MHz", "multiplier one too large"]
+  ) { timeline in
+    var findings = Findings()
+    for (event, page, rate) in timeline.pagesOfKnownRate {
+      let lost: Int128 = page.tscShift < 0 ? (1 << Int128(min(63, -Int(page.tscShift)))) - 1 : 0
+      let allowed = Interval(Int128(rate) - max(1, lost), Int128(rate) + 1)
+      let derived = page.scale.tscKHz.map { Int128($0) }
+      findings.expect(
+        derived.map(allowed.contains) ?? false, at: [event],
+        "a TSC of \(allowed.lower) to \(allowed.upper) kHz by the record, \(rate) kHz by KVM_GET_TSC_KHZ",
+        seen: derived.map { "\($0) kHz" } ?? "no frequency: the multiplier is 0")
     }
     return findings.outcome(
       atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
@@ -194,5 +213,21 @@ private struct Look {
     base.flags = []
     base.tscTimestamp &-= offset ?? 0
     return base
+  }
+}
+
+extension Timeline {
+  /// The records of vCPUs whose TSC frequency, in kHz, is known and was never set.
+  fileprivate var pagesOfKnownRate: [(event: Event, page: ClockPage, kHz: UInt32)] {
+    var kHz: [Int: UInt32] = [:]
+    var retuned: Set<Int> = []
+    for event in history.events {
+      if case .tscKHz(let vcpu, let value) = event.action { kHz[vcpu] = value }
+      if case .setTSCKHz(let vcpu?, _, _) = event.action { retuned.insert(vcpu) }
+    }
+    return pages.compactMap { event, vcpu, page in
+      guard !retuned.contains(vcpu), let rate = kHz[vcpu], rate > 0 else { return nil }
+      return (event, page, rate)
+    }
   }
 }

@@ -17,16 +17,29 @@ extension Fault {
     },
     Fault(
       "MULTIPLIER-ONE-OFF", breaks: ["MULSHIFT-EXACT"],
+      also: ["MULSHIFT-TSCKHZ"],
+      because: "where the shift is negative, one in the multiplier can be two kHz",
       "the multiplier is rounded up"
     ) { $0.record = { _, _, _, record in record.tscToSystemMultiplier += 1 } },
     Fault(
-      "FREQUENCY-300-KHZ", breaks: ["MULSHIFT-EXACT"],
+      "FREQUENCY-300-KHZ", breaks: ["MULSHIFT-EXACT", "MULSHIFT-TSCKHZ"],
       also: ["GETCLOCK-IS-GUEST-VIEW", "CLOCK-BRACKET"],
       because: "a clock at another rate is soon elsewhere",
       "records are made for a TSC 300 kHz faster: a snapshot of an unrefined frequency, the class of 3ebcbd2244f5"
     ) {
       $0.record = { clock, _, _, record in
         let scale = TSCScale(tscKHz: clock.time.tscKHz + 300)
+        (record.tscToSystemMultiplier, record.tscShift) = (scale.multiplier, scale.shift)
+      }
+    },
+    Fault(
+      "FREQUENCY-IN-MHZ", breaks: ["MULSHIFT-TSCKHZ"],
+      also: ["MULSHIFT-EXACT", "GETCLOCK-IS-GUEST-VIEW"],
+      because: "a clock at another rate is soon elsewhere",
+      "records are made for the TSC's frequency in whole MHz, as a processor's name gives it"
+    ) {
+      $0.record = { clock, _, _, record in
+        let scale = TSCScale(tscKHz: (clock.time.tscKHz - 1) / 1000 * 1000)
         (record.tscToSystemMultiplier, record.tscShift) = (scale.multiplier, scale.shift)
       }
     },

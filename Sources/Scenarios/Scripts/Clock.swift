@@ -28,15 +28,8 @@ extension Scenario {
     try stage.noteTSC(0)
     try stage.register(0)
     try stage.enter(0)
-    let vm = stage.machine
-    func sample() throws {
-      stage.look(0)
-      try stage.tightest { .getClock(ClockRecord(try vm.clock())) }
-      stage.look(0)
-      try stage.tightest { .tick }
-    }
-    try sample()
+    try stage.sampleRate()
     try stage.sleep(milliseconds: 1000)
-    try sample()
+    try stage.sampleRate()
   }
 }

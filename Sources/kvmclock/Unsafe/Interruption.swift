@@ -2,7 +2,7 @@ import Glibc
 import Scenarios
 import Synchronization
 
-/// SIGINT and SIGTERM: the first one ends the run in good order, a second one ends the program.
+/// SIGINT, SIGTERM and SIGHUP: the first one ends the run in good order, a second one ends the program.
 ///
 /// The signals are blocked, in this thread and so in all that it starts, and a thread waits for them: no handler
 /// runs, and no system call of a scenario is cut short.
@@ -38,6 +38,7 @@ final class Interruption: Sendable {
     switch received.load(ordering: .acquiring) {
     case 0: nil
     case SIGTERM: "SIGTERM"
+    case SIGHUP: "SIGHUP"
     default: "SIGINT"
     }
   }
@@ -50,6 +51,8 @@ final class Interruption: Sendable {
     sigemptyset(&signals)
     sigaddset(&signals, SIGINT)
     sigaddset(&signals, SIGTERM)
+    // A terminal that is closed: what was found is still reported, wherever the output goes.
+    sigaddset(&signals, SIGHUP)
     return signals
   }
 
