@@ -83,7 +83,8 @@ struct RunCommand: ParsableCommand {
     try options.prepare()
     var report = try run(plan, host, cancellation, &keeper)
     if report.interruption != nil { report.interruption = interruption.signalName }
-    let isComplete = try options.deliver([report], showsTimings: timings)
+    let isComplete = try options.deliver(
+      [report], style: ReportStyle(showsTimings: timings, isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
     if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)

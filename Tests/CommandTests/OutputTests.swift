@@ -41,7 +41,7 @@ import Testing
   ) throws {
     let child = try script("exec \"$K\" \(command) --output \(path.0)")
     child.expect(64, path.1)
-    child.expect(64, "Let it end in .txt, .ktap or .json.")
+    child.expect(64, "Let it end in .txt, .ktap, .xml, ")
     #expect(child.output == "")
   }
 
