@@ -18,6 +18,8 @@ public struct Report: Sendable {
   public var timings: [ScenarioTiming] = []
   /// The files that hold each scenario's histories.
   public var files: [String: [String]] = [:]
+  /// What was recorded, for the formats that show it; empty where nobody asked for one.
+  public var histories: [History] = []
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
   /// What else the reader has to know.

@@ -1,6 +1,6 @@
 /// The forms that a report comes in; a file's ending tells which is meant.
 public enum ReportFormat: String, Sendable, CaseIterable {
-  case text, ktap, junit, json, markdown
+  case text, ktap, junit, json, markdown, html
 
   public var ending: String {
     switch self {
@@ -9,6 +9,7 @@ public enum ReportFormat: String, Sendable, CaseIterable {
     case .junit: ".xml"
     case .json: ".json"
     case .markdown: ".md"
+    case .html: ".html"
     }
   }
 
@@ -25,6 +26,9 @@ public enum ReportFormat: String, Sendable, CaseIterable {
   /// Whether several reports can follow each other in one text.
   public var holdsSeveral: Bool { self == .text || self == .markdown }
 
+  /// Whether it shows what was recorded, not only what came of it.
+  public var showsHistories: Bool { self == .html }
+
   /// A report without colour, its lines as long as they are.
   public func render(_ report: Report, style: ReportStyle = ReportStyle()) -> String {
     switch self {
@@ -33,6 +37,7 @@ public enum ReportFormat: String, Sendable, CaseIterable {
     case .junit: JUnitReport(report).text
     case .json: JSONReport(report).text
     case .markdown: MarkdownReport(report).text
+    case .html: HTMLReport(report).text
     }
   }
 }

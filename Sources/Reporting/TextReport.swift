@@ -8,7 +8,8 @@ public struct TextReport: Sendable {
   public var width: Int?
   public var style: ReportStyle
 
-  private static let shown = 3
+  /// How many violations of one rule: one tells a person, and a few tell the one who looks closer.
+  private var shown: Int { listsRules ? 3 : 1 }
   private static let statusWidth = Status.inconclusive.rawValue.count
 
   public init(
@@ -111,12 +112,12 @@ extension TextReport {
       lines += field("rule", rule.statement) + field("source", rule.source)
       lines += field("tested", rule.method)
     }
-    for violation in violations.prefix(Self.shown) {
+    for violation in violations.prefix(shown) {
       lines += field("expected", violation.expected) + field("seen", violation.seen)
       lines += field("where", report.place(of: violation, in: verdict))
     }
-    if violations.count > Self.shown {
-      lines += field("", "and \(violations.count - Self.shown) more violations")
+    if violations.count > shown {
+      lines += field("", "and \(violations.count - shown) more violations")
     }
     if let known = verdict.known {
       lines += field("known", "\(known.range): \(known.cause) (\(known.source))")

@@ -59,6 +59,7 @@ struct CheckCommand: ParsableCommand {
       .mapValues { $0.map(\.path) }
     report.notes = saved.compactMap(\.truncated) + unknown(scenarios)
     report.strict = options.strict
+    if options.showsHistories { report.histories = saved.map(\.history) }
     return report
   }
 

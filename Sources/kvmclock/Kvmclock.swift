@@ -37,6 +37,7 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
+      CompareCommand.self,
       DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 

@@ -12,7 +12,7 @@ struct ReportOptions: ParsableArguments {
   @Option(
     help: """
       What goes to stdout: text for people, ktap and junit for test runners, json for programs, \
-      markdown for issues and job summaries.
+      markdown for issues and job summaries, html for a browser.
       """)
   var format = ReportFormat.text
 
@@ -22,6 +22,12 @@ struct ReportOptions: ParsableArguments {
         + "May be given several times.",
       valueName: "file"))
   var output: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Also write the report as one page with pictures, for a browser; the same as --output FILE.html.",
+      valueName: "file"))
+  var html: [String] = []
 
   @Flag(name: .shortAndLong, help: "Show each rule, not only what calls for attention.")
   var verbose = false
@@ -39,9 +45,18 @@ struct ReportOptions: ParsableArguments {
     }
   }
 
+  /// The files to write, each in its format.
+  private var files: [(path: String, format: ReportFormat)] {
+    output.compactMap { path in ReportFormat(path: path).map { (path, $0) } }
+      + html.map { ($0, .html) }
+  }
+
+  /// Whether a report is asked for that shows what was recorded.
+  var showsHistories: Bool { format.showsHistories || files.contains { $0.format.showsHistories } }
+
   /// Finds out before a run whether its reports can be written.
   func prepare() throws(Failure) {
-    for path in output {
+    for (path, _) in files {
       do { try ReportFile.probe(path) } catch { throw Failure(error) }
     }
   }
@@ -51,8 +66,7 @@ struct ReportOptions: ParsableArguments {
   /// - Returns: whether all files could be written.
   func deliver(_ reports: [Report], style: ReportStyle = ReportStyle()) throws(Failure) -> Bool {
     var isComplete = true
-    for path in output {
-      guard let format = ReportFormat(path: path) else { continue }
+    for (path, format) in files {
       let texts = reports.map { format.render($0, style: style) }
       do { try ReportFile.write(texts.joined(separator: "\n"), to: path) } catch {
         isComplete = false
@@ -66,7 +80,7 @@ struct ReportOptions: ParsableArguments {
 
   /// Whether a format was asked for that has no room for several reports.
   var needsOneReport: Bool {
-    ([format] + output.compactMap { ReportFormat(path: $0) }).contains { !$0.holdsSeveral }
+    ([format] + files.map(\.format)).contains { !$0.holdsSeveral }
   }
 
   private func render(_ report: Report, style: ReportStyle) -> String {
