@@ -30,7 +30,7 @@ extension Comparison {
         lines += said.dropFirst().map { "             \($0)" }
       }
     }
-    if !lines.isEmpty { lines += [""] + table }
+    if !lines.isEmpty, reports.count > 2 { lines += [""] + table }
     lines += legend
     return (["\(headline)."] + lines + [summary]).joined(separator: "\n") + "\n"
   }

@@ -69,9 +69,9 @@ extension Comparison {
         let seen = change == .worse ? self.seen(row) : nil
         return """
           <details class="rule \(status.kind)" id="rule-\(Markup.line(row.rule))"\
-          \(change == .worse ? " open" : "")>
+          \(change == .worse && count(.worse) <= 5 ? " open" : "")>
           <summary><span class="mark">\(change == .worse ? "✗" : change == .better ? "✓" : "≠")</span> \
-          <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))</span></summary>
+          <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))\(seen.map { "; seen: \(Markup.line($0))" } ?? "")</span></summary>
           <p class="statement">\(Markup.line(row.statement ?? ""))</p>
           \(seen.map { "<div class=\"proof\"><p><b>Seen</b> \(Markup.line($0))</p></div>" } ?? "")
           <dl>

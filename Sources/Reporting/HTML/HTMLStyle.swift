@@ -156,8 +156,8 @@ extension HTMLPage {
     .s3 { --c: var(--s3) } .s4 { --c: var(--s4) } .s5 { --c: var(--s5) }
     .stable { --c: var(--holds) } .unstable { --c: var(--nottested) } .halted { --c: var(--broken) }
     .write { --c: var(--ink) }
-    svg text { font-family: inherit; font-size: 11px; fill: var(--soft) }
-    svg .label { font-size: 11.5px; fill: var(--ink) }
+    svg text { font-family: inherit; font-size: 12px; fill: var(--soft) }
+    svg .label { font-size: 12px; fill: var(--ink) }
     svg .end { text-anchor: end } svg .middle { text-anchor: middle }
     svg .grid { stroke: var(--line); stroke-width: 1 }
     svg .zero { stroke: var(--soft); stroke-width: 1 }
