@@ -6,6 +6,8 @@ struct Findings {
   private var absent: [String] = []
   /// The narrowest and the widest interval that an observation was held against, in nanoseconds.
   private var widths: Interval?
+  /// The observation that came nearest to an end of its interval, if that is wide enough to have a middle.
+  private var closest: Measure?
 
   /// More proofs than this say nothing new; the number of all is kept.
   private static let shown = 20
@@ -14,7 +16,7 @@ struct Findings {
   /// One observation: it is what the ABI allows, or it is a violation.
   mutating func expect(
     _ holds: Bool, at events: [Event], _ expected: @autoclosure () -> String,
-    seen: @autoclosure () -> String
+    seen: @autoclosure () -> String, measure: Measure? = nil
   ) {
     observed += 1
     if holds { return }
@@ -23,7 +25,8 @@ struct Findings {
       return
     }
     violations.append(
-      Violation(expected: expected(), seen: seen(), events: events.map(\.number)))
+      Violation(
+        expected: expected(), seen: seen(), events: events.map(\.number), measure: measure))
   }
 
   /// One observation that has to lie in `allowed`; if that is wider than `limit` it proves little and does not
@@ -41,11 +44,13 @@ struct Findings {
     widths = Interval(
       min(widths?.lower ?? allowed.width, allowed.width),
       max(widths?.upper ?? allowed.width, allowed.width))
+    let measure = Measure(value, in: allowed, what: what)
+    if allowed.width > 10, measure.margin < closest?.margin ?? .infinity { closest = measure }
     expect(
       allowed.contains(value), at: events,
       "\(what) in [\(nanoseconds(allowed.lower)), \(nanoseconds(allowed.upper))]: \(why())",
       seen: "\(nanoseconds(value)), \(nanoseconds(abs(allowed.distance(to: value)))) too "
-        + (value < allowed.lower ? "low" : "high"))
+        + (value < allowed.lower ? "low" : "high"), measure: measure)
   }
 
   /// What the intervals could not tell apart: the smaller, the sharper.
@@ -68,7 +73,9 @@ struct Findings {
       if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
       return .broken(violations: proofs)
     }
-    if observed >= max(1, minimum) { return .holds(evidence: "\(observed) \(what)\(power)") }
+    if observed >= max(1, minimum) {
+      return .holds(evidence: "\(observed) \(what)\(power)", closest: closest)
+    }
     if let wide = tooWide.first { return .inconclusive(reason: wide) }
     if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
     if minimum == .max { return .notTested(reason: "did not see all: \(what)") }

@@ -1,7 +1,7 @@
 /// What a rule says of a history.
 public enum Outcome: Hashable, Sendable, Codable {
-  /// The rule held, and what it held on.
-  case holds(evidence: String)
+  /// The rule held, what it held on, and the observation that came nearest to an end of its interval.
+  case holds(evidence: String, closest: Measure? = nil)
   /// What a behaviour that the ABI leaves open looks like here; it can't be wrong.
   case observed(value: String)
   case broken(violations: [Violation])
@@ -29,12 +29,18 @@ public struct Violation: Hashable, Sendable, Codable {
   public var events: [Int]
   /// The history that holds them, as scenario and attempt: "rewrite.1".
   public var history: String?
+  /// The same in numbers, where an interval was not kept.
+  public var measure: Measure?
 
-  public init(expected: String, seen: String, events: [Int], history: String? = nil) {
+  public init(
+    expected: String, seen: String, events: [Int], history: String? = nil,
+    measure: Measure? = nil
+  ) {
     self.expected = expected
     self.seen = seen
     self.events = events
     self.history = history
+    self.measure = measure
   }
 }
 

@@ -30,7 +30,7 @@ public enum FaultReport {
     switch harness.outcome {
     case .inconclusive(let reason), .notTested(let reason): text = reason
     case .broken(let violations): text = "broken: \(violations.first?.seen ?? "")"
-    case .holds(let evidence), .observed(let evidence): text = "HOLDS: \(evidence)"
+    case .holds(let evidence, _), .observed(let evidence): text = "HOLDS: \(evidence)"
     }
     return head + Plain.oneLine(text)
       + (harness.holdsAfterwards ? "" : "; and the next run suffers") + "\n"

@@ -60,12 +60,13 @@ extension ReportDocument.Entry {
       rule: verdict.rule, topic: Rule.topic(of: verdict.rule), statement: rule?.statement,
       source: rule?.source, verdict: ReportDocument.Word(Status(verdict)),
       summary: verdict.outcome.summary, scenario: verdict.scenario)
+    if case .holds(_, let closest) = verdict.outcome { self.closest = closest }
     if case .broken(let violations) = verdict.outcome {
       self.violations = violations.map { violation in
         ReportDocument.Proof(
           expected: violation.expected, seen: violation.seen, events: violation.events,
           history: violation.history ?? verdict.scenario,
-          files: report.files(of: violation, in: verdict))
+          files: report.files(of: violation, in: verdict), measure: violation.measure)
       }
       again = report.repeatCommand(verdict)
     }

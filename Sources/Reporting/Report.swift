@@ -18,6 +18,8 @@ public struct Report: Sendable {
   public var timings: [ScenarioTiming] = []
   /// The files that hold each scenario's histories.
   public var files: [String: [String]] = [:]
+  /// What was recorded, for the formats that show it; empty where nobody asked for one.
+  public var histories: [History] = []
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
   /// What else the reader has to know.
@@ -96,6 +98,19 @@ extension Report {
     return count(.inconclusive) > 0 || isEmpty ? 2 : 0
   }
 
+  /// Where and how all of it happened, each with its name.
+  var facts: [(String, String)] {
+    var facts: [(String, String)] = []
+    if let hostname { facts.append(("host", hostname)) }
+    facts += [("kernel", "Linux \(host.kernel)"), ("backend", host.backend ?? "unknown")]
+    if let clock = host.clock { facts.append(("clock", clock)) }
+    facts.append(("TSC", host.tscKHz.map { "\($0) kHz" } ?? "of unknown frequency"))
+    facts.append(("clocksource", host.clocksource ?? "unknown"))
+    if let seed { facts.append(("seed", "\(seed)")) }
+    if let date { facts.append(("date", date)) }
+    return facts
+  }
+
   /// Where all of it happened, on one line.
   var headline: String {
     var parts = ["Linux \(host.kernel)", host.backend ?? "unknown backend"]
@@ -166,7 +181,7 @@ extension Outcome {
   /// What is said of it on one line.
   var summary: String {
     switch self {
-    case .holds(let evidence): evidence
+    case .holds(let evidence, _): evidence
     case .observed(let value): value
     case .notTested(let reason), .inconclusive(let reason): reason
     case .broken(let violations):

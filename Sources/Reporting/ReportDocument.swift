@@ -46,13 +46,15 @@ public struct ReportDocument: Hashable, Sendable, Codable {
     public var summary: String
     /// The scenario whose history decided.
     public var scenario: String
+    /// Where a rule holds: the observation that came nearest to an end of its interval.
+    public var closest: Measure?
     public var violations: [Proof]?
     public var known: Deviation?
     /// The command that does it again.
     public var again: String?
 
     private enum CodingKeys: String, CodingKey {
-      case rule, topic, statement, source, verdict, summary, scenario, violations, known
+      case rule, topic, statement, source, verdict, summary, scenario, closest, violations, known
       case again = "repeat"
     }
   }
@@ -72,6 +74,7 @@ public struct ReportDocument: Hashable, Sendable, Codable {
     public var history: String
     /// The files that may hold it, where histories were kept.
     public var files: [String]
+    public var measure: Measure?
   }
 
   public struct Deviation: Hashable, Sendable, Codable {

@@ -1,12 +1,15 @@
 /// The forms that a report comes in; a file's ending tells which is meant.
 public enum ReportFormat: String, Sendable, CaseIterable {
-  case text, ktap, json
+  case text, ktap, junit, json, markdown, html
 
   public var ending: String {
     switch self {
     case .text: ".txt"
     case .ktap: ".ktap"
+    case .junit: ".xml"
     case .json: ".json"
+    case .markdown: ".md"
+    case .html: ".html"
     }
   }
 
@@ -21,14 +24,20 @@ public enum ReportFormat: String, Sendable, CaseIterable {
   }
 
   /// Whether several reports can follow each other in one text.
-  public var holdsSeveral: Bool { self == .text }
+  public var holdsSeveral: Bool { self == .text || self == .markdown }
 
-  /// A report without colour, as wide as its lines are.
-  public func render(_ report: Report, showsTimings: Bool = false) -> String {
+  /// Whether it shows what was recorded, not only what came of it.
+  public var showsHistories: Bool { self == .html }
+
+  /// A report without colour, its lines as long as they are.
+  public func render(_ report: Report, style: ReportStyle = ReportStyle()) -> String {
     switch self {
-    case .text: TextReport(report, showsTimings: showsTimings).text
-    case .ktap: KTAPReport(report, showsTimings: showsTimings).text
+    case .text: TextReport(report, style: style).text
+    case .ktap: KTAPReport(report, showsTimings: style.showsTimings).text
+    case .junit: JUnitReport(report).text
     case .json: JSONReport(report).text
+    case .markdown: MarkdownReport(report).text
+    case .html: HTMLReport(report).text
     }
   }
 }

@@ -1,49 +1,99 @@
 internal import ABIChecker
 
-/// A report for people.
+/// A report for people: at first what they have to know, and each rule where they ask for it.
 public struct TextReport: Sendable {
   public var report: Report
   public var coloured: Bool
   /// Columns to wrap lines at; nil keeps them whole.
   public var width: Int?
-  public var showsTimings: Bool
+  public var style: ReportStyle
 
-  private static let shown = 3
+  /// How many violations of one rule: one tells a person, and a few tell the one who looks closer.
+  private var shown: Int { listsRules ? 3 : 1 }
+  private static let statusWidth = Status.inconclusive.rawValue.count
 
   public init(
-    _ report: Report, coloured: Bool = false, width: Int? = nil, showsTimings: Bool = false
+    _ report: Report, coloured: Bool = false, width: Int? = nil,
+    style: ReportStyle = ReportStyle()
   ) {
     self.report = report
     self.coloured = coloured
     self.width = width
-    self.showsTimings = showsTimings
+    self.style = style
   }
 
   public var text: String {
-    var lines = [report.headline]
-    let longest = report.verdicts.map(\.rule.count).max() ?? 0
-    for verdict in report.verdicts {
-      lines += ruleLine(verdict, idWidth: longest)
-      if case .broken(let violations) = verdict.outcome, verdict.known == nil || report.strict {
-        lines += block(verdict, violations)
-      }
-    }
-    if showsTimings { lines += report.timingLines.map { Plain.oneLine($0) } }
+    let digest = Digest(report)
+    var lines = wrapped(report.headline) + answer(digest)
+    lines += listsRules ? rules : topics(digest) + exceptions(digest)
+    if style.showsTimings { lines += report.timingLines.map { Plain.oneLine($0) } }
     lines += report.outdated.map { "note: \($0)" }
     lines += report.notes.map { "note: \(Plain.oneLine($0))" }
-    lines += closing
-    return lines.joined(separator: "\n") + "\n"
+    if let interruption = digest.interruption { lines.append(interruption) }
+    if !listsRules {
+      lines.append("--verbose shows each rule, --html FILE pictures too; `kvmclock explain RULE`")
+    }
+    return (lines + wrapped(summary(digest))).joined(separator: "\n") + "\n"
+  }
+
+  /// A handful of rules was asked for by name: each is of interest.
+  private var listsRules: Bool { style.isVerbose || report.verdicts.count <= 20 }
+
+  private func answer(_ digest: Digest) -> [String] {
+    let status: Status =
+      switch digest.answer {
+      case .sound: .holds
+      case .broken, .nothing: .broken
+      case .undecided: .inconclusive
+      }
+    var lines = wrapped("\(digest.headline): \(digest.sentence)")
+    lines[0] = paint(digest.headline, status) + lines[0].dropFirst(digest.headline.count)
+    return lines
+  }
+
+  private func wrapped(_ text: String) -> [String] {
+    let lines = Plain.wrap(text, width: width)
+    return lines.prefix(1)
+      + lines.dropFirst().flatMap {
+        Plain.wrap($0, width: width.map { $0 - 2 }).map { "  " + $0 }
+      }
+  }
+
+  private func summary(_ digest: Digest) -> String {
+    guard let nanoseconds = report.nanoseconds else { return digest.counts }
+    let retries = report.retries == 1 ? "1 retry" : "\(report.retries) retries"
+    return "\(digest.counts); \(retries); \(Report.seconds(nanoseconds))"
+  }
+}
+
+/// What is shown, apart from the report itself.
+public struct ReportStyle: Hashable, Sendable {
+  public var showsTimings: Bool
+  /// Each rule, not only what calls for attention.
+  public var isVerbose: Bool
+
+  public init(showsTimings: Bool = false, isVerbose: Bool = false) {
+    self.showsTimings = showsTimings
+    self.isVerbose = isVerbose
+  }
+}
+
+// Each rule.
+extension TextReport {
+  private var rules: [String] {
+    let longest = report.verdicts.map(\.rule.count).max() ?? 0
+    return report.verdicts.flatMap { verdict in
+      ruleLine(verdict, idWidth: longest) + proof(verdict)
+    }
   }
 
   private func ruleLine(_ verdict: Verdict, idWidth: Int) -> [String] {
-    let status = Status(verdict)
-    let statusWidth = Status.inconclusive.rawValue.count
     let id = Plain.pad(verdict.rule, to: idWidth)
-    let indent = statusWidth + idWidth + 4
+    let indent = Self.statusWidth + idWidth + 4
     let room = width.map { max(30, $0 - indent) }
     let said = Plain.wrap(Plain.oneLine(summary(of: verdict)), width: room)
-    let word = paint(Plain.pad(status.rawValue, to: statusWidth), status)
-    return ["\(word)  \(id)  \(said[0])"] + said.dropFirst().map { spaces(indent) + $0 }
+    return ["\(word(Status(verdict)))  \(id)  \(said[0])"]
+      + said.dropFirst().map { spaces(indent) + $0 }
   }
 
   /// A known deviation is no news: why, and what was seen, on one line.
@@ -54,17 +104,20 @@ public struct TextReport: Sendable {
     return "\(known.range): \(known.cause) (\(known.source))\(seen)"
   }
 
-  private func block(_ verdict: Verdict, _ violations: [Violation]) -> [String] {
+  private func proof(_ verdict: Verdict) -> [String] {
+    guard case .broken(let violations) = verdict.outcome, verdict.known == nil || report.strict
+    else { return [] }
     var lines: [String] = []
     if let rule = Rule.named(verdict.rule) {
       lines += field("rule", rule.statement) + field("source", rule.source)
+      lines += field("tested", rule.method)
     }
-    for violation in violations.prefix(Self.shown) {
+    for violation in violations.prefix(shown) {
       lines += field("expected", violation.expected) + field("seen", violation.seen)
       lines += field("where", report.place(of: violation, in: verdict))
     }
-    if violations.count > Self.shown {
-      lines += field("", "and \(violations.count - Self.shown) more violations")
+    if violations.count > shown {
+      lines += field("", "and \(violations.count - shown) more violations")
     }
     if let known = verdict.known {
       lines += field("known", "\(known.range): \(known.cause) (\(known.source))")
@@ -79,41 +132,75 @@ public struct TextReport: Sendable {
     let wrapped = Plain.wrap(Plain.oneLine(text), width: room)
     return ["    \(label)\(wrapped[0])"] + wrapped.dropFirst().map { spaces(14) + $0 }
   }
+}
 
-  private var closing: [String] {
-    var lines: [String] = []
-    if let interruption = report.interruption {
-      let left = report.planned - report.verdicts.count
-      lines.append(
-        "interrupted by \(interruption): \(counted(left, "rule")) of \(report.planned) not judged")
+// What calls for attention.
+extension TextReport {
+  /// Two topics a line: how many of a topic's rules hold, or are observations, and of how many.
+  private func topics(_ digest: Digest) -> [String] {
+    let topics = digest.topics
+    let counts = topics.map { topic in
+      topic.good == topic.verdicts.count ? "\(topic.good)" : "\(topic.good)/\(topic.verdicts.count)"
     }
-    if report.isEmpty {
-      lines.append(
-        paint("NOTHING WAS TESTED: this run says nothing about the clock of this host.", .broken))
+    let numbers = counts.map(\.count).max() ?? 0
+    let longest = topics.map(\.title.count).max() ?? 0
+    // At 80 columns the longest title loses its end.
+    let room = min(longest, ((width ?? 120) - 3) / 2 - numbers - 2)
+    let half = (topics.count + 1) / 2
+    func cell(_ index: Int) -> String {
+      let title = Plain.pad(cut(topics[index].title, to: room), to: room)
+      let count = spaces(numbers - counts[index].count) + counts[index]
+      return paint(count, worst(topics[index])) + "  " + title
     }
-    return lines + [summary]
+    return (0..<half).map { row in
+      let right = row + half < topics.count ? "   " + cell(row + half) : ""
+      return trimmed(cell(row) + right)
+    }
   }
 
-  private var summary: String {
-    let counts = [
-      "\(report.count(.holds)) hold", "\(report.count(.observed)) observed",
-      "\(report.count(.broken)) broken",
-      "\(report.count(.known)) known", "\(report.count(.notTested)) not tested",
-      "\(report.count(.inconclusive)) inconclusive",
-    ]
-    var parts = ["\(counted(report.verdicts.count, "rule")): \(counts.joined(separator: ", "))"]
-    if let nanoseconds = report.nanoseconds {
-      parts.append(report.retries == 1 ? "1 retry" : "\(report.retries) retries")
-      parts.append(Report.seconds(nanoseconds))
+  private func worst(_ topic: Digest.TopicCount) -> Status {
+    [.broken, .inconclusive, .known, .notTested].first { topic.count($0) > 0 } ?? .holds
+  }
+
+  private func exceptions(_ digest: Digest) -> [String] {
+    let longest = digest.verdicts(.broken).map(\.rule.count).max() ?? 0
+    let broken = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
+    var lines = broken.flatMap { ruleLine($0, idWidth: longest) + proof($0) }
+    if !report.strict {
+      lines += digest.verdicts(.known).map { verdict in
+        line(.known, verdict.rule, verdict.known.map { "\($0.range): \($0.cause)" } ?? "")
+      }
     }
-    return parts.joined(separator: "; ")
+    for status in [Status.inconclusive, .notTested] {
+      lines += digest.groups(status).map { line(status, $0.name, $0.reason) }
+    }
+    return lines
   }
 
-  private func counted(_ number: Int, _ noun: String) -> String {
-    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  /// One line whatever it says: the whole of it is there with --verbose.
+  private func line(_ status: Status, _ name: String, _ text: String) -> String {
+    let said = "\(name): \(Plain.oneLine(text))"
+    let room = width.map { $0 - Self.statusWidth - 2 } ?? said.count
+    return "\(word(status))  \(cut(said, to: room))"
   }
 
-  private func spaces(_ count: Int) -> String { String(repeating: " ", count: count) }
+  private func cut(_ text: String, to width: Int) -> String {
+    text.count <= width ? text : "\(text.prefix(max(1, width - 1)))…"
+  }
+
+  private func trimmed(_ line: String) -> String {
+    var line = line[...]
+    while line.last == " " { line.removeLast() }
+    return String(line)
+  }
+}
+
+extension TextReport {
+  private func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
+
+  private func word(_ status: Status) -> String {
+    paint(Plain.pad(status.rawValue, to: Self.statusWidth), status)
+  }
 
   private func paint(_ text: String, _ status: Status) -> String {
     guard coloured else { return text }

@@ -36,7 +36,7 @@ struct CheckCommand: ParsableCommand {
           + "check one host's at a time")
     }
     let reports = hosts.map { host in report(saved.filter { $0.history.header.host == host }) }
-    let isComplete = try options.deliver(reports)
+    let isComplete = try options.deliver(reports, style: ReportStyle(isVerbose: options.verbose))
     let codes = reports.map(\.exitCode)
     if codes.contains(1) { throw ExitCode(1) }
     if !isComplete { throw ExitCode(74) }
@@ -61,6 +61,7 @@ struct CheckCommand: ParsableCommand {
       .mapValues { $0.map(\.path) }
     report.notes = saved.compactMap(\.truncated) + unknown(scenarios)
     report.strict = options.strict
+    if options.showsHistories { report.histories = saved.map(\.history) }
     return report
   }
 

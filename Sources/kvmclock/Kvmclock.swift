@@ -38,6 +38,7 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
+      CompareCommand.self,
       DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 

@@ -9,7 +9,11 @@ enum Colour: String, ExpressibleByArgument, CaseIterable { case auto, always, ne
 
 /// How verdicts are shown and counted.
 struct ReportOptions: ParsableArguments {
-  @Option(help: "What goes to stdout: text for people, ktap for test runners, json for programs.")
+  @Option(
+    help: """
+      What goes to stdout: text for people, ktap and junit for test runners, json for programs, \
+      markdown for issues and job summaries, html for a browser.
+      """)
   var format = ReportFormat.text
 
   @Option(
@@ -18,6 +22,15 @@ struct ReportOptions: ParsableArguments {
         + "May be given several times.",
       valueName: "file"))
   var output: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Also write the report as one page with pictures, for a browser; the same as --output FILE.html.",
+      valueName: "file"))
+  var html: [String] = []
+
+  @Flag(name: .shortAndLong, help: "Show each rule, not only what calls for attention.")
+  var verbose = false
 
   @Flag(help: "Count known deviations of shipped kernels as broken.")
   var strict = false
@@ -32,9 +45,18 @@ struct ReportOptions: ParsableArguments {
     }
   }
 
+  /// The files to write, each in its format.
+  private var files: [(path: String, format: ReportFormat)] {
+    output.compactMap { path in ReportFormat(path: path).map { (path, $0) } }
+      + html.map { ($0, .html) }
+  }
+
+  /// Whether a report is asked for that shows what was recorded.
+  var showsHistories: Bool { format.showsHistories || files.contains { $0.format.showsHistories } }
+
   /// Finds out before a run whether its reports can be written.
   func prepare() throws(Failure) {
-    for path in output {
+    for (path, _) in files {
       do { try ReportFile.probe(path) } catch { throw Failure(error) }
     }
   }
@@ -42,30 +64,29 @@ struct ReportOptions: ParsableArguments {
   /// Writes the files, each whatever becomes of the others, and then stdout.
   ///
   /// - Returns: whether all files could be written.
-  func deliver(_ reports: [Report], showsTimings: Bool = false) throws(Failure) -> Bool {
+  func deliver(_ reports: [Report], style: ReportStyle = ReportStyle()) throws(Failure) -> Bool {
     var isComplete = true
-    for path in output {
-      guard let format = ReportFormat(path: path) else { continue }
-      let texts = reports.map { format.render($0, showsTimings: showsTimings) }
+    for (path, format) in files {
+      let texts = reports.map { format.render($0, style: style) }
       do { try ReportFile.write(texts.joined(separator: "\n"), to: path) } catch {
         isComplete = false
         Output.complain(Failure(error).message)
       }
     }
-    let texts = reports.map { render($0, showsTimings: showsTimings) }
+    let texts = reports.map { render($0, style: style) }
     try Output.write(texts.joined(separator: "\n"))
     return isComplete
   }
 
   /// Whether a format was asked for that has no room for several reports.
   var needsOneReport: Bool {
-    ([format] + output.compactMap { ReportFormat(path: $0) }).contains { !$0.holdsSeveral }
+    ([format] + files.map(\.format)).contains { !$0.holdsSeveral }
   }
 
-  private func render(_ report: Report, showsTimings: Bool) -> String {
-    guard format == .text else { return format.render(report, showsTimings: showsTimings) }
+  private func render(_ report: Report, style: ReportStyle) -> String {
+    guard format == .text else { return format.render(report, style: style) }
     return TextReport(
-      report, coloured: isColoured, width: Output.width, showsTimings: showsTimings
+      report, coloured: isColoured, width: Output.width, style: style
     ).text
   }
 

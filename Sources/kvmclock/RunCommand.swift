@@ -84,12 +84,13 @@ struct RunCommand: ParsableCommand {
     var host = try inspect()
     do { plan.clock = try self.host.maker(host, device: device) } catch { throw Failure(error) }
     host.clock = plan.clock?.name
-    var keeper = HistoryKeeper(folder: history)
+    var keeper = HistoryKeeper(folder: history, remembers: options.showsHistories)
     try keeper.prepare()
     try options.prepare()
     var report = try run(plan, host, cancellation, &keeper)
     if report.interruption != nil { report.interruption = interruption.signalName }
-    let isComplete = try options.deliver([report], showsTimings: timings)
+    let isComplete = try options.deliver(
+      [report], style: ReportStyle(showsTimings: timings, isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
     if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)
@@ -123,6 +124,7 @@ struct RunCommand: ParsableCommand {
     }
     report.files = keeper.files
     report.notes = keeper.notes
+    report.histories = keeper.histories
     report.repeatOptions =
       (device == "/dev/kvm" ? "" : " --device \(device)") + (changeHost ? " --change-host" : "")
       + (self.host == .kernel ? "" : " --host \(self.host.rawValue)") + (long ? " --long" : "")
@@ -138,10 +140,16 @@ extension ClockKind: ExpressibleByArgument {}
 /// Saves each history as soon as it is there. A full disk is told of, and ends nothing.
 private struct HistoryKeeper {
   let folder: String?
+  /// Whether a report will show what was recorded.
+  let remembers: Bool
+  private(set) var histories: [History] = []
   private(set) var files: [String: [String]] = [:]
   private var lost = 0
 
-  init(folder: String?) { self.folder = folder }
+  init(folder: String?, remembers: Bool) {
+    self.folder = folder
+    self.remembers = remembers
+  }
 
   var hasFailed: Bool { lost > 0 }
 
@@ -155,6 +163,7 @@ private struct HistoryKeeper {
   }
 
   mutating func keep(_ history: History) {
+    if remembers { histories.append(history) }
     guard let folder else { return }
     do {
       let path = try HistoryFile.save(history, in: folder)

@@ -123,7 +123,11 @@ import Testing
     let just = Self.outcome { findings in
       findings.expect(0, in: Interval(-50, 50), limit: 100, at: [], "step", why: "")
     }
-    #expect(just == .holds(evidence: "1 things, intervals 100 ns to 100 ns wide"))
+    #expect(
+      just
+        == .holds(
+          evidence: "1 things, intervals 100 ns to 100 ns wide",
+          closest: Measure(what: "step", lower: -50, upper: 50, value: 0)))
     let outside = Self.outcome { findings in
       findings.expect(9000, in: Interval(-50, 51), limit: 100, at: [], "step", why: "so")
     }
@@ -133,8 +137,28 @@ import Testing
           Violation(
             expected: "step in [-50 ns, 51 ns]: so",
             seen: "9000 ns (9.0 us), 8949 ns (8.9 us) too high", events: [],
-            history: "registration.1")
+            history: "registration.1",
+            measure: Measure(what: "step", lower: -50, upper: 51, value: 9000))
         ]))
+  }
+
+  @Test func theClosestObservationIsTheOneNearestToAnEndOfItsInterval() {
+    let outcome = Self.outcome { findings in
+      for (value, width) in [(50, 100), (990, 1000), (8, 8), (11, 100)] as [(Int128, Int128)] {
+        findings.expect(value, in: Interval(0, width), at: [], "\(value)", why: "")
+      }
+    }
+    guard case .holds(_, let closest?) = outcome else { return #expect(Bool(false)) }
+    #expect(closest == Measure(what: "990", lower: 0, upper: 1000, value: 990))
+    #expect(closest.position == 0.99)
+    #expect(closest.margin > 0.0099 && closest.margin < 0.0101)
+  }
+
+  @Test func aMeasureOutsideOfItsIntervalHasANegativeMargin() {
+    #expect(Measure(-5, in: Interval(0, 10), what: "").margin == -0.5)
+    #expect(Measure(5, in: Interval(4, 4), what: "").margin < 0)
+    #expect(Measure(4, in: Interval(4, 4), what: "").margin == 0.5)
+    #expect(Measure(1 << 100, in: Interval(0, 1 << 90), what: "").value == .max)
   }
 
   @Test func theReasonIsTheMostTellingOne() {

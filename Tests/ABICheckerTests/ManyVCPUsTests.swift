@@ -42,7 +42,7 @@ import Testing
 
   @Test func theEvidenceCountsTheVCPUs() throws {
     for id in [Self.register, Self.order, Self.setclock] {
-      guard case .holds(let evidence) = try judge(id, Self.many(65)) else {
+      guard case .holds(let evidence, _) = try judge(id, Self.many(65)) else {
         Issue.record("\(id) does not hold")
         continue
       }

@@ -33,7 +33,7 @@ import Testing
   }
 
   @Test func theEvidenceHasTheRates() throws {
-    guard case .holds(let evidence) = try judge(Self.rule, Self.rate().history) else {
+    guard case .holds(let evidence, _) = try judge(Self.rule, Self.rate().history) else {
       Issue.record("does not hold")
       return
     }

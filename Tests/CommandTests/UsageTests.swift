@@ -19,7 +19,10 @@ import Testing
 
   @Test func helpNamesEveryExitCodeAndSubcommand() throws {
     let help = try kvmclock("--help").output
-    for word in ["64", "65", "66", "69", "74", "130", "run", "list", "explain", "check", "doctor"] {
+    for word in [
+      "64", "65", "66", "69", "74", "130", "run", "list", "explain", "check", "compare",
+      "doctor",
+    ] {
       #expect(help.contains("  \(word) "))
     }
   }

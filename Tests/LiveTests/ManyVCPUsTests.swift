@@ -18,7 +18,7 @@ extension Live {
     @Test("any number is served, also more than a page holds records of", arguments: [2, 65, 129])
     func numbers(vcpus: Int) throws {
       for verdict in try Self.run(vcpus).verdicts {
-        guard case .holds(let evidence) = verdict.outcome else {
+        guard case .holds(let evidence, _) = verdict.outcome else {
           Issue.record("\(verdict)")
           continue
         }

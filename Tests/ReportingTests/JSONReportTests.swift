@@ -121,7 +121,8 @@ import Testing
 @Suite struct ReportFormatTests {
   @Test(arguments: [
     ("a.json", ReportFormat.json), ("./out/b.ktap", .ktap), ("/tmp/c.d.txt", .text),
-    ("a.jsonl", nil), ("json", nil), (".json", nil), ("out/.json", nil), ("a.json/", nil),
+    ("a.xml", .junit), ("README.md", .markdown), ("a.jsonl", nil), ("json", nil), (".json", nil),
+    ("out/.json", nil), ("a.json/", nil),
     ("a.JSON", nil), ("", nil), ("out.json/a", nil),
   ])
   func aFilesEndingNamesItsFormat(path: String, format: ReportFormat?) {

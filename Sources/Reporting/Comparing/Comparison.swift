@@ -1,0 +1,177 @@
+/// What differs between reports, of two kernels, two hosts or a thousand.
+public struct Comparison: Sendable {
+  public typealias Word = ReportDocument.Word
+
+  public var reports: [SavedReport]
+  /// Short names of the reports, in their order.
+  public let names: [String]
+  public let rows: [Row]
+  /// Reports that say the same of every rule, the largest group first.
+  public let groups: [Group]
+
+  /// One rule across all reports.
+  public struct Row: Sendable {
+    public enum Change: String, Sendable, Codable {
+      case worse, better, otherwise, alike
+    }
+
+    public var rule: String
+    public var topic: String?
+    public var statement: String?
+    /// The verdict of each report; nil where it has none.
+    public var words: [Word?]
+    /// What is usual: of two reports the first one's verdict, of more the most frequent one.
+    public var usual: Word?
+    public var change: Change
+  }
+
+  public struct Group: Sendable {
+    /// The reports, by their place.
+    public var members: [Int]
+    public var words: [Word?]
+  }
+
+  /// - Parameter reports: two or more.
+  public init(_ reports: [SavedReport]) {
+    self.reports = reports
+    names = Self.names(reports.map(\.path))
+    let verdicts = reports.map { report in
+      Dictionary(report.verdicts.map { ($0.rule, $0) }) { first, _ in first }
+    }
+    var rules: [SavedReport.Entry] = []
+    var known: Set<String> = []
+    for report in reports {
+      for entry in report.verdicts where known.insert(entry.rule).inserted { rules.append(entry) }
+    }
+    rows = rules.map { entry in
+      let words = verdicts.map { $0[entry.rule]?.verdict }
+      let usual = Self.usual(words)
+      return Row(
+        rule: entry.rule, topic: entry.topic, statement: entry.statement, words: words,
+        usual: usual, change: Self.change(words, from: usual))
+    }
+    groups = Self.groups(rows, count: reports.count)
+  }
+
+  private static func usual(_ words: [Word?]) -> Word? {
+    guard words.count > 2 else { return words.first ?? nil }
+    var counts: [Word?: Int] = [:]
+    for word in words { counts[word, default: 0] += 1 }
+    // Of two that are as frequent, the better one is usual.
+    return counts.max { ($0.value, rank($1.key)) < ($1.value, rank($0.key)) }?.key ?? nil
+  }
+
+  /// The lower the better.
+  private static func rank(_ word: Word?) -> Int {
+    switch word {
+    case .holds: 0
+    case .observed: 1
+    case .known: 2
+    case .notTested: 3
+    case nil: 4
+    case .inconclusive: 5
+    case .broken: 6
+    }
+  }
+
+  private static func change(_ words: [Word?], from usual: Word?) -> Row.Change {
+    let others = words.filter { $0 != usual }
+    if others.isEmpty { return .alike }
+    if usual != .broken, others.contains(.broken) { return .worse }
+    return usual == .broken ? .better : .otherwise
+  }
+
+  private static func groups(_ rows: [Row], count: Int) -> [Group] {
+    var groups: [[Word?]: [Int]] = [:]
+    for index in 0..<count { groups[rows.map { $0.words[index] }, default: []].append(index) }
+    return groups.map { Group(members: $0.value, words: $0.key) }.sorted {
+      ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
+    }
+  }
+
+  /// The names of the files without their ending; whole paths where that tells them not apart.
+  private static func names(_ paths: [String]) -> [String] {
+    let short = paths.map { path -> String in
+      let name = path.split(separator: "/").last.map(String.init) ?? path
+      return name.hasSuffix(".json") ? String(name.dropLast(5)) : name
+    }
+    return Set(short).count == paths.count ? short : paths
+  }
+}
+
+extension Comparison {
+  func count(_ change: Row.Change) -> Int { rows.count { $0.change == change } }
+
+  func rows(_ change: Row.Change) -> [Row] { rows.filter { $0.change == change } }
+
+  /// 1 if a report breaks a rule that is usually not broken, else 0.
+  public var exitCode: Int32 { count(.worse) > 0 ? 1 : 0 }
+
+  /// "140 rules in 2 reports: 1 worse, 2 better, …".
+  var summary: String {
+    "\(Digest.counted(rows.count, "rule")) in \(Digest.counted(reports.count, "report")): "
+      + "\(count(.worse)) worse, \(count(.better)) better, \(count(.otherwise)) otherwise, "
+      + "\(count(.alike)) alike"
+  }
+
+  /// The answer in a few words.
+  var headline: String {
+    if count(.worse) > 0 {
+      let rules = Digest.counted(count(.worse), "rule")
+      return reports.count == 2
+        ? "\(names[1]) breaks \(rules) that \(names[0]) does not"
+        : "\(rules) broken on some and not on most"
+    }
+    return rows.count == count(.alike) ? "No verdict differs" : "Nothing is newly broken"
+  }
+
+  /// The verdicts on a rule, the most frequent first, with the reports that have them.
+  func verdicts(_ row: Row) -> [(word: Word?, members: [Int])] {
+    var members: [Word?: [Int]] = [:]
+    for (index, word) in row.words.enumerated() { members[word, default: []].append(index) }
+    return members.map { (word: $0.key, members: $0.value) }.sorted {
+      ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
+    }
+  }
+
+  /// "node1, node2, node3 and 4 more".
+  func named(_ members: [Int], most: Int = 3) -> String {
+    let shown = members.prefix(most).map { Plain.oneLine(names[$0]) }.joined(separator: ", ")
+    return members.count <= most ? shown : "\(shown) and \(members.count - most) more"
+  }
+
+  /// What the first report that breaks a rule saw.
+  func seen(_ row: Row) -> String? {
+    guard let index = row.words.firstIndex(of: .broken) else { return nil }
+    let entry = reports[index].verdicts.first { $0.rule == row.rule }
+    return (entry?.violations?.first?.seen).map { Plain.oneLine($0, limit: 300) }
+  }
+
+  /// "holds on a, b; BROKEN on c".
+  func sentence(_ row: Row) -> String {
+    verdicts(row).map { verdict in
+      let word = Self.label(verdict.word)
+      let count = verdict.members.count > 3 ? "\(verdict.members.count): " : ""
+      return "\(word) on \(count)\(named(verdict.members))"
+    }.joined(separator: "; ")
+  }
+
+  static func label(_ word: Word?) -> String {
+    switch word {
+    case nil: "not judged"
+    case .broken?: "BROKEN"
+    case let word?: word.rawValue
+    }
+  }
+
+  /// Where a report is from, on one line.
+  func place(_ index: Int) -> String {
+    let report = reports[index]
+    var parts = ["Linux \(report.host.kernel)", report.host.backend ?? "unknown backend"]
+    if let clock = report.host.clock { parts.append("clock: \(clock)") }
+    if let kHz = report.host.tscKHz { parts.append("TSC \(kHz) kHz") }
+    if let clocksource = report.host.clocksource { parts.append("clocksource \(clocksource)") }
+    if let hostname = report.hostname { parts.append(hostname) }
+    return Plain.oneLine(parts.joined(separator: ", "), limit: 300)
+  }
+}

@@ -1,0 +1,129 @@
+internal import ABIChecker
+
+/// What a report comes to: the same for every format that people read.
+struct Digest {
+  enum Answer {
+    case sound, broken, undecided, nothing
+  }
+
+  /// A topic's rules.
+  struct TopicCount {
+    var title: String
+    var verdicts: [Verdict]
+
+    func count(_ status: Status) -> Int { verdicts.count { Status($0) == status } }
+
+    /// Rules that hold, and observations, which can't fail.
+    var good: Int { count(.holds) + count(.observed) }
+  }
+
+  /// Rules of one status for one reason.
+  struct Group {
+    var reason: String
+    var rules: [String]
+
+    /// "RATE-RAW and 2 more".
+    var name: String {
+      rules.count == 1 ? rules[0] : "\(rules[0]) and \(rules.count - 1) more"
+    }
+  }
+
+  let report: Report
+
+  init(_ report: Report) { self.report = report }
+
+  var answer: Answer {
+    if report.isEmpty { return .nothing }
+    switch report.exitCode {
+    case 0: return .sound
+    case 1: return .broken
+    default: return .undecided
+    }
+  }
+
+  /// The answer in a few words, for a headline.
+  var headline: String {
+    switch answer {
+    case .sound: report.count(.known) == 0 ? "SOUND" : "SOUND"
+    case .broken: "NOT SOUND"
+    case .undecided: "UNDECIDED"
+    case .nothing: "NOTHING WAS TESTED"
+    }
+  }
+
+  /// The answer in one sentence.
+  var sentence: String {
+    let tested = report.verdicts.count - report.count(.notTested)
+    let scope = report.planned < Rule.all.count ? " (of \(Rule.all.count) in all)" : ""
+    switch answer {
+    case .nothing: return "this run says nothing about the clock of this host."
+    case .undecided:
+      return "no rule is broken, but \(Self.counted(report.count(.inconclusive), "rule")) of "
+        + "\(tested) could not be decided\(scope)."
+    case .broken:
+      let known = report.strict ? report.count(.known) : 0
+      let broken = report.count(.broken) + known
+      return "\(Self.counted(broken, "rule")) of \(tested) tested \(broken == 1 ? "is" : "are") "
+        + "broken\(known > 0 ? ", \(known) of them as in all such kernels" : "")\(scope)."
+    case .sound:
+      let known = report.count(.known)
+      if known == 0 {
+        return "all \(Self.counted(tested, "rule")) that could be tested hold\(scope)."
+      }
+      return "\(tested - known) of \(Self.counted(tested, "rule")) tested hold, and \(known) "
+        + "\(known == 1 ? "is" : "are") broken as in all such kernels\(scope)."
+    }
+  }
+
+  /// The topics of the catalogue that have verdicts.
+  var topics: [TopicCount] {
+    Rule.topics.compactMap { topic in
+      let ids = Set(topic.rules.map(\.id))
+      let verdicts = report.verdicts.filter { ids.contains($0.rule) }
+      return verdicts.isEmpty ? nil : TopicCount(title: topic.title, verdicts: verdicts)
+    }
+  }
+
+  /// The rules that one reason keeps from being tested, or from being decided; the longest list first.
+  func groups(_ status: Status) -> [Group] {
+    var groups: [Group] = []
+    for verdict in report.verdicts where Status(verdict) == status {
+      let reason = Plain.oneLine(verdict.outcome.summary)
+      if let at = groups.firstIndex(where: { $0.reason == reason }) {
+        groups[at].rules.append(verdict.rule)
+      } else {
+        groups.append(Group(reason: reason, rules: [verdict.rule]))
+      }
+    }
+    return groups.enumerated().sorted {
+      ($1.element.rules.count, $0.offset) < ($0.element.rules.count, $1.offset)
+    }.map(\.element)
+  }
+
+  func verdicts(_ status: Status) -> [Verdict] {
+    report.verdicts.filter { Status($0) == status }
+  }
+
+  /// "140 rules: 107 hold, …".
+  var counts: String {
+    let counts = [
+      "\(report.count(.holds)) hold", "\(report.count(.observed)) observed",
+      "\(report.count(.broken)) broken",
+      "\(report.count(.known)) known", "\(report.count(.notTested)) not tested",
+      "\(report.count(.inconclusive)) inconclusive",
+    ]
+    return "\(Self.counted(report.verdicts.count, "rule")): \(counts.joined(separator: ", "))"
+  }
+
+  /// What ended the run early, and what that cost.
+  var interruption: String? {
+    report.interruption.map {
+      let left = report.planned - report.verdicts.count
+      return "interrupted by \($0): \(Self.counted(left, "rule")) of \(report.planned) not judged"
+    }
+  }
+
+  static func counted(_ number: Int, _ noun: String) -> String {
+    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  }
+}

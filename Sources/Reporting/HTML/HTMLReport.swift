@@ -1,0 +1,231 @@
+internal import ABIChecker
+
+/// A report for people with a browser: one file that needs no other, with pictures.
+public struct HTMLReport: Sendable {
+  public var report: Report
+
+  public init(_ report: Report) { self.report = report }
+
+  public var text: String {
+    let digest = Digest(report)
+    let gallery = Gallery(report.histories, broken: proving(digest))
+    let evidence = EvidenceSection(report)
+    let sections = [
+      PageSection("time", "Time", gallery.time.map(\.html), note: Self.timeNote),
+      PageSection("spread", "vCPUs beside each other", gallery.spread.map(\.html)),
+      PageSection("updates", "Updates of the record", gallery.updates.map(\.html)),
+      PageSection("bounds", "How near to the bounds", bounds(digest), note: Self.boundsNote),
+      PageSection("verdicts", "Verdicts", [verdicts(digest, evidence)]),
+      PageSection("evidence", "Evidence", evidence.html, note: EvidenceSection.note),
+      PageSection("run", "The run", run),
+    ].filter { !$0.parts.isEmpty }
+    let links = sections.map { "<a href=\"#\($0.id)\">\($0.title)</a>" }.joined(separator: "\n")
+    return HTMLPage(
+      title: "kvmclock: \(digest.headline.lowercased()), Linux \(report.host.kernel)",
+      body: """
+        \(hero(digest))
+        <nav class="wrap">
+        \(links)
+        </nav>
+        <main class="wrap">
+        \(sections.map(\.html).joined(separator: "\n"))
+        </main>
+        """
+    ).text
+  }
+
+  private static let timeNote = """
+    Kvmclock and CLOCK_MONOTONIC_RAW both count nanoseconds by the TSC, so the line below should be \
+    flat: a slope is a rate that differs, a step is time that was lost or won.
+    """
+
+  private static let boundsNote = """
+    Nothing is compared with a tolerance: from what was measured around an observation follows, exactly, where \
+    the ABI allows it to lie. The band is that interval, the dot is the observation that came nearest to its end.
+    """
+
+  /// The histories that prove rules broken.
+  private func proving(_ digest: Digest) -> [String] {
+    var names: [String] = []
+    for verdict in digest.verdicts(.broken) + digest.verdicts(.known) {
+      guard case .broken(let violations) = verdict.outcome else { continue }
+      for name in violations.compactMap(\.history) where !names.contains(name) {
+        names.append(name)
+      }
+    }
+    return names
+  }
+}
+
+/// A part of the page that can be reached by its name.
+struct PageSection {
+  var id: String
+  var title: String
+  var parts: [String]
+  var note: String
+
+  init(_ id: String, _ title: String, _ parts: [String], note: String = "") {
+    self.id = id
+    self.title = title
+    self.parts = parts
+    self.note = note
+  }
+
+  var html: String {
+    let intro = note.isEmpty ? "" : "<p class=\"note\">\(note)</p>\n"
+    return """
+      <section id="\(id)">
+      <h2>\(Markup.line(title))</h2>
+      \(intro)<div class="parts">
+      \(parts.joined(separator: "\n"))
+      </div>
+      </section>
+      """
+  }
+}
+
+// The first screen.
+extension HTMLReport {
+  private func hero(_ digest: Digest) -> String {
+    let (kind, seal, title) =
+      switch digest.answer {
+      case .sound: ("holds", "✓", "This host’s clock is sound")
+      case .broken: ("broken", "✗", "This host’s clock is not sound")
+      case .undecided: ("inconclusive", "?", "Undecided")
+      case .nothing: ("nottested", "–", "Nothing was tested")
+      }
+    let facts = report.facts.map {
+      "<div><dt>\(Markup.line($0.0))</dt><dd>\(Markup.line($0.1))</dd></div>"
+    }
+    let sentence = digest.sentence.prefix(1).uppercased() + digest.sentence.dropFirst()
+    let interruption = digest.interruption.map { "<p class=\"alert\">\(Markup.line($0))</p>" } ?? ""
+    return """
+      <header class="hero \(kind)">
+      <div class="wrap">
+      <p class="brand"><b>kvmclock</b> \(Markup.line(report.version))</p>
+      <div class="answer">
+      <span class="seal" aria-hidden="true">\(seal)</span>
+      <div>
+      <h1>\(title)</h1>
+      <p class="lead">\(Markup.line(sentence))</p>
+      \(interruption)
+      </div>
+      </div>
+      \(meter(Status.allCases.map { ($0, report.count($0)) }))
+      <ul class="counts">
+      \(counts)
+      </ul>
+      <ul class="why">
+      \(why(digest).map { "<li class=\"\($0.0.kind)\">\($0.1)</li>" }.joined(separator: "\n"))
+      </ul>
+      <dl class="facts">
+      \(facts.joined(separator: "\n"))
+      </dl>
+      </div>
+      </header>
+      """
+  }
+
+  private var counts: String {
+    Status.allCases.filter { report.count($0) > 0 }.map { status in
+      "<li class=\"\(status.kind)\"><b>\(report.count(status))</b> \(status.plural)</li>"
+    }.joined(separator: "\n")
+  }
+
+  /// A bar with a piece for each status.
+  func meter(_ counts: [(Status, Int)]) -> String {
+    let pieces = counts.filter { $0.1 > 0 }.map { status, count in
+      "<i class=\"\(status.kind)\" style=\"flex-grow:\(count)\" title=\"\(count) \(status.plural)\"></i>"
+    }
+    return "<div class=\"meter\">\(pieces.joined())</div>"
+  }
+
+  /// What is wrong in the fewest words, or what is not said.
+  private func why(_ digest: Digest) -> [(Status, String)] {
+    let all = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
+    // Time that is wrong in numbers says most.
+    let broken = all.filter(\.hasMeasure) + all.filter { !$0.hasMeasure }
+    var items = broken.prefix(4).map { verdict -> (Status, String) in
+      let statement = Plain.oneLine(Rule.named(verdict.rule)?.statement ?? "", limit: 160)
+      return (.broken, "\(link(verdict.rule)) \(Markup.line(statement)) \(seen(verdict))")
+    }
+    if broken.count > 4 {
+      items.append((.broken, "<a href=\"#verdicts\">and \(broken.count - 4) more</a>"))
+    }
+    guard broken.isEmpty else { return items }
+    items += digest.groups(.inconclusive).prefix(3).map {
+      (.inconclusive, "\(link($0.rules[0])) \(Markup.line($0.reason))")
+    }
+    let known = digest.verdicts(.known)
+    if !known.isEmpty {
+      let names = known.map { link($0.rule) }.joined(separator: ", ")
+      items.append((.known, "Known deviations of this kernel: \(names)"))
+    }
+    return items + untested(digest)
+  }
+
+  private func untested(_ digest: Digest) -> [(Status, String)] {
+    let groups = digest.groups(.notTested)
+    let shown = groups.prefix(2).map { group in
+      (
+        Status.notTested,
+        "Not tested: \(Digest.counted(group.rules.count, "rule")) (\(Markup.line(group.reason)))"
+      )
+    }
+    let left = groups.dropFirst(2).reduce(0) { $0 + $1.rules.count }
+    return left == 0
+      ? shown : shown + [(.notTested, "<a href=\"#verdicts\">and \(left) more not tested</a>")]
+  }
+
+  private func seen(_ verdict: Verdict) -> String {
+    guard case .broken(let violations) = verdict.outcome, let first = violations.first else {
+      return ""
+    }
+    return "<em>Seen: \(Markup.line(Plain.oneLine(first.seen, limit: 120)))</em>"
+  }
+
+  func link(_ rule: String) -> String {
+    "<a href=\"#rule-\(Markup.line(rule))\"><code>\(Markup.line(rule))</code></a>"
+  }
+}
+
+extension Verdict {
+  var hasMeasure: Bool {
+    guard case .broken(let violations) = outcome else { return false }
+    return violations.contains { $0.measure != nil }
+  }
+}
+
+extension Status {
+  /// Its name in the style sheet.
+  var kind: String {
+    switch self {
+    case .holds: "holds"
+    case .observed: "observed"
+    case .broken: "broken"
+    case .known: "known"
+    case .notTested: "nottested"
+    case .inconclusive: "inconclusive"
+    }
+  }
+
+  var plural: String {
+    switch self {
+    case .holds: "hold"
+    case .broken: "broken"
+    default: rawValue
+    }
+  }
+
+  /// For those to whom colours look alike.
+  var sign: String {
+    switch self {
+    case .holds: "✓"
+    case .observed: "○"
+    case .broken: "✗"
+    case .known: "!"
+    case .notTested: "–"
+    case .inconclusive: "?"
+    }
+  }
+}

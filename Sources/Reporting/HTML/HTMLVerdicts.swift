@@ -1,0 +1,175 @@
+internal import ABIChecker
+
+// Each rule, by topic.
+extension HTMLReport {
+  private static let shown = 3
+
+  func verdicts(_ digest: Digest, _ evidence: EvidenceSection) -> String {
+    let topics = digest.topics.map { topic -> String in
+      let rules = topic.verdicts.map { rule($0, evidence) }.joined(separator: "\n")
+      return """
+        <section class="topic">
+        <h3>\(Markup.line(topic.title)) \(meter(Status.allCases.map { ($0, topic.count($0)) }))</h3>
+        \(rules)
+        </section>
+        """
+    }
+    return """
+      <form id="filter" hidden>
+      <input type="search" placeholder="Find a rule" aria-label="Find a rule">
+      \(buttons)
+      </form>
+      \(topics.joined(separator: "\n"))
+      """
+  }
+
+  private var buttons: String {
+    Status.allCases.filter { report.count($0) > 0 }.map { status in
+      "<label class=\"\(status.kind)\"><input type=\"checkbox\" value=\"\(status.kind)\" checked>"
+        + " \(report.count(status)) \(status.plural)</label>"
+    }.joined(separator: "\n")
+  }
+
+  private func rule(_ verdict: Verdict, _ evidence: EvidenceSection) -> String {
+    let status = Status(verdict)
+    let rule = Rule.named(verdict.rule)
+    var body: [String] = []
+    if let rule { body.append("<p class=\"statement\">\(Markup.line(rule.statement))</p>") }
+    body += proofs(verdict, evidence)
+    if case .holds(_, let closest?) = verdict.outcome { body.append(Self.gauge(closest)) }
+    var items: [(String, String)] = []
+    if let known = verdict.known { items.append(("Known", Markup.line(known.sentence))) }
+    if let rule {
+      items += [("Tested", Markup.line(rule.method)), ("Source", Markup.line(rule.source))]
+    }
+    if let command = repeatCommand(verdict) {
+      items.append(("Repeat", "<kbd>\(Markup.line(command))</kbd>"))
+    }
+    let list = items.map { "<dt>\($0.0)</dt><dd>\($0.1)</dd>" }.joined(separator: "\n")
+    return """
+      <details class="rule \(status.kind)" id="rule-\(Markup.line(verdict.rule))"\
+      \(isOpen(verdict) ? " open" : "")>
+      <summary><span class="mark" title="\(status.rawValue)">\(status.sign)</span> \
+      <code>\(Markup.line(verdict.rule))</code> <span class="said">\(said(verdict))</span></summary>
+      \(body.joined(separator: "\n"))
+      <dl>
+      \(list)
+      </dl>
+      </details>
+      """
+  }
+
+  private func isOpen(_ verdict: Verdict) -> Bool {
+    Status(verdict) == .broken || (report.strict && Status(verdict) == .known)
+  }
+
+  private func repeatCommand(_ verdict: Verdict) -> String? {
+    verdict.outcome.isBroken ? report.repeatCommand(verdict) : nil
+  }
+
+  private func said(_ verdict: Verdict) -> String {
+    switch Status(verdict) {
+    case .known: Markup.line(verdict.known?.sentence ?? "")
+    default: Markup.line(verdict.outcome.summary)
+    }
+  }
+
+  private func proofs(_ verdict: Verdict, _ evidence: EvidenceSection) -> [String] {
+    guard case .broken(let violations) = verdict.outcome else { return [] }
+    var parts = violations.prefix(Self.shown).map { violation in
+      """
+      <div class="proof">
+      <p><b>Expected</b> \(Markup.line(violation.expected))</p>
+      <p><b>Seen</b> \(Markup.line(violation.seen))</p>
+      \(violation.measure.map { Self.gauge($0) } ?? "")
+      <p class="where"><b>Where</b> \(evidence.links(to: violation, in: verdict))</p>
+      </div>
+      """
+    }
+    if violations.count > Self.shown {
+      parts.append("<p>and \(violations.count - Self.shown) more violations</p>")
+    }
+    return parts
+  }
+}
+
+// Intervals.
+extension HTMLReport {
+  /// The allowed interval and the observation. Three fifths of the width are the interval.
+  static func gauge(_ measure: Measure) -> String {
+    let isOutside = measure.margin < 0
+    let place = min(98, max(2, 20 + measure.position * 60))
+    let distance =
+      measure.value < measure.lower
+      ? Double(measure.lower) - Double(measure.value)
+      : Double(measure.value) - Double(measure.upper)
+    let note =
+      isOutside
+      ? "\(TimeUnit.text(distance)) too \(measure.value < measure.lower ? "low" : "high")"
+      : "\(SVG.number((measure.margin * 100).rounded())) % of the interval from its end"
+    // Where the ends look alike, the upper one is counted from the lower one.
+    let width = Double(measure.upper) - Double(measure.lower)
+    let isFar = width < abs(Double(measure.lower)) / 100
+    let upper = isFar ? "+\(TimeUnit.text(width))" : TimeUnit.text(Double(measure.upper))
+    let inside = "+\(TimeUnit.text(Double(measure.value) - Double(measure.lower)))"
+    let value = isFar && !isOutside ? inside : TimeUnit.text(Double(measure.value))
+    return """
+      <div class="gauge\(isOutside ? " outside" : "")" title="\(Markup.line(measure.what))">
+      <div class="track"><i class="band"></i><i class="dot" style="left:\(SVG.at(place))%"></i></div>
+      <span class="from">\(TimeUnit.text(Double(measure.lower)))</span>\
+      <span class="to">\(upper)</span>\
+      <span class="at">\(value): \(note)</span>
+      </div>
+      """
+  }
+
+  /// The rules whose observations left their interval, and those that came nearest to it.
+  func bounds(_ digest: Digest) -> [String] {
+    var rows: [(rule: String, status: Status, measure: Measure)] = []
+    for verdict in report.verdicts {
+      switch verdict.outcome {
+      case .holds(_, let closest?): rows.append((verdict.rule, .holds, closest))
+      case .broken(let violations):
+        guard let worst = violations.compactMap(\.measure).min(by: { $0.margin < $1.margin })
+        else { continue }
+        rows.append((verdict.rule, Status(verdict), worst))
+      default: break
+      }
+    }
+    let outside = rows.filter { $0.measure.margin < 0 }
+    // At an end itself lies what a rule of one side expects: no step back at all, say.
+    let inside = rows.filter { $0.measure.margin > 0 }
+      .sorted { $0.measure.margin < $1.measure.margin }
+    return (outside + inside.prefix(10)).map { row in
+      "<div class=\"bound \(row.status.kind)\">\(link(row.rule))\n\(Self.gauge(row.measure))</div>"
+    }
+  }
+
+  /// How long each scenario took, notes, and what was done.
+  var run: [String] {
+    var parts: [String] = []
+    let notes = (report.outdated + report.notes).map { "<li>\(Markup.line($0))</li>" }
+    if !notes.isEmpty { parts.append("<ul class=\"notes\">\(notes.joined())</ul>") }
+    let longest = Double(report.timings.map(\.nanoseconds).max() ?? 1)
+    let rows = report.timings.sorted { $0.nanoseconds > $1.nanoseconds }.map { timing in
+      let share = SVG.at(Double(timing.nanoseconds) / longest * 100)
+      let again = timing.attempt > 1 ? " (attempt \(timing.attempt))" : ""
+      return "<tr><th>\(Markup.line(timing.scenario))\(again)</th>"
+        + "<td>\(Report.milliseconds(timing.nanoseconds)) ms</td>"
+        + "<td><i style=\"width:\(share)%\"></i></td></tr>"
+    }
+    if !rows.isEmpty {
+      let total = report.nanoseconds.map { " in \(Report.seconds($0))" } ?? ""
+      parts.append(
+        "<details class=\"timings\"><summary>\(rows.count) scenarios\(total), "
+          + "\(Digest.counted(report.retries, "retry").replacingY)</summary>"
+          + "<table>\(rows.joined(separator: "\n"))</table></details>")
+    }
+    return parts
+  }
+}
+
+extension String {
+  /// "2 retrys" is none.
+  fileprivate var replacingY: String { hasSuffix("retrys") ? dropLast(2) + "ies" : self }
+}

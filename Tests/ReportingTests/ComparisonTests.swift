@@ -1,0 +1,107 @@
+import ABIChecker
+import Foundation
+import Testing
+
+@testable import Reporting
+
+@Suite struct ComparisonTests {
+  /// A report of these verdicts on the rules A, B, C, …
+  static func report(_ name: String, _ words: [ReportDocument.Word]) -> SavedReport {
+    let letters = ["A", "B", "C", "D"]
+    let entries = words.enumerated().map { index, word in
+      SavedReport.Entry(
+        rule: letters[index], topic: "T", statement: "Holds <it>.", verdict: word, summary: "s",
+        violations: word == .broken ? [SavedReport.Proof(seen: "-5 ns of \(name)")] : nil)
+    }
+    return SavedReport(
+      path: "out/\(name).json", kvmclock: "0.1.0", hostname: name, host: Samples.host,
+      counts: ReportDocument.Counts(Samples.report), verdicts: entries)
+  }
+
+  @Test func ofTwoTheSecondIsHeldAgainstTheFirst() {
+    let old = Self.report("old", [.holds, .broken, .holds, .notTested])
+    let new = Self.report("new", [.broken, .holds, .holds, .holds])
+    let comparison = Comparison([old, new])
+    #expect(comparison.rows.map(\.change) == [.worse, .better, .alike, .otherwise])
+    #expect(comparison.exitCode == 1)
+    #expect(
+      comparison.render(.text) == """
+        new breaks 1 rule that old does not.
+        worse      A: holds on old; BROKEN on new; seen: -5 ns of new
+        better     B: BROKEN on old; holds on new
+        otherwise  D: not tested on old; holds on new
+        A  old (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, old)
+        B  new (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, new)
+        4 rules in 2 reports: 1 worse, 1 better, 1 otherwise, 1 alike
+
+        """)
+    #expect(Comparison([new, old]).rows.map(\.change) == [.better, .worse, .alike, .otherwise])
+  }
+
+  @Test func ofManyEachIsHeldAgainstMost() {
+    var reports = (1...7).map { Self.report("n\($0)", [.holds, .broken]) }
+    reports[3] = Self.report("n4", [.broken, .broken])
+    reports[5] = Self.report("n6", [.holds, .holds])
+    let comparison = Comparison(reports)
+    #expect(comparison.rows.map(\.change) == [.worse, .better])
+    #expect(comparison.groups.map(\.members) == [[0, 1, 2, 4, 6], [3], [5]])
+    let text = comparison.render(.text)
+    #expect(text.hasPrefix("1 rule broken on some and not on most.\n"))
+    #expect(text.contains("\nbetter     B: BROKEN on 6: n1, n2, n3 and 3 more; holds on n6\n"))
+    #expect(text.contains("\n   A B C\nA  + X +\nB  X X +\n"))
+    #expect(text.contains("\nA  5 reports: n1, n2, n3 and 2 more (Linux 6.1.0-test"))
+  }
+
+  @Test func reportsThatAreAlikeDifferInNothing() {
+    let one = Self.report("a", [.holds, .broken])
+    let comparison = Comparison([one, one, one])
+    #expect(comparison.exitCode == 0)
+    #expect(comparison.render(.text).hasPrefix("No verdict differs.\n"))
+  }
+
+  @Test func aRuleThatOneReportLacksIsNotJudgedThere() {
+    let comparison = Comparison([Self.report("a", [.holds]), Self.report("b", [.holds, .broken])])
+    #expect(comparison.rows[1].words == [nil, .broken])
+    #expect(comparison.rows[1].change == .worse)
+    #expect(comparison.sentence(comparison.rows[1]) == "not judged on a; BROKEN on b")
+  }
+
+  @Test func filesOfOneNameAreToldApartByTheirPaths() {
+    var reports = [Self.report("a", [.holds]), Self.report("b", [.holds])]
+    #expect(Comparison(reports).names == ["a", "b"])
+    reports[0].path = "1/report.json"
+    reports[1].path = "2/report.json"
+    #expect(Comparison(reports).names == ["1/report.json", "2/report.json"])
+  }
+
+  @Test func thePageShowsRulesAndReports() throws {
+    var reports = (1...3).map { Self.report("n\($0)", [.holds, .holds]) }
+    reports[1] = Self.report("n2", [.holds, .broken])
+    let text = Comparison(reports).render(.html)
+    #expect(text.contains("<h1>1 rule broken on some and not on most</h1>"))
+    #expect(text.contains("<th><code>B</code></th><td class=\"holds\" title=\"holds\">✓</td>"))
+    #expect(text.contains("<td class=\"broken\" title=\"broken\">✗</td>"))
+    #expect(text.contains("Holds &lt;it&gt;."))
+    let ids = try text.matches(of: Regex(#"id="([^"]*)""#)).map {
+      String($0.output[1].substring ?? "")
+    }
+    for match in text.matches(of: try Regex(##"href="#([^"]*)""##)) {
+      #expect(ids.contains(String(match.output[1].substring ?? "")))
+    }
+  }
+
+  @Test func manyReportsAreShownByGroups() {
+    var reports = (1...300).map { Self.report("n\($0)", [.holds, .holds]) }
+    reports[7] = Self.report("n8", [.broken, .holds])
+    let text = Comparison(reports).render(.html)
+    #expect(text.contains("<th title=\"n1, n2, n3 and 296 more\"><span>299</span></th>"))
+    #expect(text.contains("<th title=\"n8\"><span>1</span></th>"))
+  }
+
+  @Test func asMarkdownItHasATable() {
+    let text = Comparison([Self.report("a", [.holds]), Self.report("b", [.broken])])
+      .render(.markdown)
+    #expect(text.hasPrefix("# b breaks 1 rule that a does not\n\n1 rule in 2 reports: 1 worse"))
+    #expect(text.contains("\n| | A | B |\n|---|:-:|:-:|\n| `A` | holds | BROKEN |\n"))
+  }
+}

@@ -1,0 +1,116 @@
+import ABIChecker
+import Foundation
+import Testing
+
+@testable import Reporting
+
+@Suite struct HTMLReportTests {
+  /// A report with pictures, and a violation whose events are in its history.
+  static var report: Report {
+    var report = Samples.report
+    var violation = Samples.violation
+    violation.history = "rewrite.1"
+    violation.measure = Measure(what: "the clock", lower: 100, upper: 1100, value: -5000)
+    report.verdicts[1].outcome = .broken(violations: [violation])
+    report.verdicts[0].outcome = .holds(
+      evidence: "4 things", closest: Measure(what: "it", lower: 0, upper: 1000, value: 30))
+    report.histories = ["rewrite", "many", "old-msr"].map { RunningClock(scenario: $0).history }
+    report.timings = [ScenarioTiming(scenario: "rewrite", attempt: 1, nanoseconds: 4_999_999)]
+    return report
+  }
+
+  private func matches(_ pattern: String, in text: String) throws -> [String] {
+    try text.matches(of: Regex(pattern)).compactMap { $0.output[1].substring.map(String.init) }
+  }
+
+  @Test func everyLinkLeadsToAPlaceOnThePage() throws {
+    let text = HTMLReport(Self.report).text
+    let ids = try matches(#"id="([^"]*)""#, in: text)
+    let links = try matches(#"href="([^"]*)""#, in: text)
+    #expect(Set(ids).count == ids.count)
+    #expect(links.count > 10)
+    for link in links where link != "data:," {
+      #expect(link.hasPrefix("#") && ids.contains(String(link.dropFirst())), "\(link)")
+    }
+    #expect(links.contains("#e-rewrite.1-4") && links.contains("#rule-VERSION-EVEN"))
+  }
+
+  @Test func nothingIsFetched() {
+    let text = HTMLReport(Self.report).text
+    for word in ["http:", "https:", "//cdn", " src=", "@import", "url("] {
+      #expect(!text.contains(word))
+    }
+  }
+
+  @Test func thePicturesAreThere() throws {
+    let text = HTMLReport(Self.report).text
+    let figures = try matches(#"<figure id="([^"]*)""#, in: text)
+    #expect(
+      figures == [
+        "time-rewrite.1", "time-many.1", "spread-many.1", "spread-rewrite.1", "updates-old-msr.1",
+        "updates-rewrite.1",
+      ])
+    #expect(text.contains("<circle class=\"s0\""))
+    #expect(text.contains("<rect class=\"stable\""))
+    #expect(!text.contains("NaN") && !text.contains("inf\""))
+  }
+
+  @Test func theAnswerComesFirst() throws {
+    let broken = HTMLReport(Self.report).text
+    #expect(broken.contains("<h1>This host’s clock is not sound</h1>"))
+    let answer = try #require(broken.range(of: "<h1>"))
+    let why = try #require(broken.range(of: "<li class=\"broken\"><a href=\"#rule-VERSION-EVEN\">"))
+    let pictures = try #require(broken.range(of: "<figure"))
+    #expect(answer.lowerBound < why.lowerBound && why.lowerBound < pictures.lowerBound)
+    let sound = HTMLReport(TextSummaryTests.usual).text
+    #expect(sound.contains("<h1>This host’s clock is sound</h1>"))
+    #expect(sound.contains("Known deviations of this kernel: <a href=\"#rule-SYSTIME-CROSSPAGE"))
+  }
+
+  @Test func anObservationIsDrawnBesideItsInterval() {
+    let text = HTMLReport(Self.report).text
+    #expect(text.contains("<span class=\"at\">−5 µs: 5.1 µs too low</span>"))
+    #expect(text.contains("<span class=\"at\">30 ns: 3 % of the interval from its end</span>"))
+    #expect(HTMLReport.gauge(Measure(what: "", lower: 0, upper: 10, value: 5)).contains("left:50%"))
+    #expect(
+      HTMLReport.gauge(
+        Measure(what: "", lower: 1_000_000_000, upper: 1_000_000_010, value: 1_000_000_004)
+      )
+      .contains("<span class=\"to\">+10 ns</span>"))
+  }
+
+  @Test func theEvidenceShowsTheEventsAndThoseBeside() {
+    let text = HTMLReport(Self.report).text
+    #expect(text.contains("<tr class=\"cited\" id=\"e-rewrite.1-4\"><td>4</td><td>vcpu1</td>"))
+    #expect(text.contains("<td class=\"what\"><b>wroteMSR</b> <code>{msr:0x4b564d01,"))
+    #expect(text.contains("of rewrite.1"))
+  }
+
+  @Test func noTextFromAHistoryIsMarkup() {
+    var report = Self.report
+    let evil = "\"><script>alert(1)</script><a href='x"
+    report.host.kernel = evil
+    report.notes = [evil]
+    report.verdicts[1].scenario = evil
+    report.histories[0].header.scenario = evil
+    for index in report.histories[0].events.indices {
+      report.histories[0].events[index].action = .failed(reason: evil)
+    }
+    if case .broken(var violations) = report.verdicts[1].outcome {
+      violations[0].seen = evil
+      violations[0].history = evil + ".1"
+      report.verdicts[1].outcome = .broken(violations: violations)
+    }
+    let text = HTMLReport(report).text
+    #expect(!text.contains("<script>alert"))
+    #expect(!text.contains("href='x"))
+  }
+
+  @Test func withoutHistoriesThereAreVerdictsAllTheSame() {
+    var report = Self.report
+    report.histories = []
+    let text = HTMLReport(report).text
+    #expect(!text.contains("<figure") && text.contains("id=\"rule-VERSION-EVEN\""))
+    #expect(!text.contains("href=\"#evidence\"") && !text.contains("href=\"#e-"))
+  }
+}
