@@ -14,7 +14,7 @@ import Testing
     var host = HistoryBuilder(.wallClock, source: source)
     host.machine(0, 1)
     for id in [0, 1] {
-      host.noteTSC(id)
+      host.noteOffset(id)
       host.register(id)
     }
     host.enter(0)

@@ -65,7 +65,7 @@ extension GradedFault {
     GradedFault(
       id: "TORN-UPDATES", rules: ["VERSION-NO-TORN"],
       meaning: "so many of a million updates are torn", unit: "per million",
-      sizes: [1_000_000, 100_000, 10_000, 1000], mustCatch: 1000, tries: 20
+      sizes: [1_000_000, 100_000, 10_000, 1000], mustCatch: 1000, tries: 60
     ) { size in .torn(each: UInt64(1_000_000 / size)) },
     GradedFault(
       id: "WALL-OFF", rules: ["WALL-VALUE-EXACT"], meaning: "the wall clock is late", unit: "ns",
