@@ -1,0 +1,239 @@
+"""Debian's kernels, by series, from its archive into the lab's cache: nothing of the system's own package state changes."""
+
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import zlib
+from pathlib import Path
+
+from problem import Problem
+
+# Where Debian keeps each series; asked in this order, the newest version wins.
+SUITES = ["trixie-backports", "bullseye-security", "bookworm-security", "bookworm-backports"]
+SERIES = ["5.10", "6.1", "6.12", "6.16", "6.17", "6.18", "7.2", "7.3"]
+# What a host of the lab loads, in this order once what each depends on is put before it.
+WANTED_MODULES = ["virtio_pci", "virtio_blk", "kvm-amd"]
+# Folders of modules that these and what they depend on are in.
+MODULE_FOLDERS = ("arch/x86/kvm/", "virt/", "drivers/virtio/", "drivers/block/virtio_blk",
+                  "drivers/crypto/ccp/", "drivers/char/hw_random/rng-core")
+
+
+def cache() -> Path:
+    base = os.environ.get("LAB_CACHE")
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmclock-lab"
+
+
+class Archive:
+    """Debian's archive, read through apt with a state folder of the lab's own."""
+
+    def __init__(self):
+        self.folder = cache() / "apt"
+        self.packages = None
+
+    def apt(self, *arguments, **options):
+        environment = dict(os.environ, APT_CONFIG=str(self.folder / "apt.conf"), LC_ALL="C")
+        return subprocess.run(arguments, env=environment, text=True, capture_output=True, **options)
+
+    def mirrors(self):
+        """The archive and the security archive that this system's own apt uses."""
+        given = os.environ.get("LAB_MIRROR")
+        if given:
+            return given, os.environ.get("LAB_SECURITY_MIRROR", given.rstrip("/") + "-security")
+        found = {}
+        listing = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)", "Created-By: Packages"],
+            text=True, capture_output=True)
+        for line in listing.stdout.splitlines():
+            label, _, address = line.partition("|")
+            found.setdefault(label, address)
+        if "Debian" not in found:
+            raise Problem("apt knows no archive of Debian's",
+                          "run apt-get update as root, or set LAB_MIRROR to the archive's address")
+        return found["Debian"], found.get("Debian-Security", found["Debian"].rstrip("/") + "-security")
+
+    def configure(self):
+        for name in ["state/lists/partial", "cache/archives/partial", "etc/preferences.d"]:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        main, security = self.mirrors()
+        keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+        if not os.path.exists(keyring):
+            raise Problem(f"{keyring} is missing", "apt-get install debian-archive-keyring")
+        (self.folder / "etc/sources.list").write_text("".join(
+            f"deb [signed-by={keyring}] {security if suite.endswith('-security') else main} {suite} main\n"
+            for suite in SUITES))
+        (self.folder / "apt.conf").write_text(
+            f'Dir "{self.folder}";\nDir::State "{self.folder}/state";\nDir::State::status "/dev/null";\n'
+            f'Dir::Cache "{self.folder}/cache";\nDir::Etc "{self.folder}/etc";\n'
+            'Dir::Etc::parts "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n'
+            'APT::Architecture "amd64";\nAPT::Architectures {"amd64";};\nAcquire::Languages "none";\n')
+
+    def index(self):
+        """Package name to its versions, newest first."""
+        if self.packages is None:
+            self.configure()
+            update = self.apt("apt-get", "update", "-q")
+            if update.returncode:
+                raise Problem(f"Debian's package lists could not be read:\n{update.stderr.strip()}",
+                              "check the network, or set LAB_MIRROR")
+            packages = {}
+            listing = self.apt("apt-cache", "dumpavail").stdout
+            for name, version in re.findall(r"^Package: ((?:linux|qemu-system)-\S+)\n(?:.+\n)*?Version: (\S+)\n", listing, re.M):
+                packages.setdefault(name, []).append(version)
+            for versions in packages.values():
+                versions.sort(key=version_key, reverse=True)
+            self.packages = packages
+        return self.packages
+
+    def fetch(self, name, version, folder) -> Path:
+        if version not in self.index().get(name, []):
+            raise Problem(f"Debian's archive has no {name} of version {version} (any more)",
+                          "make lab-fetch, which takes the newest of each series")
+        folder.mkdir(parents=True, exist_ok=True)
+        got = self.apt("apt-get", "download", f"{name}={version}", cwd=folder)
+        files = list(folder.glob(f"{name}_*.deb"))
+        if got.returncode or not files:
+            raise Problem(f"{name} {version} could not be fetched:\n{got.stderr.strip()}",
+                          "check the network and the space left in " + str(cache()))
+        return files[0]
+
+
+def newest(archive, series):
+    """The name and version of the newest kernel image of a series that has all its parts."""
+    names = []
+    pattern = re.compile(rf"linux-(?:image|binary)-({re.escape(series)}\.\S+-amd64)$")
+    for name in archive.index():
+        found = pattern.match(name)
+        # Signed images carry what the kernel needs in one package; newer ones are split in two.
+        if found and "cloud" not in name and "-rt-" not in name and "deb11" not in name:
+            release = found[1]
+            if name.startswith("linux-image-") and f"linux-binary-{release}" in archive.index():
+                continue
+            if name.startswith("linux-binary-") and f"linux-modules-{release}" not in archive.index():
+                continue
+            names.append((version_key(release), name, release))
+    if not names:
+        raise Problem(f"Debian's archive has no kernel of series {series}",
+                      "KERNELS= takes some of " + ", ".join(SERIES))
+    _, name, release = max(names)
+    return name, archive.index()[name][0], release
+
+
+def version_key(text):
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+class Kernel:
+    """A kernel of the cache: its image, the modules that a host needs, and what it is called."""
+
+    def __init__(self, series):
+        self.series = series
+        self.folder = cache() / "kernels" / series
+        self.facts = {}
+
+    @property
+    def image(self):
+        return self.folder / "vmlinux"
+
+    @property
+    def release(self):
+        return self.facts["release"]
+
+    def is_cached(self):
+        facts = self.folder / "kernel.json"
+        if facts.exists():
+            self.facts = json.loads(facts.read_text())
+        return facts.exists()
+
+    def fetch(self, archive, say):
+        name, version, release = newest(archive, self.series)
+        part = self.folder.with_name(self.folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "modules").mkdir(parents=True)
+        packages = [name]
+        if name.startswith("linux-binary-"):
+            packages.append(name.replace("linux-binary-", "linux-modules-"))
+        for package in packages:
+            say(f"{self.series}: {package} {version}")
+            deb = archive.fetch(package, version, part)
+            unpack(deb, part)
+            deb.unlink()
+        image = next(part.glob("vmlinuz-*"))
+        (part / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
+        image.unlink()
+        load_order(part / "modules", part / "modules.builtin")
+        facts = {"series": self.series, "release": release, "version": version, "packages": packages}
+        (part / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        part.rename(self.folder)
+        self.facts = facts
+
+
+def unpack(deb, folder):
+    """Takes the image and the few modules out of a package, and leaves the rest packed."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+            for member in tar:
+                path = member.name.lstrip("./")
+                if path.startswith("boot/vmlinuz-"):
+                    with open(folder / os.path.basename(path), "wb") as out:
+                        shutil.copyfileobj(tar.extractfile(member), out)
+                if path.endswith("/modules.builtin"):
+                    (folder / "modules.builtin").write_bytes(tar.extractfile(member).read())
+                inner = path.partition("/kernel/")[2]
+                if member.isfile() and inner.startswith(MODULE_FOLDERS):
+                    data = tar.extractfile(member).read()
+                    name = os.path.basename(inner)
+                    if name.endswith(".xz"):
+                        data, name = lzma.decompress(data), name[:-3]
+                    if name.endswith(".ko"):
+                        (folder / "modules" / name).write_bytes(data)
+
+
+def uncompressed(image):
+    """The kernel inside a bzImage: it starts in a third of the time where each instruction is emulated."""
+    start = (image[0x1F1] + 1) * 512 + int.from_bytes(image[0x248:0x24C], "little")
+    payload = image[start:start + int.from_bytes(image[0x24C:0x250], "little")]
+    if payload.startswith(b"\xfd7zXZ"):
+        return lzma.LZMADecompressor().decompress(payload)
+    if payload.startswith(b"\x1f\x8b"):
+        return zlib.decompressobj(31).decompress(payload)
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        # Four bytes after the stream say how long it is unpacked.
+        return subprocess.run(["zstd", "-dcq"], input=payload[:-4], capture_output=True, check=True).stdout
+    raise Problem("a kernel image is packed in a way that the lab does not know",
+                  "teach lab/kernels.py, uncompressed()")
+
+
+def module_name(name):
+    return name.replace("-", "_")
+
+
+def load_order(folder, builtin, wanted=WANTED_MODULES):
+    """The module files to load, what others depend on first."""
+    files = {module_name(path.stem): path for path in folder.glob("*.ko")}
+    built_in = {module_name(Path(line).stem) for line in builtin.read_text().split()}
+    order = []
+
+    def add(name, by):
+        path = files.get(module_name(name))
+        if path is None and module_name(name) in built_in:
+            return
+        if path is None:
+            raise Problem(f"{by} needs the module {name}, which the lab did not take from the package",
+                          "add its folder to MODULE_FOLDERS in lab/kernels.py")
+        if path in order:
+            return
+        depends = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
+        for other in depends[1].decode().split(",") if depends and depends[1] else []:
+            add(other, name)
+        order.append(path)
+
+    for name in wanted:
+        add(name, "the lab")
+    return order

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Real KVM kernels as hosts for the harness, on any machine. See lab/README.md."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import host
+import matrix
+import needs
+from kernels import SERIES, Archive, Kernel
+from problem import Problem
+
+HERE = Path(__file__).resolve().parent
+OUT = Path(os.environ.get("LAB_OUT") or HERE / "out")
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def words(text):
+    return text.replace(",", " ").split()
+
+
+def chosen(text, all_of_them, what):
+    names = words(text) or list(all_of_them)
+    for name in names:
+        if name not in all_of_them:
+            raise Problem(f"there is no {what} {name}", f"choose from: {' '.join(all_of_them)}")
+    return names
+
+
+class Lab:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.shared_archive = None
+
+    def archive(self):
+        if self.shared_archive is None:
+            self.shared_archive = Archive()
+        return self.shared_archive
+
+    def kernels(self, update=False):
+        found = []
+        for series in chosen(self.arguments.kernels, SERIES, "series"):
+            kernel = Kernel(series)
+            if update or not kernel.is_cached():
+                kernel.fetch(self.archive(), say)
+            found.append(kernel)
+        return found
+
+    def bench(self):
+        executable = Path(self.arguments.executable)
+        if not executable.exists():
+            raise Problem(f"{executable} does not exist", "make static")
+        return host.Bench(executable, needs.qemu(self.archive, say), OUT)
+
+    def missing(self):
+        return sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
+
+    def fetch(self):
+        needs.check(hosts=0, kernels=len(chosen(self.arguments.kernels, SERIES, "series")))
+        self.kernels(update=True)
+        return 0
+
+    def shell(self):
+        needs.check(kernels=self.missing())
+        self.arguments.kernels = self.arguments.kernels or "6.12"
+        kernel, mode = self.kernels()[0], chosen(self.arguments.modes, host.MODES, "mode")[0]
+        return host.Cell(kernel, mode).shell(self.bench())
+
+    def run(self):
+        modes = chosen(self.arguments.modes, host.MODES, "mode")
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing())
+        kernels = self.kernels()
+        cells = [host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed)
+                 for kernel in kernels for mode in modes]
+        cells = matrix.run(cells, self.bench(), self.arguments.jobs, say)
+        say("\n" + matrix.table(cells))
+        wrong = 0
+        for cell in cells:
+            if cell.report is None:
+                wrong += 1
+                say(f"\n{cell.name}: never came up: {'; '.join(cell.tries)}; see {OUT / cell.name}")
+                continue
+            for rule, what in matrix.unexpected(cell.report):
+                wrong += 1
+                say(f"\n{cell.name}: {rule}: {what}")
+            for rule in matrix.of_kind(cell.report, "inconclusive"):
+                say(f"{cell.name}: {rule} is inconclusive")
+        boots = sum(len(cell.tries) for cell in cells)
+        say(f"\n{len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
+        (OUT / "matrix.json").write_text(json.dumps(
+            [dict(cell.facts(), name=cell.name, unexpected=matrix.unexpected(cell.report) if cell.report else None)
+             for cell in cells], indent=1) + "\n")
+        return 1 if wrong else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+    parser.add_argument("command", choices=["run", "shell", "fetch"])
+    parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
+    parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
+    parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
+    parser.add_argument("--seed")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="hosts at once")
+    parser.add_argument("--executable", default=HERE.parent / ".build-static/release/kvmclock")
+    lab = Lab(parser.parse_args())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return getattr(lab, lab.arguments.command)()
+    except Problem as problem:
+        print(f"lab: {problem}", file=sys.stderr)
+        return 69
+    except KeyboardInterrupt:
+        print("\nlab: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        host.end_all()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

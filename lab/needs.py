@@ -1,0 +1,80 @@
+"""What the lab needs of this machine, all told at once."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from kernels import cache
+from problem import Problem
+
+HOST_BYTES = 1200 << 20
+KERNEL_BYTES = 100 << 20
+TREE_BYTES = 1600 << 20
+
+TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "apt-get": "apt",
+         "dpkg-deb": "dpkg", "zstd": "zstd", "strip": "binutils"}
+BUILD_TOOLS = {"gcc": "gcc", "make": "make", "ld": "binutils", "xz": "xz-utils", "tar": "tar", "patch": "patch"}
+
+
+def check(hosts=1, kernels=0, trees=0):
+    """Raises a problem that names every package, and the memory and disk space, that are missing."""
+    tools = dict(TOOLS, **(BUILD_TOOLS if trees else {}))
+    packages = {package for tool, package in tools.items() if shutil.which(tool) is None}
+    busybox = shutil.which("busybox")
+    if busybox and b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
+        packages.add("busybox-static")
+    wrong, remedies = [], []
+    if packages:
+        wrong.append("packages that are not installed: " + " ".join(sorted(packages)))
+        remedies.append("as root: apt-get install --no-install-recommends " + " ".join(sorted(packages)))
+    memory = available_memory()
+    if memory < hosts * HOST_BYTES:
+        wrong.append(f"memory: {hosts} hosts at once want {hosts * HOST_BYTES >> 20} MiB, {memory >> 20} MiB are available")
+        remedies.append("JOBS=1, or end something" if hosts > 1 else "end something")
+    folder = cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = os.statvfs(folder)
+    free, wanted = disk.f_bavail * disk.f_frsize, (200 << 20) + kernels * KERNEL_BYTES + trees * TREE_BYTES
+    if free < wanted:
+        wrong.append(f"disk space: {wanted >> 20} MiB are wanted in {folder}, {free >> 20} MiB are free")
+        remedies.append("set LAB_CACHE to a folder with more")
+    if wrong:
+        raise Problem("the lab can't run here; missing:\n    " + "\n    ".join(wrong), "; ".join(remedies))
+
+
+def available_memory():
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def qemu(archive, say):
+    """The QEMU to use: this system's, or, where that is older than 8.1, the one of Debian's backports.
+
+    Before 8.1 code that one CPU rewrites while another one translates it could stay stale; kernels rewrite theirs
+    whenever a VM comes and goes, and one boot in three ended in "Oops: int3".
+    """
+    given = os.environ.get("LAB_QEMU")
+    if given:
+        return given
+    version = subprocess.run(["qemu-system-x86_64", "--version"], text=True, capture_output=True).stdout
+    numbers = tuple(int(part) for part in version.split("version ")[1].split()[0].split(".")[:2])
+    if numbers >= (8, 1):
+        return "qemu-system-x86_64"
+    newer = cache() / "qemu" / "usr" / "bin" / "qemu-system-x86_64"
+    if not newer.exists():
+        name = "qemu-system-x86"
+        version = next((v for v in archive().index().get(name, []) if "~bpo12" in v), None)
+        if version is None:
+            say("QEMU is older than 8.1 and no newer one is to be had: some boots will crash and be tried again")
+            return "qemu-system-x86_64"
+        say(f"{name} {version}, as this system's {numbers[0]}.{numbers[1]} crashes kernels now and then")
+        deb = archive().fetch(name, version, cache() / "qemu.part")
+        subprocess.run(["dpkg-deb", "-x", deb, cache() / "qemu.part"], check=True)
+        deb.unlink()
+        shutil.rmtree(cache() / "qemu", ignore_errors=True)
+        (cache() / "qemu.part").rename(cache() / "qemu")
+    works = subprocess.run([newer, "--version"], capture_output=True).returncode == 0
+    return str(newer) if works else "qemu-system-x86_64"
