@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from kernels import load_order
+from problem import Problem
 
 MODES = ["tsc", "hpet", "acpi_pm"]
 DISK_BYTES = 512 << 20
@@ -104,12 +105,10 @@ class Cell:
         self.report = None
 
     def job_archive(self, shell):
-        order = load_order(self.kernel.folder / "modules", self.kernel.folder / "modules.builtin")
+        order = load_order(self.kernel.folder)
         order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
-        quoted = " ".join(f"'{rule}'" for rule in self.rules)
-        if self.seed is not None:
-            quoted += f" --seed {self.seed}"
-        settings = f'MODE={self.mode}\nSHELL_WANTED={"1" if shell else ""}\nARGUMENTS="{quoted}"\n'
+        arguments = self.rules + (["--seed", self.seed] if self.seed else [])
+        settings = f'MODE={self.mode}\nSHELL_WANTED={"1" if shell else ""}\nARGUMENTS="{" ".join(arguments)}"\n'
         names = "\n".join(path.name for path in order) + "\n"
         return cpio(
             [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode())]
@@ -214,6 +213,8 @@ class Cell:
         status = (place / "status").read_text().strip()
         if not status.isdigit():
             return f"not up: {status}"
+        if status == "64":
+            raise Problem((place / "errors.txt").read_text().strip(), "RULES= takes ids of rules, * and ? allowed")
         if int(status) not in (0, 1, 2):
             return f"kvmclock ended with {status}: " + (place / "errors.txt").read_text()[:200].strip()
         self.report = json.loads((place / "report.json").read_text())

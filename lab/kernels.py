@@ -34,7 +34,7 @@ class Archive:
 
     def __init__(self):
         self.folder = cache() / "apt"
-        self.packages = None
+        self.is_current = False
 
     def apt(self, *arguments, **options):
         environment = dict(os.environ, APT_CONFIG=str(self.folder / "apt.conf"), LC_ALL="C")
@@ -73,25 +73,28 @@ class Archive:
             'Dir::Etc::parts "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n'
             'APT::Architecture "amd64";\nAPT::Architectures {"amd64";};\nAcquire::Languages "none";\n')
 
-    def index(self):
-        """Package name to its versions, newest first."""
-        if self.packages is None:
+    def update(self):
+        """Reads the package lists, once."""
+        if not self.is_current:
             self.configure()
             update = self.apt("apt-get", "update", "-q")
             if update.returncode:
                 raise Problem(f"Debian's package lists could not be read:\n{update.stderr.strip()}",
                               "check the network, or set LAB_MIRROR")
-            packages = {}
-            listing = self.apt("apt-cache", "dumpavail").stdout
-            for name, version in re.findall(r"^Package: ((?:linux|qemu-system)-\S+)\n(?:.+\n)*?Version: (\S+)\n", listing, re.M):
-                packages.setdefault(name, []).append(version)
-            for versions in packages.values():
-                versions.sort(key=version_key, reverse=True)
-            self.packages = packages
-        return self.packages
+            self.is_current = True
+
+    def names(self, prefix):
+        self.update()
+        return self.apt("apt-cache", "pkgnames", prefix).stdout.split()
+
+    def versions(self, name):
+        """All versions of a package, newest first."""
+        self.update()
+        lines = self.apt("apt-cache", "madison", name).stdout.splitlines()
+        return [line.split("|")[1].strip() for line in lines]
 
     def fetch(self, name, version, folder) -> Path:
-        if version not in self.index().get(name, []):
+        if version not in self.versions(name):
             raise Problem(f"Debian's archive has no {name} of version {version} (any more)",
                           "make lab-fetch, which takes the newest of each series")
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,21 +110,22 @@ def newest(archive, series):
     """The name and version of the newest kernel image of a series that has all its parts."""
     names = []
     pattern = re.compile(rf"linux-(?:image|binary)-({re.escape(series)}\.\S+-amd64)$")
-    for name in archive.index():
+    available = set(archive.names("linux-"))
+    for name in available:
         found = pattern.match(name)
         # Signed images carry what the kernel needs in one package; newer ones are split in two.
         if found and "cloud" not in name and "-rt-" not in name and "deb11" not in name:
             release = found[1]
-            if name.startswith("linux-image-") and f"linux-binary-{release}" in archive.index():
+            if name.startswith("linux-image-") and f"linux-binary-{release}" in available:
                 continue
-            if name.startswith("linux-binary-") and f"linux-modules-{release}" not in archive.index():
+            if name.startswith("linux-binary-") and f"linux-modules-{release}" not in available:
                 continue
             names.append((version_key(release), name, release))
     if not names:
         raise Problem(f"Debian's archive has no kernel of series {series}",
                       "KERNELS= takes some of " + ", ".join(SERIES))
     _, name, release = max(names)
-    return name, archive.index()[name][0], release
+    return name, archive.versions(name)[0], release
 
 
 def version_key(text):
@@ -157,16 +161,16 @@ class Kernel:
         (part / "modules").mkdir(parents=True)
         packages = [name]
         if name.startswith("linux-binary-"):
-            packages.append(name.replace("linux-binary-", "linux-modules-"))
+            packages += [name.replace("-binary-", f"-{kind}-") for kind in ["modules", "base"]]
         for package in packages:
             say(f"{self.series}: {package} {version}")
             deb = archive.fetch(package, version, part)
             unpack(deb, part)
             deb.unlink()
-        image = next(part.glob("vmlinuz-*"))
+        image = part / "vmlinuz"
         (part / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
         image.unlink()
-        load_order(part / "modules", part / "modules.builtin")
+        load_order(part)
         facts = {"series": self.series, "release": release, "version": version, "packages": packages}
         (part / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -180,8 +184,8 @@ def unpack(deb, folder):
         with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
             for member in tar:
                 path = member.name.lstrip("./")
-                if path.startswith("boot/vmlinuz-"):
-                    with open(folder / os.path.basename(path), "wb") as out:
+                if os.path.basename(path).startswith("vmlinuz"):
+                    with open(folder / "vmlinuz", "wb") as out:
                         shutil.copyfileobj(tar.extractfile(member), out)
                 if path.endswith("/modules.builtin"):
                     (folder / "modules.builtin").write_bytes(tar.extractfile(member).read())
@@ -214,10 +218,10 @@ def module_name(name):
     return name.replace("-", "_")
 
 
-def load_order(folder, builtin, wanted=WANTED_MODULES):
-    """The module files to load, what others depend on first."""
-    files = {module_name(path.stem): path for path in folder.glob("*.ko")}
-    built_in = {module_name(Path(line).stem) for line in builtin.read_text().split()}
+def load_order(kernel, wanted=WANTED_MODULES):
+    """The module files of a kernel's folder to load, what others depend on first."""
+    files = {module_name(path.stem): path for path in (kernel / "modules").glob("*.ko")}
+    built_in = {module_name(Path(line).stem) for line in (kernel / "modules.builtin").read_text().split()}
     order = []
 
     def add(name, by):

@@ -2,15 +2,19 @@
 """Real KVM kernels as hosts for the harness, on any machine. See lab/README.md."""
 
 import argparse
+import concurrent.futures
 import json
 import os
 import signal
 import sys
 from pathlib import Path
 
+import edit
 import host
 import matrix
+import mutants
 import needs
+import tree
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
 
@@ -45,13 +49,13 @@ class Lab:
         return self.shared_archive
 
     def kernels(self, update=False):
-        found = []
-        for series in chosen(self.arguments.kernels, SERIES, "series"):
-            kernel = Kernel(series)
-            if update or not kernel.is_cached():
-                kernel.fetch(self.archive(), say)
-            found.append(kernel)
-        return found
+        kernels = [Kernel(series) for series in chosen(self.arguments.kernels, SERIES, "series")]
+        wanted = [kernel for kernel in kernels if update or not kernel.is_cached()]
+        if wanted:
+            self.archive().update()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda kernel: kernel.fetch(self.archive(), say), wanted))
+        return kernels
 
     def bench(self):
         executable = Path(self.arguments.executable)
@@ -100,13 +104,47 @@ class Lab:
         return 1 if wrong else 0
 
 
+    def changed(self, folder, names):
+        """Builds and boots the changes of a folder on each series; what became of each."""
+        self.arguments.kernels = self.arguments.kernels or "6.12"
+        series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
+        changes = edit.read(HERE / folder, words(names))
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(),
+                    trees=len(series))
+        bench, results, wrong = self.bench(), [], 0
+        for kernel in self.kernels():
+            fitting = [change for change in changes if change.fits(kernel.series)]
+            if not fitting:
+                say(f"{kernel.series}: none of these is for it")
+                continue
+            place = tree.Tree(kernel, self.archive, say)
+            found, differences = mutants.run(fitting, place, bench, self.arguments.jobs, self.arguments.full, say)
+            results += found
+            wrong += len(differences)
+        return results, wrong
+
+    def mutants(self):
+        results, wrong = self.changed("mutants", self.arguments.mutants)
+        survivors = [f"{fact['id']} on {fact['series']}" for fact in results if not fact["killed"]]
+        (OUT / "mutants.json").write_text(json.dumps(results, indent=1) + "\n")
+        if self.arguments.write:
+            Path(self.arguments.write).write_text(mutants.markdown(results))
+            say(f"wrote {self.arguments.write}")
+        say(f"{len(results)} mutants, {len(results) - len(survivors)} caught, {wrong} differences of a control"
+            + (f"; not caught: {', '.join(survivors)}" if survivors else "") + f"; results in {OUT}")
+        return 1 if survivors or wrong or not results else 0
+
+
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "shell", "fetch"])
+    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
+    parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes; all if empty")
+    parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")
+    parser.add_argument("--write", help="write the table of kills to this file")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="hosts at once")
     parser.add_argument("--executable", default=HERE.parent / ".build-static/release/kvmclock")
     lab = Lab(parser.parse_args())

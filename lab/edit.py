@@ -1,0 +1,133 @@
+"""Changes to a kernel's source as small texts: a function, what it says, what it shall say.
+
+    # One sentence: what the change stands for.
+    rules: SYSTIME-REWRITE-KEEPS-TIME
+    modes: tsc hpet
+    series: 6.12 7.2 7.3
+
+    in kvm_write_system_time
+    - vcpu->arch.time = system_time;
+    + vcpu->arch.time = system_time & ~1ULL;
+
+Blank space and comments of the source don't matter. Lines of "or" part alternatives, for kernels that say it otherwise;
+just one of them may apply, and just once in its function: anything else is an error, never a change that did nothing.
+"""
+
+import re
+from pathlib import Path
+
+from problem import Problem
+
+SPACE = r"(?:\s|/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*\n)"
+
+
+class Edit:
+    """One place: alternatives of (names of functions, old text, new text)."""
+
+    def __init__(self):
+        self.alternatives = []
+
+
+class Change:
+    def __init__(self, path):
+        self.id = path.stem
+        self.facts = {"rules": "", "modes": "tsc", "series": "", "history": ""}
+        self.edits, self.says = [], []
+        self.parse(path)
+
+    @property
+    def rules(self):
+        return self.facts["rules"].split()
+
+    @property
+    def modes(self):
+        return self.facts["modes"].split()
+
+    def fits(self, series):
+        return not self.facts["series"] or series in self.facts["series"].split()
+
+    def parse(self, path):
+        names, continues, hunk = None, False, None
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if hunk is not None and line[:1] in "-+" and line:
+                hunk[1 if line[0] == "-" else 2].append(line[1:].strip() if line[0] == "-" else line[2:])
+                continue
+            if names is not None and line[:1] == "-":
+                hunk = (names, [line[1:].strip()], [])
+                if not continues:
+                    self.edits.append(Edit())
+                self.edits[-1].alternatives.append(hunk)
+                continues = False
+                continue
+            hunk = None
+            word, _, rest = line.partition(" ")
+            if word == "#":
+                self.says.append(rest)
+            elif word == "in":
+                names = rest.split()
+            elif word == "or":
+                continues = True
+            elif word.rstrip(":") in self.facts and word.endswith(":"):
+                self.facts[word[:-1]] = rest.strip()
+            elif line.strip():
+                raise Problem(f"{path}, line {number}: what is this: {line}", "see lab/edit.py")
+        if not self.edits or not self.says:
+            raise Problem(f"{path} changes nothing or does not say why", "see lab/edit.py")
+
+
+def definition(text, name):
+    """Where a function or an array is defined: from its first line to the brace that ends it."""
+    found = []
+    for start in re.finditer(rf"^(?![ \t#/*}}]).*\b{re.escape(name)}\s*(?:\(|\[)", text, re.M):
+        brace, semicolon = text.find("{", start.end()), text.find(";", start.end())
+        if brace < 0 or (0 <= semicolon < brace):
+            continue
+        end = re.compile(r"^\};?", re.M).search(text, brace)
+        if end:
+            found.append((start.start(), end.end()))
+    return found
+
+
+def pattern(lines):
+    """What the lines say, with any blank space or comments between the words."""
+    tokens = re.findall(r"\w+|[^\w\s]", " ".join(lines))
+    text = re.escape(tokens[0])
+    for before, token in zip(tokens, tokens[1:]):
+        gap = "+" if re.match(r"\w", before[-1]) and re.match(r"\w", token) else "*"
+        text += SPACE + gap + re.escape(token)
+    # A word at an end is a whole word.
+    return re.compile((r"\b" if re.match(r"\w", tokens[0]) else "") + text
+                      + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
+
+
+def apply(change, series, sources, root):
+    """The changed text of each file, by its path below root."""
+    texts = {str(path.relative_to(root)): path.read_text(errors="surrogateescape") for path in sources}
+    changed = {}
+    for edit in change.edits:
+        hits, tried = [], []
+        for names, old, new in edit.alternatives:
+            expression = pattern(old)
+            for name in names:
+                for file, text in texts.items():
+                    for start, end in definition(text, name):
+                        matches = list(expression.finditer(text, start, end))
+                        tried.append(f"{name} of {file}: {len(matches)} times")
+                        hits += [(file, match, new) for match in matches]
+        if len(hits) != 1:
+            names = " ".join(name for alternative in edit.alternatives for name in alternative[0])
+            raise Problem(f"{change.id} applies {len(hits)} times to {series}, not once: " + ("; ".join(tried) or f"no {names}"),
+                          "add an alternative for this kernel after a line of \"or\", or name the series that it is for")
+        file, match, new = hits[0]
+        texts[file] = texts[file][:match.start()] + "\n".join(new) + texts[file][match.end():]
+        changed[file] = texts[file]
+    return changed
+
+
+def read(folder, names=()):
+    """The changes of a folder, or those named."""
+    known = {path.stem: path for path in sorted(folder.glob("*.edit"))}
+    for name in names:
+        if name not in known:
+            raise Problem(f"there is no {name} in {folder}", "choose from: " + " ".join(known))
+    return [Change(known[name]) for name in names or known]

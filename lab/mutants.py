@@ -1,0 +1,182 @@
+"""Changed kernels: each is built, booted, and must break the rules that its text names, or, for a fix, mend them."""
+
+import concurrent.futures
+import datetime
+import json
+import time
+
+import host
+from tree import Tree
+
+BROKEN = ("broken", "known")
+
+
+class Control:
+    """The unmodified modules, built here, beside the image's own: the same verdicts, or the bench is at fault."""
+
+    def __init__(self, tree, modes, rules):
+        self.cells = {}
+        for mode in modes:
+            stock = host.Cell(tree.kernel, mode, rules, name=f"{tree.kernel.series}-stock-{mode}")
+            built = host.Cell(tree.kernel, mode, rules, name=f"{tree.kernel.series}-control-{mode}",
+                              modules=tree.folder / "stock")
+            self.cells[mode] = stock, built
+
+    def differences(self):
+        """What the two don't agree on. An inconclusive verdict says nothing of either."""
+        found = []
+        for mode, (stock, built) in self.cells.items():
+            if stock.report is None or built.report is None:
+                found.append(f"{mode}: no results: {stock.tries} {built.tries}")
+                continue
+            theirs, ours = verdicts(stock), verdicts(built)
+            for rule, verdict in theirs.items():
+                if verdict != ours[rule] and "inconclusive" not in (verdict, ours[rule]):
+                    found.append(f"{mode}: {rule} {verdict} with the image's modules, {ours[rule]} with those built here")
+        return found
+
+    def breaks(self, mode, rule):
+        """Whether a rule is broken without any change, as known deviations are."""
+        return any(verdicts(cell).get(rule) in BROKEN for cell in self.cells[mode] if cell.report)
+
+
+def verdicts(cell):
+    return {verdict["rule"]: verdict["verdict"] for verdict in cell.report["verdicts"]}
+
+
+def evidence(cell, rule):
+    for verdict in cell.report["verdicts"]:
+        if verdict["rule"] == rule and "violations" in verdict:
+            return verdict["violations"][0]["seen"]
+    return ""
+
+
+class Trial:
+    """One changed kernel on one series, in the modes where the change can show."""
+
+    def __init__(self, change, tree, rules):
+        self.change, self.tree = change, tree
+        self.folder = tree.folder / "built" / change.id
+        self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder,
+                                name=f"{tree.kernel.series}-{change.id}-{mode}") for mode in change.modes]
+        self.build_seconds = 0.0
+
+    def build(self):
+        began = time.monotonic()
+        self.tree.build(self.change, self.folder)
+        self.build_seconds = time.monotonic() - began
+
+    def broken(self, control):
+        """Each rule that is broken here and not without the change, with the mode and what was seen."""
+        found = {}
+        for cell in self.cells:
+            for rule, verdict in (verdicts(cell) if cell.report else {}).items():
+                if verdict in BROKEN and not control.breaks(cell.mode, rule):
+                    found.setdefault(rule, (cell.mode, evidence(cell, rule)))
+        return found
+
+    def facts(self, control):
+        broken = self.broken(control)
+        return {
+            "id": self.change.id, "says": " ".join(self.change.says), "history": self.change.facts["history"],
+            "series": self.tree.kernel.series, "release": self.tree.kernel.release, "modes": self.change.modes,
+            "named": self.change.rules, "broken": {rule: {"mode": m, "seen": s} for rule, (m, s) in broken.items()},
+            "tries": {cell.mode: cell.tries for cell in self.cells},
+            "killed": bool(self.change.rules) and all(rule in broken for rule in self.change.rules),
+            "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
+            "buildSeconds": round(self.build_seconds, 1),
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")}
+
+
+def run(changes, tree, bench, at_once, full, say):
+    """Controls first, then one change after the other is built while those before it run."""
+    named = sorted({rule for change in changes for rule in change.rules})
+    modes = [mode for mode in host.MODES if any(mode in change.modes for change in changes)]
+    tree.prepare()
+    control = Control(tree, modes, [] if full else named)
+    trials = [Trial(change, tree, [] if full else change.rules) for change in changes]
+    results, began = [], time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        try:
+            controls = [pool.submit(cell.run, bench) for pair in control.cells.values() for cell in pair]
+            for future in controls:
+                future.result()
+            differences = control.differences()
+            for difference in differences:
+                say(f"control: {difference}")
+            if not differences:
+                say(f"{tree.kernel.release}: the unmodified modules built here give the verdicts of the image's own")
+            waiting = []
+            for trial in trials:
+                trial.build()
+                waiting.append((trial, [pool.submit(cell.run, bench) for cell in trial.cells]))
+                waiting = [entry for entry in waiting if not finish(entry, False)]
+                # Not further ahead than the hosts can follow.
+                while len(waiting) > at_once:
+                    finish(waiting.pop(0), True)
+                results = report(trials, results, control, began, say)
+            for entry in waiting:
+                finish(entry, True)
+                results = report(trials, results, control, began, say)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            host.end_all()
+            raise
+    return results, differences
+
+
+def finish(entry, wait):
+    _, futures = entry
+    if not wait and not all(future.done() for future in futures):
+        return False
+    for future in futures:
+        future.result()
+    entry[0].is_over = True
+    return True
+
+
+def report(trials, results, control, began, say):
+    """Says each change's fate once, in order."""
+    while len(results) < len(trials) and getattr(trials[len(results)], "is_over", False):
+        facts = trials[len(results)].facts(control)
+        results = results + [facts]
+        missed = [rule for rule in facts["named"] if rule not in facts["broken"]]
+        fate = "caught by " + " ".join(facts["named"]) if facts["killed"] else "NOT CAUGHT by " + " ".join(missed)
+        boots = sum(map(len, facts["tries"].values())) - len(facts["modes"])
+        say(f"[{len(results):3}/{len(trials)}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
+            f"build {facts['buildSeconds']:5.1f} s, all {facts['seconds']:5.1f} s  {fate}"
+            + (f"  ({boots} boots more)" if boots else ""))
+    return results
+
+
+def markdown(results):
+    """The table of kills, for docs/mutants.md."""
+    kernels = sorted({fact["release"] for fact in results})
+    dates = sorted({fact["date"] for fact in results})
+    lines = [
+        "# Mutated kernels, and the rules that tell them from sound ones", "",
+        "Written by `make lab-mutants`; do not edit. Each mutant is a file of [lab/mutants](../lab/mutants), built into kvm.ko and",
+        "kvm-amd.ko of a Debian kernel and booted under QEMU. A mutant counts as caught when every rule that its file names is",
+        "broken on it and holds on the unmodified modules.", "",
+        f"Kernels: {', '.join(kernels)}. Dates: {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. "
+        f"{sum(fact['killed'] for fact in results)} of {len(results)} caught.", "",
+        "| mutant | what it is | rule | kernel (mode) | seen |", "|---|---|---|---|---|"]
+    by_id = {}
+    for fact in results:
+        by_id.setdefault(fact["id"], []).append(fact)
+    for name, facts in by_id.items():
+        history = f" ({facts[0]['history']})" if facts[0]["history"] else ""
+        rules = dict.fromkeys(rule for fact in facts for rule in fact["named"] + sorted(fact["broken"]))
+        for number, rule in enumerate(rules):
+            where = ", ".join(f"{fact['series']} ({fact['broken'][rule]['mode']})" if rule in fact["broken"]
+                              else f"**{fact['series']}: not caught**" for fact in facts
+                              if rule in fact["broken"] or rule in fact["named"])
+            seen = next((fact["broken"][rule]["seen"] for fact in facts if rule in fact["broken"]), "")
+            lines.append(f"| {name if not number else ''} | {facts[0]['says'] + history if not number else ''} "
+                         f"| {rule} | {where} | {cell_text(seen)} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell_text(text, limit=120):
+    text = " ".join(text.split()).replace("|", "\\|")
+    return text if len(text) <= limit else text[:limit - 1] + "…"

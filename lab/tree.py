@@ -1,0 +1,136 @@
+"""The source of a kernel's KVM, with what it takes to rebuild kvm.ko and kvm-amd.ko for exactly that kernel."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import edit
+from kernels import cache
+from problem import Problem
+
+# Series whose source and headers Debian keeps beside the image.
+SERIES = ["5.10", "6.1", "6.12", "7.2", "7.3"]
+# Libraries of the release that the 7.x kernels' build tools are made for.
+NEWER_LIBRARIES = {"libc6": "libc.so.6", "libelf1t64": "libelf.so.1", "zlib1g": "libz.so.1", "libzstd1": "libzstd.so.1"}
+
+
+class Tree:
+    def __init__(self, kernel, archive, say):
+        self.kernel, self.archive, self.say = kernel, archive, say
+        self.folder = cache() / "trees" / kernel.release
+        self.headers = self.folder / f"usr/src/linux-headers-{kernel.release}"
+        self.common = self.folder / "usr/src" / f"linux-headers-{kernel.release.replace('-amd64', '')}-common"
+        self.module = self.common / "arch/x86/kvm"
+        self.pristine = self.folder / "pristine"
+
+    def is_prepared(self):
+        return (self.folder / "stock" / "kvm.ko").exists()
+
+    def prepare(self):
+        """Fetches, unpacks and builds the unmodified modules once."""
+        if self.is_prepared():
+            return
+        if not self.pristine.exists():
+            self.fetch()
+        self.say(f"{self.kernel.series}: building kvm.ko and kvm-amd.ko, for the first time a full build")
+        self.make()
+        self.keep_objects()
+        self.save(self.folder / "stock")
+
+    def fetch(self):
+        series, version, release = self.kernel.series, self.kernel.facts["version"], self.kernel.release
+        base = release.replace("-amd64", "")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        names = {f"linux-headers-{release}": version, f"linux-headers-{base}-common": version,
+                 f"linux-source-{series}": version}
+        kbuild = f"linux-kbuild-{base}" if self.archive().versions(f"linux-kbuild-{base}") else f"linux-kbuild-{series}"
+        names[kbuild] = version
+        for name, wanted in names.items():
+            self.say(f"{series}: {name} {wanted}")
+            deb = self.archive().fetch(name, wanted, self.folder)
+            if name.startswith("linux-source-"):
+                self.take_source(deb)
+            else:
+                subprocess.run(["dpkg-deb", "-x", deb, self.folder], check=True)
+            deb.unlink()
+        self.adapt()
+        shutil.copytree(self.module, self.pristine / "arch/x86/kvm")
+        shutil.copytree(self.common / "virt", self.pristine / "virt")
+
+    def take_source(self, deb):
+        script = ('dpkg-deb --fsys-tarfile "$1" | tar xO --wildcards "*/linux-source-*.tar.xz" '
+                  '| tar xJ -C "$2" --strip-components=1 --wildcards "*/arch/x86/kvm" "*/virt/kvm"')
+        source = self.folder / "source"
+        source.mkdir()
+        subprocess.run(["sh", "-c", script, "sh", deb, source], check=True)
+
+    def adapt(self):
+        """The packages expect to be under /usr/src, and a vmlinux for BTF, which takes a tool and changes nothing here."""
+        source = self.folder / "source"
+        shutil.copytree(source / "arch/x86/kvm", self.module)
+        shutil.copytree(source / "virt", self.common / "virt", dirs_exist_ok=True)
+        shutil.rmtree(source)
+        for name in ["Makefile", ".kernelvariables"]:
+            path = self.headers / name
+            path.write_text(path.read_text().replace("/usr/src/", f"{self.folder}/usr/src/"))
+        (self.headers / "vmlinux").unlink(missing_ok=True)
+        for link in ["scripts", "tools"]:
+            for place in [self.headers, self.common]:
+                target = os.readlink(place / link) if (place / link).is_symlink() else ""
+                if target.startswith("/"):
+                    (place / link).unlink()
+                    (place / link).symlink_to(str(self.folder) + target)
+        # 5.10 names its own folder relative to the kernel's.
+        makefile = self.module / "Makefile"
+        makefile.write_text(makefile.read_text().replace("-Iarch/x86/kvm", f"-I{self.module}"))
+        for name in ["Kbuild", "Makefile"]:
+            kvm = self.module / name
+            if kvm.exists():
+                kvm.write_text(kvm.read_text().replace("$(srctree)/virt/kvm", f"{self.common}/virt/kvm"))
+
+    def make(self):
+        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}", "CONFIG_KVM_INTEL=n",
+                   "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", f"CC={os.environ.get('LAB_CC', 'gcc')}",
+                   "modules"]
+        done = subprocess.run(command, text=True, capture_output=True, start_new_session=False)
+        (self.folder / "build.log").write_text(done.stdout + done.stderr)
+        if done.returncode:
+            errors = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line][:6]
+            raise Problem(f"{self.kernel.series}: kvm does not build:\n    " + "\n    ".join(errors),
+                          f"read {self.folder}/build.log")
+
+    def keep_objects(self):
+        """An object that an edit has changed comes back from here, and is not compiled again."""
+        shutil.rmtree(self.folder / "objects", ignore_errors=True)
+        for path in self.common.rglob("*.o"):
+            if path.is_relative_to(self.module) or path.is_relative_to(self.common / "virt"):
+                kept = self.folder / "objects" / path.relative_to(self.common)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, kept)
+
+    def save(self, target):
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ["kvm.ko", "kvm-amd.ko"]:
+            subprocess.run(["strip", "-g", "-o", target / name, self.module / name], check=True)
+        return target
+
+    def sources(self):
+        return [path for part in ["arch/x86/kvm", "virt/kvm"] for path in sorted((self.pristine / part).rglob("*.[ch]"))]
+
+    def build(self, change, target):
+        """Applies a change to the sound source, rebuilds what it touches, and puts the sound source back."""
+        edited = edit.apply(change, self.kernel.series, self.sources(), self.pristine)
+        try:
+            for name, text in edited.items():
+                (self.common / name).write_text(text)
+            self.make()
+            return self.save(target)
+        finally:
+            for name in edited:
+                shutil.copy2(self.pristine / name, self.common / name)
+                objects = self.folder / "objects" / Path(name).with_suffix(".o")
+                if objects.exists():
+                    shutil.copy2(objects, self.common / Path(name).with_suffix(".o"))
