@@ -14,6 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean
+.PHONY: all build static run test lint format docs guests bench clean lab lab-shell lab-fetch lab-mutants lab-fixes
 
 all: build
 
@@ -131,6 +132,27 @@ bench:
 	@mkdir -p .build/bench
 	$(CLANG) -O2 -Wall -Wno-gnu-variable-sized-type-not-at-end -Werror -Iguest-images/include Bench/first-reading.c guest-images/images.c $(wildcard guest-images/*.S) -o .build/bench/first-reading-c
 	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
+
+# Real KVM kernels as hosts, under emulation: lab/README.md.
+LAB := python3 lab/lab.py
+LAB_CHOICE = --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+LAB_CHANGE = --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full)
+
+lab: static
+	@$(LAB) run $(LAB_CHOICE)
+
+lab-shell: static
+	@$(LAB) shell $(LAB_CHOICE)
+
+lab-fetch:
+	@$(LAB) fetch --kernels "$(KERNELS)"
+
+# All mutants on one series write the table of kills, a choice of them does not.
+lab-mutants: static
+	@$(LAB) mutants $(LAB_CHANGE) $(if $(MUTANTS),,--write docs/mutants.md)
+
+lab-fixes: static
+	@$(LAB) fixes $(LAB_CHANGE)
 
 clean:
 	rm -rf .build .build-static .build-docs $(LISTING)

@@ -95,8 +95,8 @@ def pattern(lines):
     for before, token in zip(tokens, tokens[1:]):
         gap = "+" if re.match(r"\w", before[-1]) and re.match(r"\w", token) else "*"
         text += SPACE + gap + re.escape(token)
-    # A word at an end is a whole word.
-    return re.compile((r"\b" if re.match(r"\w", tokens[0]) else "") + text
+    # A word at an end is a whole word, and the first one no member of something that is not named.
+    return re.compile((r"(?<!->)(?<!\.)\b" if re.match(r"\w", tokens[0]) else "") + text
                       + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
 
 

@@ -6,7 +6,7 @@ import json
 import time
 
 import host
-from tree import Tree
+from problem import Problem
 
 BROKEN = ("broken", "known")
 
@@ -60,11 +60,17 @@ class Trial:
         self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder,
                                 name=f"{tree.kernel.series}-{change.id}-{mode}") for mode in change.modes]
         self.build_seconds = 0.0
+        self.problem = None
 
     def build(self):
+        """Whether it could be built; one that can't is a fault of its text, and is counted as not caught."""
         began = time.monotonic()
-        self.tree.build(self.change, self.folder)
+        try:
+            self.tree.build(self.change, self.folder)
+        except Problem as problem:
+            self.problem = str(problem)
         self.build_seconds = time.monotonic() - began
+        return self.problem is None
 
     def broken(self, control):
         """Each rule that is broken here and not without the change, with the mode and what was seen."""
@@ -81,7 +87,7 @@ class Trial:
             "id": self.change.id, "says": " ".join(self.change.says), "history": self.change.facts["history"],
             "series": self.tree.kernel.series, "release": self.tree.kernel.release, "modes": self.change.modes,
             "named": self.change.rules, "broken": {rule: {"mode": m, "seen": s} for rule, (m, s) in broken.items()},
-            "tries": {cell.mode: cell.tries for cell in self.cells},
+            "tries": {cell.mode: cell.tries for cell in self.cells}, "problem": self.problem,
             "killed": bool(self.change.rules) and all(rule in broken for rule in self.change.rules),
             "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
             "buildSeconds": round(self.build_seconds, 1),
@@ -108,8 +114,8 @@ def run(changes, tree, bench, at_once, full, say):
                 say(f"{tree.kernel.release}: the unmodified modules built here give the verdicts of the image's own")
             waiting = []
             for trial in trials:
-                trial.build()
-                waiting.append((trial, [pool.submit(cell.run, bench) for cell in trial.cells]))
+                cells = trial.cells if trial.build() else []
+                waiting.append((trial, [pool.submit(cell.run, bench) for cell in cells]))
                 waiting = [entry for entry in waiting if not finish(entry, False)]
                 # Not further ahead than the hosts can follow.
                 while len(waiting) > at_once:
@@ -142,7 +148,8 @@ def report(trials, results, control, began, say):
         results = results + [facts]
         missed = [rule for rule in facts["named"] if rule not in facts["broken"]]
         fate = "caught by " + " ".join(facts["named"]) if facts["killed"] else "NOT CAUGHT by " + " ".join(missed)
-        boots = sum(map(len, facts["tries"].values())) - len(facts["modes"])
+        fate = facts["problem"] or fate
+        boots = max(0, sum(map(len, facts["tries"].values())) - len(facts["modes"]))
         say(f"[{len(results):3}/{len(trials)}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
             f"build {facts['buildSeconds']:5.1f} s, all {facts['seconds']:5.1f} s  {fate}"
             + (f"  ({boots} boots more)" if boots else ""))

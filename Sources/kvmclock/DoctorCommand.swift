@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import KVM
 import Reporting
 import Scenarios
@@ -25,7 +26,16 @@ struct DoctorCommand: ParsableCommand {
   }
 
   private func inspect() throws(Failure) -> HostReport {
-    do { return try HostInspection.report(device: device) } catch { throw Failure(error) }
+    do {
+      return try HostInspection.report(device: device)
+    } catch {
+      var failure = Failure(error)
+      if [ENOENT, ENODEV, ENXIO].contains(error.errno) {
+        failure.message +=
+          " Where there is no KVM at all, `make lab` in the project's checkout boots real KVM kernels under emulation."
+      }
+      throw failure
+    }
   }
 
   private func hasClock(_ report: HostReport) -> Bool {

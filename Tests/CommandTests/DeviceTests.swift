@@ -33,6 +33,14 @@ import Testing
     child.expect(69, "open device failed: Permission denied (EACCES, errno 13). Remedy: Add")
   }
 
+  @Test func theDoctorPointsToTheLabWhereThereIsNoDevice() throws {
+    let child = try Child("exec \"$K\" doctor --device none", in: folder)
+    child.expect(69, "`make lab` in the project's checkout boots real KVM kernels under emulation")
+    let another = try Child("exec \"$K\" doctor --device /dev/null", in: folder)
+    another.expect(69, "Remedy: /dev/null")
+    #expect(!another.complaint.contains("make lab"))
+  }
+
   @Test(.enabled(if: Host.hasKVM, Host.reason))
   func theDoctorSaysWhatThisHostOffers() throws {
     let child = try Child("exec \"$K\" doctor", in: folder)
