@@ -14,7 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean
-.PHONY: all build static run test lint format docs guests bench clean lab lab-shell lab-fetch lab-mutants lab-fixes
+.PHONY: lab lab-shell lab-fetch lab-mutants lab-fixes
 
 all: build
 

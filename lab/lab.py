@@ -104,13 +104,12 @@ class Lab:
         return 1 if wrong else 0
 
 
-    def changed(self, folder, names):
+    def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
         self.arguments.kernels = self.arguments.kernels or "6.12"
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
-        changes = edit.read(HERE / folder, words(names))
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(),
-                    trees=len(series))
+        changes = edit.read(HERE / folder, words(self.arguments.mutants))
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series))
         bench, results, wrong = self.bench(), [], 0
         for kernel in self.kernels():
             fitting = [change for change in changes if change.fits(kernel.series)]
@@ -118,21 +117,24 @@ class Lab:
                 say(f"{kernel.series}: none of these is for it")
                 continue
             place = tree.Tree(kernel, self.archive, say)
-            found, differences = mutants.run(fitting, place, bench, self.arguments.jobs, self.arguments.full, say)
+            found, differences = mutants.run(kind, fitting, place, bench, self.arguments.jobs, full, say)
             results += found
             wrong += len(differences)
-        return results, wrong
+        (OUT / f"{folder}.json").write_text(json.dumps(results, indent=1) + "\n")
+        bad = [f"{fact['id']} on {fact['series']}" for fact in results if not fact["good"]]
+        say(f"{len(results)} {folder}, {len(results) - len(bad)} as they should be, {wrong} differences of a control"
+            + (f"; not: {', '.join(bad)}" if bad else "") + f"; results in {OUT}")
+        return results, bad or wrong or not results
 
     def mutants(self):
-        results, wrong = self.changed("mutants", self.arguments.mutants)
-        survivors = [f"{fact['id']} on {fact['series']}" for fact in results if not fact["killed"]]
-        (OUT / "mutants.json").write_text(json.dumps(results, indent=1) + "\n")
-        if self.arguments.write:
+        results, bad = self.changed(mutants.Mutant, "mutants", self.arguments.full)
+        if self.arguments.write and results:
             Path(self.arguments.write).write_text(mutants.markdown(results))
             say(f"wrote {self.arguments.write}")
-        say(f"{len(results)} mutants, {len(results) - len(survivors)} caught, {wrong} differences of a control"
-            + (f"; not caught: {', '.join(survivors)}" if survivors else "") + f"; results in {OUT}")
-        return 1 if survivors or wrong or not results else 0
+        return 1 if bad else 0
+
+    def fixes(self):
+        return 1 if self.changed(mutants.Fix, "fixes", True)[1] else 0
 
 
 def main():

@@ -82,25 +82,51 @@ class Trial:
         return found
 
     def facts(self, control):
-        broken = self.broken(control)
         return {
             "id": self.change.id, "says": " ".join(self.change.says), "history": self.change.facts["history"],
             "series": self.tree.kernel.series, "release": self.tree.kernel.release, "modes": self.change.modes,
-            "named": self.change.rules, "broken": {rule: {"mode": m, "seen": s} for rule, (m, s) in broken.items()},
-            "tries": {cell.mode: cell.tries for cell in self.cells}, "problem": self.problem,
-            "killed": bool(self.change.rules) and all(rule in broken for rule in self.change.rules),
+            "named": self.change.rules, "tries": {cell.mode: cell.tries for cell in self.cells}, "problem": self.problem,
             "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
             "buildSeconds": round(self.build_seconds, 1),
-            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")}
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")} | self.judge(control)
 
 
-def run(changes, tree, bench, at_once, full, say):
+class Mutant(Trial):
+    """A fault: every rule that it names must be broken."""
+
+    def judge(self, control):
+        broken = self.broken(control)
+        missed = [rule for rule in self.change.rules if rule not in broken]
+        return {"good": bool(self.change.rules) and not missed,
+                "broken": {rule: {"mode": mode, "seen": seen} for rule, (mode, seen) in broken.items()},
+                "fate": "caught by " + " ".join(self.change.rules) if not missed else "NOT CAUGHT by " + " ".join(missed)}
+
+
+class Fix(Trial):
+    """A change for the better: every rule that it names holds wherever it did not, and none is broken that held."""
+
+    def judge(self, control):
+        worse = sorted(self.broken(control))
+        mended, missed = [], []
+        for cell in self.cells:
+            for rule in self.change.rules:
+                if control.breaks(cell.mode, rule):
+                    now = verdicts(cell).get(rule) if cell.report else "no results"
+                    (mended if now == "holds" else missed).append(f"{rule} ({cell.mode}: {now})")
+        good = bool(mended) and not missed and not worse
+        fate = f"mends {', '.join(mended)}" if mended else "mends nothing"
+        fate += f"; NOT MENDED: {', '.join(missed)}" if missed else ""
+        fate += f"; BREAKS {' '.join(worse)}" if worse else ""
+        return {"good": good, "mended": mended, "missed": missed, "worse": worse, "fate": fate}
+
+
+def run(kind, changes, tree, bench, at_once, full, say):
     """Controls first, then one change after the other is built while those before it run."""
     named = sorted({rule for change in changes for rule in change.rules})
     modes = [mode for mode in host.MODES if any(mode in change.modes for change in changes)]
     tree.prepare()
     control = Control(tree, modes, [] if full else named)
-    trials = [Trial(change, tree, [] if full else change.rules) for change in changes]
+    trials = [kind(change, tree, [] if full else change.rules) for change in changes]
     results, began = [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
@@ -146,9 +172,7 @@ def report(trials, results, control, began, say):
     while len(results) < len(trials) and getattr(trials[len(results)], "is_over", False):
         facts = trials[len(results)].facts(control)
         results = results + [facts]
-        missed = [rule for rule in facts["named"] if rule not in facts["broken"]]
-        fate = "caught by " + " ".join(facts["named"]) if facts["killed"] else "NOT CAUGHT by " + " ".join(missed)
-        fate = facts["problem"] or fate
+        fate = facts["problem"] or facts["fate"]
         boots = max(0, sum(map(len, facts["tries"].values())) - len(facts["modes"]))
         say(f"[{len(results):3}/{len(trials)}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
             f"build {facts['buildSeconds']:5.1f} s, all {facts['seconds']:5.1f} s  {fate}"
@@ -166,7 +190,7 @@ def markdown(results):
         "kvm-amd.ko of a Debian kernel and booted under QEMU. A mutant counts as caught when every rule that its file names is",
         "broken on it and holds on the unmodified modules.", "",
         f"Kernels: {', '.join(kernels)}. Dates: {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. "
-        f"{sum(fact['killed'] for fact in results)} of {len(results)} caught.", "",
+        f"{sum(fact['good'] for fact in results)} of {len(results)} caught.", "",
         "| mutant | what it is | rule | kernel (mode) | seen |", "|---|---|---|---|---|"]
     by_id = {}
     for fact in results:
