@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -22,11 +23,13 @@ TRIES = 3
 QUIET_SECONDS = int(os.environ.get("LAB_QUIET", "60"))
 BOOT_SECONDS = int(os.environ.get("LAB_BOOT", "300"))
 
-# Every QEMU that this process has started and not yet seen end.
+# Every QEMU that this process has started and not yet seen end, and whether there shall be no more of them.
 running = set()
+stopping = threading.Event()
 
 
 def end_all():
+    stopping.set()
     for process in list(running):
         process.kill()
     for process in list(running):
@@ -130,9 +133,11 @@ class Cell:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, TRIES + 1):
+            if stopping.is_set():
+                break
             outcome = self.boot(bench, place, attempt)
             self.tries.append(outcome)
-            if outcome == "up":
+            if outcome == "up" or stopping.is_set():
                 break
             on_progress(f"try {attempt}: {outcome}")
         self.seconds = time.monotonic() - began
@@ -180,6 +185,8 @@ class Cell:
             running.add(process)
             try:
                 while True:
+                    if stopping.is_set():
+                        return "ended with the lab"
                     try:
                         process.wait(1)
                     except subprocess.TimeoutExpired:

@@ -150,15 +150,23 @@ def main():
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="hosts at once")
     parser.add_argument("--executable", default=HERE.parent / ".build-static/release/kvmclock")
     lab = Lab(parser.parse_args())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+    def stop(number, _):
+        # At once, wherever the program is: no thread starts or waits for a host any more.
+        host.end_all()
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         return getattr(lab, lab.arguments.command)()
     except Problem as problem:
         print(f"lab: {problem}", file=sys.stderr)
         return 69
-    except KeyboardInterrupt:
-        print("\nlab: interrupted", file=sys.stderr)
-        return 130
+    except OSError as error:
+        print(f"lab: {error}\n  remedy: see that the disk is not full and that you may write to {OUT} and the cache",
+              file=sys.stderr)
+        return 74
     finally:
         host.end_all()
 

@@ -1,8 +1,6 @@
 """What the cells of a run say: which verdicts are news, and the table at the end."""
 
 import concurrent.futures
-import os
-import signal
 import threading
 import time
 
@@ -47,6 +45,8 @@ def run(jobs, bench, at_once, say):
     def one(cell):
         nonlocal done
         cell.run(bench, lambda text: say(f"{'':9}{cell.name}: {text}"))
+        if host.stopping.is_set():
+            return cell
         with lock:
             done += 1
             say(f"[{done:3}/{len(jobs)}] {time.monotonic() - began:6.1f} s  {cell.name:24} {cell.seconds:5.1f} s  "
