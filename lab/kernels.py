@@ -34,6 +34,7 @@ class Archive:
 
     def __init__(self):
         self.folder = cache() / "apt"
+        self.suites = list(SUITES)
         self.is_current = False
 
     def apt(self, *arguments, **options):
@@ -66,7 +67,7 @@ class Archive:
             raise Problem(f"{keyring} is missing", "apt-get install debian-archive-keyring")
         (self.folder / "etc/sources.list").write_text("".join(
             f"deb [signed-by={keyring}] {security if suite.endswith('-security') else main} {suite} main\n"
-            for suite in SUITES))
+            for suite in self.suites))
         (self.folder / "apt.conf").write_text(
             f'Dir "{self.folder}";\nDir::State "{self.folder}/state";\nDir::State::status "/dev/null";\n'
             f'Dir::Cache "{self.folder}/cache";\nDir::Etc "{self.folder}/etc";\n'
@@ -82,6 +83,11 @@ class Archive:
                 raise Problem(f"Debian's package lists could not be read:\n{update.stderr.strip()}",
                               "check the network, or set LAB_MIRROR")
             self.is_current = True
+
+    def add(self, suite):
+        if suite not in self.suites:
+            self.suites.append(suite)
+            self.is_current = False
 
     def names(self, prefix):
         self.update()

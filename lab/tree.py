@@ -12,8 +12,8 @@ from problem import Problem
 
 # Series whose source and headers Debian keeps beside the image.
 SERIES = ["5.10", "6.1", "6.12", "7.2", "7.3"]
-# Libraries of the release that the 7.x kernels' build tools are made for.
-NEWER_LIBRARIES = {"libc6": "libc.so.6", "libelf1t64": "libelf.so.1", "zlib1g": "libz.so.1", "libzstd1": "libzstd.so.1"}
+# What the 7.x kernels' build tools are linked with, and the release that has it.
+NEWER_LIBRARIES, NEWER_RELEASE = ["libc6", "libelf1t64", "zlib1g", "libzstd1"], "trixie"
 
 
 class Tree:
@@ -57,6 +57,7 @@ class Tree:
                 subprocess.run(["dpkg-deb", "-x", deb, self.folder], check=True)
             deb.unlink()
         self.adapt()
+        self.lend_libraries()
         shutil.copytree(self.module, self.pristine / "arch/x86/kvm")
         shutil.copytree(self.common / "virt", self.pristine / "virt")
 
@@ -91,9 +92,36 @@ class Tree:
             if kvm.exists():
                 kvm.write_text(kvm.read_text().replace("$(srctree)/virt/kvm", f"{self.common}/virt/kvm"))
 
+    def lend_libraries(self):
+        """Has the build tools run with the newer libc that they are made for, where this system's is older."""
+        tools = [path for path in (self.folder / "usr/lib").glob("linux-kbuild-*/**/*")
+                 if path.is_file() and path.read_bytes()[:4] == b"\x7fELF"]
+        old = [tool for tool in tools if b"not found" in subprocess.run(
+            ["ldd", tool], stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout]
+        if not old:
+            return
+        libraries = cache() / "libraries"
+        if not libraries.exists():
+            self.archive().add(NEWER_RELEASE)
+            part = cache() / "libraries.part"
+            for name in NEWER_LIBRARIES:
+                self.say(f"{self.kernel.series}: {name} of {NEWER_RELEASE}, for the kernel's build tools")
+                deb = self.archive().fetch(name, self.archive().versions(name)[0], part)
+                subprocess.run(["dpkg-deb", "-x", deb, part], check=True)
+                deb.unlink()
+            part.rename(libraries)
+        place = libraries / "usr/lib/x86_64-linux-gnu"
+        for tool in old:
+            real = tool.with_name(tool.name + ".elf")
+            tool.rename(real)
+            tool.write_text(f'#!/bin/sh\nexec {place}/ld-linux-x86-64.so.2 --library-path {place} {real} "$@"\n')
+            tool.chmod(0o755)
+
     def make(self):
         command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}", "CONFIG_KVM_INTEL=n",
-                   "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", f"CC={os.environ.get('LAB_CC', 'gcc')}",
+                   "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", "KCFLAGS=-g0",
+                   # An option that compilers before GCC 14 don't know.
+                   "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", f"CC={os.environ.get('LAB_CC', 'gcc')}",
                    "modules"]
         done = subprocess.run(command, text=True, capture_output=True, start_new_session=False)
         (self.folder / "build.log").write_text(done.stdout + done.stderr)
