@@ -20,7 +20,7 @@ enum HostProbes {
       "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
       "MIG-REALTIME-CONTINUES",
       "MIG-OLDMSR-STATE",
-      "MIG-TSC-RELATION",
+      "MIG-TSC-RELATION", "WALL-VALUE-EXACT",
     ]
     return probe("master clock", rules, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)

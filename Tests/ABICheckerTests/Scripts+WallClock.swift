@@ -4,7 +4,10 @@ extension Script {
   static func wallClock(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     wallByHost(&host)
-    for id in [0, 1] { host.register(id) }
+    for id in [0, 1] {
+      host.noteOffset(id)
+      host.register(id)
+    }
     for msr in [MSR.systemTime, MSR.systemTimeOld] {
       host.register(0, msr: msr)
       host.enter(1)

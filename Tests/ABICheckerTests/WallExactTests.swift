@@ -13,6 +13,7 @@ import Testing
   ) -> History {
     var host = HistoryBuilder(.wallClock, source: source)
     host.machine(0, 1)
+    host.bracket = 400
     for id in [0, 1] {
       host.noteOffset(id)
       host.register(id)

@@ -19,7 +19,7 @@ extension Rule {
         let epoch = timeline.exactEpoch(of: write, spans, &findings), isExpressible(epoch.allowed)
       else { continue }
       findings.expect(
-        Int128(record.epochNanoseconds), in: epoch.allowed, limit: 5000,
+        Int128(record.epochNanoseconds), in: epoch.allowed, limit: 50_000,
         at: epoch.events + [look.event], "sec * 10^9 + nsec at \(Hex(write.address))",
         why: "CLOCK_REALTIME less what the record gives, at the TSCs around the write")
     }
@@ -71,8 +71,8 @@ extension Timeline {
       return Int128(page.systemTime(atTSC: tsc)) - Int128(moment.raw)
     }
     guard let lower = events.compactMap({ lead(at: $0.ended) }).max(),
-      let upper = events.compactMap({ lead(at: $0.began) }).min(), lower <= upper
+      let upper = events.compactMap({ lead(at: $0.began) }).min(), lower <= upper + rounding
     else { return nil }
-    return Interval(lower, upper)
+    return Interval(min(lower, upper), max(lower, upper))
   }
 }
