@@ -26,7 +26,8 @@ extension ReportDocument {
       strict: report.strict, planned: report.planned, exitStatus: report.exitCode,
       counts: Counts(report), retries: report.retries, nanoseconds: report.nanoseconds,
       interruption: report.interruption, notes: report.notes,
-      verdicts: report.verdicts.map { Entry($0, in: report) }, timings: report.timings)
+      verdicts: report.verdicts.map { Entry($0, in: report) }, timings: report.timings,
+      policies: report.policies, faults: report.faults)
   }
 }
 

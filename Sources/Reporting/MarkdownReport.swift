@@ -26,6 +26,7 @@ public struct MarkdownReport: Sendable {
     parts += section("Observed", digest.verdicts(.observed)) {
       "- `\($0.rule)`: \(Self.escape($0.outcome.summary))"
     }
+    parts += bench
     parts.append("## All rules\n\n\(topics(digest))")
     let notes = (report.outdated + report.notes).map { "- \(Self.escape($0))" }
     if !notes.isEmpty { parts.append("## Notes\n\n\(notes.joined(separator: "\n"))") }

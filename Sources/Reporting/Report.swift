@@ -20,6 +20,9 @@ public struct Report: Sendable {
   public var files: [String: [String]] = [:]
   /// What was recorded, for the formats that show it; empty where nobody asked for one.
   public var histories: [History] = []
+  /// What policies and faults did, where they ran.
+  public var policies: PolicyMatrix?
+  public var faults: FaultTable?
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
   /// What else the reader has to know.

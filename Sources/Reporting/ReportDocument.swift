@@ -1,7 +1,7 @@
 public import ABIChecker
 
 /// A report as JSON has it: docs/report.schema.json describes it.
-public struct ReportDocument: Hashable, Sendable, Codable {
+public struct ReportDocument: Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
   public static let currentVersion = 1
   public static let formatName = "kvmclock-report"
@@ -25,6 +25,8 @@ public struct ReportDocument: Hashable, Sendable, Codable {
   public var notes: [String]
   public var verdicts: [Entry]
   public var timings: [ScenarioTiming]
+  public var policies: PolicyMatrix?
+  public var faults: FaultTable?
 
   public struct Counts: Hashable, Sendable, Codable {
     public var holds: Int

@@ -35,7 +35,9 @@ struct CheckCommand: ParsableCommand {
         "kvmclock: these are histories of \(hosts.count) hosts, and a file of this format holds one: "
           + "check one host's at a time")
     }
-    let reports = hosts.map { host in report(saved.filter { $0.history.header.host == host }) }
+    let tables = try options.tables()
+    var reports = hosts.map { host in report(saved.filter { $0.history.header.host == host }) }
+    for index in reports.indices { for table in tables { reports[index].include(table) } }
     let isComplete = try options.deliver(reports, style: ReportStyle(isVerbose: options.verbose))
     let codes = reports.map(\.exitCode)
     if codes.contains(1) { throw ExitCode(1) }

@@ -29,6 +29,12 @@ struct ReportOptions: ParsableArguments {
       valueName: "file"))
   var html: [String] = []
 
+  @Option(
+    help: ArgumentHelp(
+      "Show what `policies --output` or `faults --output` wrote; in html, markdown and json.",
+      valueName: "file"))
+  var include: [String] = []
+
   @Flag(name: .shortAndLong, help: "Show each rule, not only what calls for attention.")
   var verbose = false
 
@@ -53,6 +59,15 @@ struct ReportOptions: ParsableArguments {
 
   /// Whether a report is asked for that shows what was recorded.
   var showsHistories: Bool { format.showsHistories || files.contains { $0.format.showsHistories } }
+
+  /// The tables to show.
+  func tables() throws(Failure) -> [BenchTable] {
+    var tables: [BenchTable] = []
+    for path in include {
+      do { tables.append(try BenchTable.read(path)) } catch { throw Failure(error) }
+    }
+    return tables
+  }
 
   /// Finds out before a run whether its reports can be written.
   func prepare() throws(Failure) {

@@ -87,7 +87,9 @@ struct RunCommand: ParsableCommand {
     var keeper = HistoryKeeper(folder: history, remembers: options.showsHistories)
     try keeper.prepare()
     try options.prepare()
+    let tables = try options.tables()
     var report = try run(plan, host, cancellation, &keeper)
+    for table in tables { report.include(table) }
     if report.interruption != nil { report.interruption = interruption.signalName }
     let isComplete = try options.deliver(
       [report], style: ReportStyle(showsTimings: timings, isVerbose: options.verbose))

@@ -99,6 +99,13 @@ import Testing
     #expect(try folder.read("a.json").contains("\"rule\" : \"MSR-INDEX-LIST\""))
   }
 
+  @Test func whatIsNoTableIsNotIncluded() throws {
+    let child = try script("exec \"$K\" check h --include h --output a.json")
+    child.expect(
+      65, "kvmclock: h: not a table of policies or faults; write one with `policies --output`")
+    #expect(!folder.names.contains("a.json"))
+  }
+
   @Test func aFormatForOneHostTakesNoTwo() throws {
     try folder.writeHistory("old", versions: [2, 4], kernel: "5.10.0")
     let child = try script("exec \"$K\" check h old --output a.json")

@@ -113,4 +113,25 @@ import Testing
     #expect(!text.contains("<figure") && text.contains("id=\"rule-VERSION-EVEN\""))
     #expect(!text.contains("href=\"#evidence\"") && !text.contains("href=\"#e-"))
   }
+
+  @Test func policiesAndFaultsAreShownWhereTheyRan() throws {
+    var report = Self.report
+    #expect(!HTMLReport(report).text.contains("id=\"policies\""))
+    let count = DiscussionGuest.all.count
+    let outcomes = [PolicyOutcome](repeating: .works, count: count - 1) + [.wentBack(by: 7)]
+    report.include(
+      .policies(PolicyMatrix(rows: [.init(host: "opt<in>", summary: "s", outcomes: outcomes)])))
+    report.include(
+      .faults(
+        FaultTable(faults: [
+          FaultResult(id: "lost", meaning: "m", expected: ["RATE-RAW", "HOP"], broke: ["HOP"])
+        ])))
+    let text = HTMLReport(report).text
+    #expect(text.contains("<th title=\"s\">opt&lt;in&gt;</th>"))
+    #expect(text.contains("<td class=\"broken\">went back 7 ns</td>"))
+    #expect(text.contains("<code>HOP</code> <code class=\"missed\">not RATE-RAW</code>"))
+    let markdown = MarkdownReport(report).text
+    #expect(markdown.contains("## Policies\n\n| guest | `opt<in>` |"))
+    #expect(markdown.contains("| `lost`: m | **MISSED** | `HOP` |"))
+  }
 }

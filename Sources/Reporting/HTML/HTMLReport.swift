@@ -16,6 +16,8 @@ public struct HTMLReport: Sendable {
       PageSection("updates", "Updates of the record", gallery.updates.map(\.html)),
       PageSection("bounds", "How near to the bounds", bounds(digest), note: Self.boundsNote),
       PageSection("verdicts", "Verdicts", [verdicts(digest, evidence)]),
+      PageSection("policies", "Policies", policies, note: Self.policyNote),
+      PageSection("faults", "Faults", faults, note: Self.faultNote),
       PageSection("evidence", "Evidence", evidence.html, note: EvidenceSection.note),
       PageSection("run", "The run", run),
     ].filter { !$0.parts.isEmpty }

@@ -123,6 +123,13 @@ extension HTMLPage {
     .history tr.cited { background: color-mix(in srgb, var(--known) 14%, transparent) }
     .history tr:target { outline: 2px solid var(--known); outline-offset: -2px }
     .gap { color: var(--soft) }
+    .matrix th { text-align: left; font-weight: 500; padding: .35rem .7rem; vertical-align: top }
+    .matrix small { display: block; color: var(--soft); font-size: .92em; max-width: 34rem }
+    .matrix td { padding: .35rem .7rem; color: var(--tone); vertical-align: top;
+      font-variant-numeric: tabular-nums }
+    .matrix tr + tr { border-top: 1px solid var(--line) }
+    .matrix td.broken { background: color-mix(in srgb, var(--broken) 12%, var(--card)) }
+    .matrix td.rules { color: var(--ink) } .missed { color: var(--broken) }
     .grid-table th { font-weight: 400; text-align: left; padding: .1rem .6rem; white-space: nowrap }
     .grid-table tr:first-child th { vertical-align: bottom; padding: .5rem .15rem }
     .grid-table tr:first-child span { writing-mode: sideways-lr; writing-mode: vertical-rl;
@@ -182,9 +189,9 @@ extension HTMLPage {
       .rule dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
       .rule dd { margin-bottom: .5rem }
       figure { padding: .8rem .6rem }
-      svg text, svg .label { font-size: 15px }
       .topic h3 .meter { max-width: 6rem }
     }
+    @media screen and (max-width: 46rem) { svg text, svg .label { font-size: 15px } }
     @media print {
       :root { --ground: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #bbb; --faint: #eee;
         --link: #000; --holds: #1b7f4d; --observed: #2f6fb5; --broken: #c62f22; --known: #b06f00;
@@ -193,6 +200,9 @@ extension HTMLPage {
       body { font-size: 10pt }
       nav, #filter { display: none !important }
       .wrap { max-width: none; padding: 0 }
+      #time .parts, #spread .parts, #updates .parts, #bounds .parts {
+        grid-template-columns: 1fr 1fr; gap: .7rem }
+      figure { padding: .5rem .7rem }
       figure, .rule, .bound, .proof, tr { break-inside: avoid }
       h2, h3 { break-after: avoid }
       .hero { border-bottom: none }
