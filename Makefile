@@ -19,7 +19,7 @@ VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclo
 all: build
 
 build:
-	$(SWIFT) build -c release --product kvmclock
+	$(SWIFT) build -c release --product kvmclock $(SWIFTFLAGS)
 
 # One file without any shared library: it runs in an initramfs that holds nothing else.
 static: $(STATIC)

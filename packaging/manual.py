@@ -92,8 +92,9 @@ def page(command, parents, version):
     for heading, rest in tables:
         lines += [f".SH {heading}", ".nf", roff(rest), ".fi"]
     if parents:
-        lines += [".SH EXIT STATUS", f"See \\fB{parents[0]}\\fR(1).", ".SH SEE ALSO"]
-        lines.append(f"\\fB{parents[0]}\\fR(1)")
+        if "EXIT STATUS" not in dict(tables):
+            lines += [".SH EXIT STATUS", f"See \\fB{parents[0]}\\fR(1)."]
+        lines += [".SH SEE ALSO", f"\\fB{parents[0]}\\fR(1)"]
     return title, "\n".join(lines) + "\n", subcommands
 
 

@@ -78,7 +78,7 @@ struct SoakCommand: ParsableCommand {
   }
 
   func run() throws {
-    if show { return try conclude(read(), interruption: nil, hasFailed: false) }
+    if show { return try conclude(read().report(), interruption: nil, hasFailed: false) }
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let host: HostFacts
@@ -91,8 +91,10 @@ struct SoakCommand: ParsableCommand {
     keeper.finish()
     // Without --for a signal is how a soak ends.
     let isEarly = cancellation.isCancelled && time != nil
+    var report = keeper.state.report()
+    if options.showsHistories { report.histories = keeper.shown }
     try conclude(
-      keeper.state, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
+      report, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
   }
 
   private func newState(on host: HostFacts) throws -> SoakState {
@@ -148,12 +150,13 @@ struct SoakCommand: ParsableCommand {
   }
 
   private func conclude(
-    _ state: SoakState, interruption: Interruption?, hasFailed: Bool
+    _ report: Report, interruption: Interruption?, hasFailed: Bool
   ) throws {
-    var report = state.report()
+    var report = report
     report.strict = options.strict
     report.interruption = interruption?.signalName
-    let isComplete = try options.deliver([report])
+    let isComplete = try options.deliver(
+      [report], style: ReportStyle(isVerbose: options.verbose))
     if let interruption { throw ExitCode(interruption.exitCode) }
     if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)

@@ -14,6 +14,9 @@ final class SoakKeeper {
   private var saved = ContinuousClock.now
   private var progress = Progress()
   private var histories: [History] = []
+  /// What a report can show: the first round that broke a rule, or else the last one.
+  private(set) var shown: [History] = []
+  private var hasBroken = false
   private var kept = 0
   /// The files that could not be written when it was tried last.
   private var failing: Set<String> = []
@@ -64,7 +67,10 @@ final class SoakKeeper {
     if result.wasCancelled, result.verdicts.isEmpty { return }
     state.add(result.verdicts, retries: result.retries)
     state.newPairs = newPairs
-    if result.verdicts.contains(where: { $0.outcome.isBroken && $0.known == nil }) { keep(round) }
+    let isBroken = result.verdicts.contains { $0.outcome.isBroken && $0.known == nil }
+    if !hasBroken { shown = histories }
+    hasBroken = hasBroken || isBroken
+    if isBroken { keep(round) }
   }
 
   func finish() {

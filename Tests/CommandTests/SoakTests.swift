@@ -14,7 +14,8 @@ struct SoakTests {
   private func run(_ script: String) throws -> Child { try Child(script, in: folder) }
 
   @Test func aSoakEndsByItselfWithAReportACheckpointAndMetrics() throws {
-    let child = try run("exec \"$K\" soak --for 3s RATE-RAW MONO-CROSS-VCPU --prometheus k.prom")
+    let child = try run(
+      "exec \"$K\" soak --for 3s RATE-RAW MONO-CROSS-VCPU --prometheus k.prom --html k.html")
     // A busy host may leave a rule undecided.
     #expect([0, 2].contains(child.code), "\(child.complaint)")
     #expect(child.output.contains("times; the last: "))
@@ -25,6 +26,8 @@ struct SoakTests {
     #expect(child.complaint.split(separator: "\n").count == 1)
     let metrics = try String(contentsOfFile: "\(folder.path)/k.prom", encoding: .utf8)
     #expect(metrics.contains("\nkvmclock_soak_running 0\n"))
+    let page = try String(contentsOfFile: "\(folder.path)/k.html", encoding: .utf8)
+    #expect(page.contains("<svg"), "pictures of the last round")
     #expect(try run("ls -A | grep tmp").output == "")
   }
 
