@@ -73,12 +73,12 @@ class Trial:
         return self.problem is None
 
     def broken(self, control):
-        """Each rule that is broken here and not without the change, with the mode and what was seen."""
+        """Each rule that is broken here and not without the change, with the modes and what was seen in the first."""
         found = {}
         for cell in self.cells:
             for rule, verdict in (verdicts(cell) if cell.report else {}).items():
                 if verdict in BROKEN and not control.breaks(cell.mode, rule):
-                    found.setdefault(rule, (cell.mode, evidence(cell, rule)))
+                    found.setdefault(rule, {"modes": [], "seen": evidence(cell, rule)})["modes"].append(cell.mode)
         return found
 
     def facts(self, control):
@@ -98,7 +98,7 @@ class Mutant(Trial):
         broken = self.broken(control)
         missed = [rule for rule in self.change.rules if rule not in broken]
         return {"good": bool(self.change.rules) and not missed,
-                "broken": {rule: {"mode": mode, "seen": seen} for rule, (mode, seen) in broken.items()},
+                "broken": broken,
                 "fate": "caught by " + " ".join(self.change.rules) if not missed else "NOT CAUGHT by " + " ".join(missed)}
 
 
@@ -199,7 +199,7 @@ def markdown(results):
         history = f" ({facts[0]['history']})" if facts[0]["history"] else ""
         rules = dict.fromkeys(rule for fact in facts for rule in fact["named"] + sorted(fact["broken"]))
         for number, rule in enumerate(rules):
-            where = ", ".join(f"{fact['series']} ({fact['broken'][rule]['mode']})" if rule in fact["broken"]
+            where = ", ".join(f"{fact['series']} ({', '.join(fact['broken'][rule]['modes'])})" if rule in fact["broken"]
                               else f"**{fact['series']}: not caught**" for fact in facts
                               if rule in fact["broken"] or rule in fact["named"])
             seen = next((fact["broken"][rule]["seen"] for fact in facts if rule in fact["broken"]), "")

@@ -125,8 +125,9 @@ class Tree:
                    "modules"]
         done = subprocess.run(command, text=True, capture_output=True, start_new_session=False)
         (self.folder / "build.log").write_text(done.stdout + done.stderr)
-        if done.returncode:
-            errors = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line][:6]
+        # A module whose symbols lack their versions is built, but does not load.
+        if done.returncode or "version generation failed" in done.stderr:
+            errors = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "failed" in line][:6]
             raise Problem(f"{self.kernel.series}: kvm does not build:\n    " + "\n    ".join(errors),
                           f"read {self.folder}/build.log")
 
