@@ -10,7 +10,8 @@ struct BenchTests {
 
   @Test func theModelServesTheRulesAndTheReportSaysSo() throws {
     let child = try Child(
-      "\"$K\" run --host model 'SYSTIME-REWRITE-*' --seed 1 --output r.json && cat r.json", in: folder)
+      "\"$K\" run --host model 'SYSTIME-REWRITE-*' --seed 1 --output r.json && cat r.json",
+      in: folder)
     child.expect(0)
     #expect(child.output.contains("clock: user-space model, policy keep"))
     #expect(child.output.contains("\"clock\" : \"user-space model, policy keep\""))
@@ -37,7 +38,8 @@ struct BenchTests {
   }
 
   @Test func faultsTakesFaultsAndRulesAndRefusesOthers() throws {
-    let child = try Child("\"$K\" faults BYTES-33 VERSION-STEP GUEST-HANGS --output f.json", in: folder)
+    let child = try Child(
+      "\"$K\" faults BYTES-33 VERSION-STEP GUEST-HANGS --output f.json", in: folder)
     child.expect(0)
     #expect(child.output.contains("caught    BYTES-33"))
     #expect(child.output.contains("caught    VERSION-OWN-COUNT"))
