@@ -14,7 +14,6 @@ just one of them may apply, and just once in its function: anything else is an e
 """
 
 import re
-from pathlib import Path
 
 from problem import Problem
 

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import datetime
-import json
 import time
 
 import host

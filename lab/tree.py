@@ -1,7 +1,6 @@
 """The source of a kernel's KVM, with what it takes to rebuild kvm.ko and kvm-amd.ko for exactly that kernel."""
 
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
