@@ -4,9 +4,6 @@ internal import PVClock
 struct WallClockEpoch {
   private var estimate: UInt64?
 
-  /// System time was moved on by this much.
-  mutating func follow(_ step: UInt64) { estimate = estimate.map { $0 &- step } }
-
   /// The two clocks can't be read at once. As long as what was said before may still be true, it is said again.
   mutating func value(from earliest: UInt64, to latest: UInt64) -> UInt64 {
     guard let known = estimate, known &- earliest <= latest &- earliest else {

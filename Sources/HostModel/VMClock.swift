@@ -85,7 +85,6 @@ struct VMClock {
   /// From now on it is this late; every record has to say so.
   mutating func setSystemTime(_ value: UInt64, at now: Point) {
     let step = value &- now.systemTime
-    wallClock.follow(step)
     rawAtZero &-= step
     point = Point(tsc: now.tsc, systemTime: value)
     requestRecords()
