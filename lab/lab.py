@@ -153,6 +153,9 @@ def main():
 
     def stop(number, _):
         # At once, wherever the program is: no thread starts or waits for a host any more.
+        # A second signal must not come in the middle: it would wait for what the first one holds.
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
         host.end_all()
         sys.exit(128 + number)
 
