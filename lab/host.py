@@ -1,4 +1,4 @@
-"""One host of the lab: an initramfs, a boot under QEMU's emulation, and the results that its disk brings back."""
+"""One host of the lab: an initramfs, a boot under QEMU's emulation, and the results that its disks bring back."""
 
 import ctypes
 import json
@@ -19,9 +19,9 @@ from problem import Problem
 MODES = ["tsc", "hpet", "acpi_pm"]
 DISK_BYTES = 512 << 20
 TRIES = 3
-# A boot that says nothing new for so long hangs; a whole run of the suite is bounded by the second number.
+# A host that has not loaded KVM by then hangs; the second number bounds a whole run of the suite.
 QUIET_SECONDS = int(os.environ.get("LAB_QUIET", "60"))
-BOOT_SECONDS = int(os.environ.get("LAB_BOOT", "300"))
+RUN_SECONDS = int(os.environ.get("LAB_RUN", "300"))
 
 # Every QEMU that this process has started and not yet seen end, and whether there shall be no more of them.
 running = set()
@@ -97,7 +97,7 @@ class Bench:
 
 
 class Cell:
-    """One kernel in one mode, with its own or with rebuilt modules of KVM."""
+    """One kernel in one mode, with its own or with rebuilt modules of KVM: what the harness says there."""
 
     def __init__(self, kernel, mode, rules=(), seed=None, modules=None, name=None):
         self.kernel, self.mode, self.rules, self.seed = kernel, mode, list(rules), seed
@@ -107,107 +107,12 @@ class Cell:
         self.seconds = 0.0
         self.report = None
 
-    def job_archive(self, shell):
-        order = load_order(self.kernel.folder)
-        order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
-        arguments = self.rules + (["--seed", self.seed] if self.seed else [])
-        settings = f'MODE={self.mode}\nSHELL_WANTED={"1" if shell else ""}\nARGUMENTS="{" ".join(arguments)}"\n'
-        names = "\n".join(path.name for path in order) + "\n"
-        return cpio(
-            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode())]
-            + [(f"modules/{path.name}", 0o100644, path.read_bytes()) for path in order])
-
-    def command(self, bench, initramfs, disk):
-        clock = f"tsc=reliable tsc_early_khz={bench.khz} clocksource={self.mode}"
-        return [
-            bench.qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "1G",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-            "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
-            "-drive", f"file={disk},format=raw,if=none,id=out,cache=unsafe", "-device", "virtio-blk-pci,drive=out",
-            "-append", f"console=ttyS0 panic=-1 quiet mitigations=off nokaslr {clock}"]
-
-    def run(self, bench, on_progress=lambda text: None):
-        """Boots until a boot brings results back; what each try came to is kept."""
-        began = time.monotonic()
-        place = bench.out / self.name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, TRIES + 1):
-            if stopping.is_set():
-                break
-            outcome = self.boot(bench, place, attempt)
-            self.tries.append(outcome)
-            if outcome == "up" or stopping.is_set():
-                break
-            on_progress(f"try {attempt}: {outcome}")
-        self.seconds = time.monotonic() - began
-        (place / "cell.json").write_text(json.dumps(self.facts(), indent=1) + "\n")
-        return self
-
     def facts(self):
         return {"kernel": self.kernel.facts, "mode": self.mode, "tries": self.tries, "seconds": round(self.seconds, 1),
                 "report": "report.json" if self.report else None}
 
-    def boot(self, bench, place, attempt):
-        initramfs, disk, log = place / "initramfs", place / "disk", place / f"console.{attempt}.txt"
-        initramfs.write_bytes(bench.archive + self.job_archive(shell=False))
-        with open(disk, "wb") as file:
-            file.truncate(DISK_BYTES)
-        try:
-            ended = self.watch(self.command(bench, initramfs, disk), log)
-            if ended:
-                return ended
-            return self.take(disk, place)
-        finally:
-            disk.unlink(missing_ok=True)
-            initramfs.unlink(missing_ok=True)
-
-    def shell(self, bench):
-        """The same host with a person at its console instead of the suite."""
-        initramfs, disk = bench.out / "shell-initramfs", bench.out / "shell-disk"
-        initramfs.write_bytes(bench.archive + self.job_archive(shell=True))
-        disk.write_bytes(bytes(1 << 20))
-        try:
-            command = self.command(bench, initramfs, disk)
-            # ^C is for the shell in there.
-            command[command.index("stdio")] = "mon:stdio"
-            return subprocess.run(command, preexec_fn=die_with_parent).returncode
-        finally:
-            initramfs.unlink(missing_ok=True)
-            disk.unlink(missing_ok=True)
-
-    def watch(self, command, log):
-        """Runs QEMU to its end; says what went wrong if it had to be ended."""
-        began = time.monotonic()
-        with open(log, "wb") as console:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
-                                       preexec_fn=die_with_parent)
-            running.add(process)
-            try:
-                while True:
-                    if stopping.is_set():
-                        return "ended with the lab"
-                    try:
-                        process.wait(1)
-                    except subprocess.TimeoutExpired:
-                        pass
-                    text = log.read_bytes()
-                    crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
-                    if crash:
-                        return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"
-                    if process.returncode is not None:
-                        return None if process.returncode == 0 else f"QEMU ended with {process.returncode}"
-                    now = time.monotonic()
-                    if b"lab: kvm loaded" not in text and now - began > QUIET_SECONDS:
-                        return f"not up after {QUIET_SECONDS} s"
-                    if now - began > BOOT_SECONDS:
-                        return f"no end after {BOOT_SECONDS} s"
-            finally:
-                process.kill()
-                process.wait()
-                running.discard(process)
-
     def take(self, disk, place):
+        """Unpacks what a host left on the disk for this cell; "up", or why there is nothing."""
         try:
             with tarfile.open(disk) as tar:
                 for member in tar:
@@ -226,6 +131,144 @@ class Cell:
             return f"kvmclock ended with {status}: " + (place / "errors.txt").read_text()[:200].strip()
         self.report = json.loads((place / "report.json").read_text())
         return "up"
+
+
+class Host:
+    """A machine that goes through its cells, one mode after the other: they share a kernel, its modules and the rules."""
+
+    def __init__(self, cells):
+        self.cells = cells
+        self.kernel, self.modules = cells[0].kernel, cells[0].modules
+        self.boots = 0
+
+    def run(self, bench, on_cell=lambda cell: None, on_progress=lambda text: None):
+        """Boots until every cell has brought results back; what each try came to is kept."""
+        for cell in self.cells:
+            shutil.rmtree(bench.out / cell.name, ignore_errors=True)
+            (bench.out / cell.name).mkdir(parents=True, exist_ok=True)
+        while not stopping.is_set():
+            cells = [cell for cell in self.cells if not cell.report and len(cell.tries) < TRIES]
+            if not cells:
+                break
+            self.boots += 1
+            Boot(self, cells, bench, on_cell).run()
+            for cell in cells:
+                if not cell.report:
+                    on_progress(f"{cell.name}: try {len(cell.tries)}: {cell.tries[-1]}")
+        for cell in self.cells:
+            (bench.out / cell.name / "cell.json").write_text(json.dumps(cell.facts(), indent=1) + "\n")
+            if not cell.report:
+                on_cell(cell)
+        return self
+
+    def archive(self, cells, shell=False):
+        order = load_order(self.kernel.folder)
+        order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
+        arguments = cells[0].rules + (["--seed", cells[0].seed] if cells[0].seed else [])
+        settings = (f'MODES="{" ".join(cell.mode for cell in cells)}"\nSHELL_WANTED={"1" if shell else ""}\n'
+                    f'ARGUMENTS="{" ".join(arguments)}"\n')
+        names = "\n".join(path.name for path in order) + "\n"
+        return cpio(
+            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode())]
+            + [(f"modules/{path.name}", 0o100644, path.read_bytes()) for path in order])
+
+    def command(self, bench, initramfs, disks, mode):
+        clock = f"tsc=reliable tsc_early_khz={bench.khz} clocksource={mode}"
+        command = [
+            bench.qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "1G",
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+            "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
+            "-append", f"console=ttyS0 panic=-1 loglevel=5 mitigations=off nokaslr transparent_hugepage=never {clock}"]
+        for number, disk in enumerate(disks):
+            command += ["-drive", f"file={disk},format=raw,if=none,id=out{number},cache=unsafe",
+                        "-device", f"virtio-blk-pci,drive=out{number}"]
+        return command
+
+    def shell(self, bench):
+        """The same machine with a person at its console instead of the suite."""
+        initramfs = bench.out / "shell-initramfs"
+        initramfs.write_bytes(bench.archive + self.archive(self.cells, shell=True))
+        try:
+            command = self.command(bench, initramfs, [], self.cells[0].mode)
+            # ^C is for the shell in there.
+            command[command.index("stdio")] = "mon:stdio"
+            return subprocess.run(command, preexec_fn=die_with_parent).returncode
+        finally:
+            initramfs.unlink(missing_ok=True)
+
+
+class Boot:
+    """One start of a host: watched by what its console says, ended when it hangs or crashes."""
+
+    def __init__(self, host, cells, bench, on_cell):
+        self.host, self.cells, self.bench, self.on_cell = host, cells, bench, on_cell
+        self.place = bench.out / cells[0].name
+        self.log = self.place / f"console.{len(cells[0].tries) + 1}.txt"
+        self.disks = [self.place / f"disk.{cell.mode}" for cell in cells]
+        self.waiting = list(zip(cells, self.disks))
+        self.is_loaded = False
+        self.since = time.monotonic()
+
+    def run(self):
+        initramfs = self.place / "initramfs"
+        try:
+            initramfs.write_bytes(self.bench.archive + self.host.archive(self.cells))
+            for disk in self.disks:
+                with open(disk, "wb") as file:
+                    file.truncate(DISK_BYTES)
+            ended = self.watch(self.host.command(self.bench, initramfs, self.disks, self.cells[0].mode))
+            for cell, _ in self.waiting:
+                cell.tries.append(ended or "ended before its turn")
+        finally:
+            for path in [initramfs, *self.disks]:
+                path.unlink(missing_ok=True)
+
+    def watch(self, command):
+        """Runs QEMU to its end; says what went wrong if it had to be ended."""
+        with open(self.log, "wb") as console:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
+                                       preexec_fn=die_with_parent)
+            running.add(process)
+            try:
+                while True:
+                    if stopping.is_set():
+                        return "ended with the lab"
+                    try:
+                        process.wait(0.2)
+                    except subprocess.TimeoutExpired:
+                        pass
+                    wrong = self.look(self.log.read_bytes())
+                    if wrong:
+                        return wrong
+                    if process.returncode is not None:
+                        return None if process.returncode == 0 else f"QEMU ended with {process.returncode}"
+            finally:
+                process.kill()
+                process.wait()
+                running.discard(process)
+
+    def look(self, text):
+        """Takes the results that the host says are there; what is wrong with it, if anything is."""
+        while self.waiting and f"lab: {self.waiting[0][0].mode}: over".encode() in text:
+            cell, disk = self.waiting.pop(0)
+            cell.tries.append(cell.take(disk, self.bench.out / cell.name))
+            cell.seconds += time.monotonic() - self.since
+            self.is_loaded, self.since = False, time.monotonic()
+            if cell.report:
+                self.on_cell(cell)
+        crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
+        if crash:
+            # What comes after it on the console says where.
+            time.sleep(1)
+            return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"
+        if not self.waiting:
+            return None
+        mode, waited = self.waiting[0][0].mode, time.monotonic() - self.since
+        if not self.is_loaded and f"lab: {mode}: kvm loaded".encode() in text:
+            self.is_loaded = True
+        if not self.is_loaded and waited > QUIET_SECONDS:
+            return f"not up after {QUIET_SECONDS} s"
+        return f"no end after {RUN_SECONDS} s" if waited > RUN_SECONDS else None
 
 
 def die_with_parent():

@@ -75,15 +75,16 @@ class Lab:
         needs.check(kernels=self.missing())
         self.arguments.kernels = self.arguments.kernels or "6.12"
         kernel, mode = self.kernels()[0], chosen(self.arguments.modes, host.MODES, "mode")[0]
-        return host.Cell(kernel, mode).shell(self.bench())
+        return host.Host([host.Cell(kernel, mode)]).shell(self.bench())
 
     def run(self):
         modes = chosen(self.arguments.modes, host.MODES, "mode")
         needs.check(hosts=self.arguments.jobs, kernels=self.missing())
         kernels = self.kernels()
-        cells = [host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed)
-                 for kernel in kernels for mode in modes]
-        cells = matrix.run(cells, self.bench(), self.arguments.jobs, say)
+        hosts = [host.Host([host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed) for mode in modes])
+                 for kernel in kernels]
+        matrix.run(hosts, self.bench(), self.arguments.jobs, say)
+        cells = [cell for one in hosts for cell in one.cells]
         say("\n" + matrix.table(cells))
         wrong = 0
         for cell in cells:
@@ -96,8 +97,8 @@ class Lab:
                 say(f"\n{cell.name}: {rule}: {what}")
             for rule in matrix.of_kind(cell.report, "inconclusive"):
                 say(f"{cell.name}: {rule} is inconclusive")
-        boots = sum(len(cell.tries) for cell in cells)
-        say(f"\n{len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
+        boots = sum(one.boots for one in hosts)
+        say(f"\n{len(hosts)} kernels, {len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
         (OUT / "matrix.json").write_text(json.dumps(
             [dict(cell.facts(), name=cell.name, unexpected=matrix.unexpected(cell.report) if cell.report else None)
              for cell in cells], indent=1) + "\n")

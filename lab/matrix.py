@@ -4,7 +4,7 @@ import concurrent.futures
 import threading
 import time
 
-import host
+from host import end_all, stopping
 
 
 def unexpected(report):
@@ -37,30 +37,30 @@ def summary(cell):
     return ", ".join(words)
 
 
-def run(jobs, bench, at_once, say):
-    """Runs (cell, function that prepares it or None) pairs, some at once; yields each cell as it ends."""
+def run(hosts, bench, at_once, say):
+    """Runs hosts, some at once; says each cell's verdicts as it ends."""
     began, done = time.monotonic(), 0
+    of_all = sum(len(host.cells) for host in hosts)
     lock = threading.Lock()
 
-    def one(cell):
+    def tell(cell):
         nonlocal done
-        cell.run(bench, lambda text: say(f"{'':9}{cell.name}: {text}"))
-        if host.stopping.is_set():
-            return cell
+        if stopping.is_set():
+            return
         with lock:
             done += 1
-            say(f"[{done:3}/{len(jobs)}] {time.monotonic() - began:6.1f} s  {cell.name:24} {cell.seconds:5.1f} s  "
+            say(f"[{done:3}/{of_all}] {time.monotonic() - began:6.1f} s  {cell.name:24} {cell.seconds:5.1f} s  "
                 + summary(cell))
-        return cell
 
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        waiting = [pool.submit(one, cell) for cell in jobs]
+        waiting = [pool.submit(host.run, bench, tell, lambda text: say(f"{'':9}{text}")) for host in hosts]
         try:
-            return [future.result() for future in waiting]
+            for future in waiting:
+                future.result()
         except BaseException:
             for future in waiting:
                 future.cancel()
-            host.end_all()
+            end_all()
             raise
 
 

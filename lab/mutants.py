@@ -20,6 +20,7 @@ class Control:
             built = host.Cell(tree.kernel, mode, rules, name=f"{tree.kernel.series}-control-{mode}",
                               modules=tree.folder / "stock")
             self.cells[mode] = stock, built
+        self.hosts = [host.Host(list(cells)) for cells in zip(*self.cells.values())]
 
     def differences(self):
         """What the two don't agree on. An inconclusive verdict says nothing of either."""
@@ -58,6 +59,7 @@ class Trial:
         self.folder = tree.folder / "built" / change.id
         self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder,
                                 name=f"{tree.kernel.series}-{change.id}-{mode}") for mode in change.modes]
+        self.host = host.Host(self.cells)
         self.build_seconds = 0.0
         self.problem = None
 
@@ -84,7 +86,8 @@ class Trial:
         return {
             "id": self.change.id, "says": " ".join(self.change.says), "history": self.change.facts["history"],
             "series": self.tree.kernel.series, "release": self.tree.kernel.release, "modes": self.change.modes,
-            "named": self.change.rules, "tries": {cell.mode: cell.tries for cell in self.cells}, "problem": self.problem,
+            "named": self.change.rules, "tries": {cell.mode: cell.tries for cell in self.cells}, "boots": self.host.boots,
+            "problem": self.problem,
             "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
             "buildSeconds": round(self.build_seconds, 1),
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")} | self.judge(control)
@@ -129,7 +132,7 @@ def run(kind, changes, tree, bench, at_once, full, say):
     results, began = [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
-            controls = [pool.submit(cell.run, bench) for pair in control.cells.values() for cell in pair]
+            controls = [pool.submit(one.run, bench) for one in control.hosts]
             for future in controls:
                 future.result()
             differences = control.differences()
@@ -139,8 +142,7 @@ def run(kind, changes, tree, bench, at_once, full, say):
                 say(f"{tree.kernel.release}: the unmodified modules built here give the verdicts of the image's own")
             waiting = []
             for trial in trials:
-                cells = trial.cells if trial.build() else []
-                waiting.append((trial, [pool.submit(cell.run, bench) for cell in cells]))
+                waiting.append((trial, [pool.submit(trial.host.run, bench)] if trial.build() else []))
                 waiting = [entry for entry in waiting if not finish(entry, False)]
                 # Not further ahead than the hosts can follow.
                 while len(waiting) > at_once:
@@ -172,7 +174,7 @@ def report(trials, results, control, began, say):
         facts = trials[len(results)].facts(control)
         results = results + [facts]
         fate = facts["problem"] or facts["fate"]
-        boots = max(0, sum(map(len, facts["tries"].values())) - len(facts["modes"]))
+        boots = max(0, facts["boots"] - 1)
         say(f"[{len(results):3}/{len(trials)}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
             f"build {facts['buildSeconds']:5.1f} s, all {facts['seconds']:5.1f} s  {fate}"
             + (f"  ({boots} boots more)" if boots else ""))
