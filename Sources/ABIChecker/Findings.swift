@@ -76,7 +76,11 @@ struct Findings {
     if observed >= max(1, minimum) {
       return .holds(evidence: "\(observed) \(what)\(power)", closest: closest)
     }
-    if let wide = tooWide.first { return .inconclusive(reason: wide) }
+    if let wide = tooWide.first {
+      // Another run would find the same clocks.
+      if let unsteady = timeline.unsteady { return .notTested(reason: "\(unsteady); \(wide)") }
+      return .inconclusive(reason: wide)
+    }
     if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
     if minimum == .max { return .notTested(reason: "did not see all: \(what)") }
     return .notTested(reason: "saw \(observed) \(what), needs \(max(1, minimum))")

@@ -24,6 +24,8 @@ public struct Timeline: Sendable {
   let lacking: String?
   /// By how much a clock that counts the TSC runs faster than CLOCK_MONOTONIC_RAW, in parts per billion.
   let rate: Interval
+  /// Why nothing can be said of the rate, if the two clocks were seen to keep none: a TSC that stops or jumps.
+  let unsteady: String?
   /// Two conversions from cycles, each truncated by less than 1 ns, and two clocks of whole nanoseconds. Where
   /// another clocksource drives the host's, two of its ticks besides.
   let rounding: Int128
@@ -35,7 +37,10 @@ public struct Timeline: Sendable {
 
   public init(_ history: History) {
     self.history = history
-    self.rate = Self.rate(of: history)
+    let rates = Self.rates(of: history)
+    self.rate = Interval(
+      rates.map(\.bounds.lower).min() ?? -Self.whole, rates.map(\.bounds.upper).max() ?? Self.whole)
+    self.unsteady = rates.lazy.compactMap(\.contradiction).first
     self.switches = Self.switches(in: history, rate: rate)
     self.isTSC =
       history.header.host.clocksource == "tsc"
@@ -65,19 +70,19 @@ public struct Timeline: Sendable {
   /// With a TSC clocksource both clocks count the same TSC: CLOCK_MONOTONIC_RAW's multiplier has at least 22 bits,
   /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource,
   /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
-  private static func rate(of history: History) -> Interval {
+  private static func rates(of history: History) -> [MeasuredRate] {
     let kHz = history.header.host.tscKHz ?? 0
     var clocksource = history.header.host.clocksource
-    var rates: [Interval] = []
+    var rates: [MeasuredRate] = []
     var stretch: [Event] = []
     var start: UInt64 = 0
     func endStretch() {
       if clocksource == "tsc" {
-        rates.append(Interval(-250, 250))
+        rates.append(MeasuredRate(bounds: Interval(-250, 250)))
       } else {
         // What began before the switch is no measure of what came after it.
         let events = stretch.filter { $0.began.raw >= start }
-        rates.append(kHz > 0 ? rate(of: events[...], kHz) : Interval(-whole, whole))
+        rates.append(kHz > 0 ? rate(of: events[...], kHz) : .unknown)
       }
     }
     for event in history.events {
@@ -89,11 +94,18 @@ public struct Timeline: Sendable {
       }
     }
     endStretch()
-    return Interval(rates.map(\.lower).min() ?? -whole, rates.map(\.upper).max() ?? whole)
+    return rates
   }
 
-  /// The same of a stretch during which one clocksource drove the host's clocks.
-  private static func rate(of events: ArraySlice<Event>, _ kHz: UInt32) -> Interval {
+  /// A stretch during which one clocksource drove the host's clocks.
+  private struct MeasuredRate {
+    var bounds: Interval
+    var contradiction: String?
+
+    static let unknown = MeasuredRate(bounds: Interval(-whole, whole))
+  }
+
+  private static func rate(of events: ArraySlice<Event>, _ kHz: UInt32) -> MeasuredRate {
     var bounds = Interval(0, 2 * whole)
     for first in events.prefix(16) {
       for last in events.suffix(16) {
@@ -107,10 +119,33 @@ public struct Timeline: Sendable {
         }
       }
     }
-    guard bounds.lower > 0, bounds.upper < 2 * whole, bounds.lower <= bounds.upper else {
-      return Interval(-whole, whole)
+    guard bounds.lower > 0, bounds.upper < 2 * whole else { return .unknown }
+    guard bounds.lower <= bounds.upper else {
+      return MeasuredRate(
+        bounds: MeasuredRate.unknown.bounds,
+        contradiction: leap(in: events, fasterThan: bounds.upper, kHz))
     }
-    return Interval(bounds.lower - whole - 250, bounds.upper - whole + 250)
+    return MeasuredRate(
+      bounds: Interval(bounds.lower - whole - 250, bounds.upper - whole + 250))
+  }
+
+  /// Where the TSC went on by more than `rate`, the most that fits some other part of the same stretch.
+  private static func leap(
+    in events: ArraySlice<Event>, fasterThan rate: Int128, _ kHz: UInt32
+  ) -> String? {
+    var largest: (leap: Int128, from: Int, to: Int) = (late, 0, 0)
+    for first in events.prefix(16) {
+      for last in events.suffix(16) {
+        let cycles = Int128(last.ended.tsc) - Int128(first.began.tsc)
+        let raw = Int128(last.ended.raw) - Int128(first.began.raw) + tick
+        let leap = cycles * 1_000_000 / Int128(kHz) - raw * rate / whole
+        if raw > 0, leap > largest.leap { largest = (leap, first.number, last.number) }
+      }
+    }
+    guard largest.to > 0 else { return nil }
+    return
+      "this host's TSC and CLOCK_MONOTONIC_RAW keep no one rate: from event \(largest.from) to \(largest.to) the "
+      + "TSC gained \(nanoseconds(largest.leap)) more than it did elsewhere"
   }
 
   /// In a switch the kernel reads the old clocksource first and the new one later, and its clocks count nothing
@@ -135,6 +170,10 @@ public struct Timeline: Sendable {
   /// Longer than anything lasts, and not so long that sums of it overflow.
   private static let unknown: Int128 = 1 << 80
   private static let whole: Int128 = 1_000_000_000
+
+  /// Who reads an hpet while another CPU does gets an answer that is microseconds old, and brackets may be off by that:
+  /// what is more is no matter of bad luck.
+  private static let late: Int128 = 100_000
 
   /// The coarsest step of a clocksource that is not the TSC: acpi_pm's 279.4 ns; hpet's and Hyper-V's are finer.
   private static let tick: Int128 = 280

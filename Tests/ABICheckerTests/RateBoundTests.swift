@@ -74,4 +74,38 @@ import Testing
       header: Header(scenario: "rate", seed: 1, host: HostFacts(kernel: "", tscKHz: 5)))
     #expect(Timeline(empty).rateBound == whole)
   }
+
+  /// The TSC takes a leap in the middle, as under an emulator that lets two CPUs' readings push it.
+  static func leaping(by cycles: UInt64) -> Timeline {
+    let second: UInt64 = 1_000_000_000
+    let moments: [(raw: UInt64, leaps: UInt64)] = [
+      (0, 0), (second, 0), (second + 10, 1), (2 * second, 1),
+    ]
+    let host = HostFacts(kernel: "6.18", clocksource: "hpet", tscKHz: 1_000_000)
+    let events = moments.enumerated().map { at, moment in
+      let instant = Instant(tsc: moment.raw + moment.leaps * cycles, raw: moment.raw)
+      return Event(number: at + 1, actor: .host, began: instant, ended: instant, action: .tick)
+    }
+    return Timeline(
+      History(header: Header(scenario: "rate", seed: 1, host: host), events: events))
+  }
+
+  @Test func aTSCThatLeapsHasNoRate() throws {
+    #expect(Self.leaping(by: 0).unsteady == nil)
+    // 30 us may be an answer that was late: the rate is unknown, and another run may tell.
+    let late = Self.leaping(by: 30_000)
+    #expect(late.rateBound == 1_000_000_000 && late.unsteady == nil)
+    let leaping = Self.leaping(by: 300_000)
+    #expect(leaping.rateBound == 1_000_000_000)
+    #expect(try #require(leaping.unsteady).contains("from event 2 to 3 the TSC gained"))
+    var findings = Findings()
+    findings.cannotTell("too wide")
+    guard case .notTested(let reason) = findings.outcome("looks", in: leaping),
+      case .inconclusive = findings.outcome("looks", in: late)
+    else {
+      Issue.record("a TSC that leaps is no reason to try again; one that may be late is")
+      return
+    }
+    #expect(reason.hasSuffix("; too wide"))
+  }
 }
