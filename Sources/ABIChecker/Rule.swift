@@ -96,7 +96,12 @@ public struct Rule: Sendable {
     judge(Timeline(history))
   }
 
+  /// A rule is asked whether to run a scenario again, and once more in the end: it looks at each history once.
   public func judge(_ timeline: Timeline) -> Outcome {
+    timeline.judgements.of(id) { judgeAnew(timeline) }
+  }
+
+  private func judgeAnew(_ timeline: Timeline) -> Outcome {
     if let disturbance = timeline.disturbance {
       return .inconclusive(reason: "the host did not stay as it was: \(disturbance)")
     }

@@ -1,4 +1,5 @@
 internal import PVClock
+internal import Synchronization
 
 /// A history read once, from front to back, with what rules ask of it worked out.
 ///
@@ -31,6 +32,7 @@ public struct Timeline: Sendable {
   let rounding: Int128
   /// Whether CLOCK_MONOTONIC_RAW counts the TSC itself, from the first event to the last.
   let isTSC: Bool
+  let judgements = Judgements()
 
   /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
   var rateBound: Int128 { max(-rate.lower, rate.upper) }
@@ -171,9 +173,9 @@ public struct Timeline: Sendable {
   private static let unknown: Int128 = 1 << 80
   private static let whole: Int128 = 1_000_000_000
 
-  /// Who reads an hpet while another CPU does gets an answer that is microseconds old, and brackets may be off by that:
-  /// what is more is no matter of bad luck.
-  private static let late: Int128 = 100_000
+  /// Who reads an hpet while another CPU does gets that one's answer, which is a few microseconds old, and brackets may be
+  /// off by that: what is more is no matter of bad luck.
+  private static let late: Int128 = 5_000
 
   /// The coarsest step of a clocksource that is not the TSC: acpi_pm's 279.4 ns; hpet's and Hyper-V's are finer.
   private static let tick: Int128 = 280
@@ -186,6 +188,18 @@ public struct Timeline: Sendable {
     let raw = Int128(to.raw) - Int128(from.raw) + slack
     guard cycles > 0, raw > 0 else { return nil }
     return cycles * 1_000_000 * whole / Int128(kHz) / raw
+  }
+}
+
+/// What rules made of a history, by the rules' ids.
+final class Judgements: Sendable {
+  private let outcomes = Mutex<[String: Outcome]>([:])
+
+  func of(_ rule: String, judge: () -> Outcome) -> Outcome {
+    if let outcome = outcomes.withLock({ $0[rule] }) { return outcome }
+    let outcome = judge()
+    outcomes.withLock { $0[rule] = outcome }
+    return outcome
   }
 }
 

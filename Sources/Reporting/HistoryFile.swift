@@ -33,8 +33,10 @@ public enum HistoryFile {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var file = try AtomicFile(path)
     do throws(FileError) {
-      try file.append(line(history.header, encoder, path))
-      for event in history.events { try file.append(line(event, encoder, path)) }
+      try file.append(json(history.header, encoder, path) + newline)
+      for event in history.events {
+        try file.append(event.line(did: json(event.action, encoder, path)) + newline)
+      }
       try file.commit()
     } catch {
       file.discard()
@@ -42,11 +44,13 @@ public enum HistoryFile {
     }
   }
 
-  private static func line(
+  private static let newline = Array("\n".utf8)
+
+  private static func json(
     _ value: some Encodable, _ encoder: JSONEncoder, _ path: String
   ) throws(FileError) -> [UInt8] {
     do {
-      return Array(try encoder.encode(value)) + [UInt8(ascii: "\n")]
+      return Array(try encoder.encode(value))
     } catch {
       throw FileError(.unwritable, path: path, cause: "cannot encode the history: \(error)")
     }

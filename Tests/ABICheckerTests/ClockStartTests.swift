@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test func wideBracketsAreInconclusive() throws {
-    try expectInconclusive(Self.zero, Self.starts(bracket: 40_000_000), "10.0 ms")
+    try expectInconclusive(Self.zero, Self.starts(bracket: 40_000_000), "more than 49999998 ns")
   }
 
   @Test func aFlagBeforeTheFirstRunIsBroken() throws {

@@ -152,6 +152,14 @@ import Testing
     }
   }
 
+  @Test(arguments: actions) func anEventsLineIsWhatTheEncoderWrites(action: Action) throws {
+    for actor in [Actor.host, .vcpu(4095)] {
+      let event = Self.event(action, by: actor)
+      let line = event.line(did: Array(try Self.json(action).utf8))
+      #expect(String(decoding: line, as: UTF8.self) == (try Self.json(event)))
+    }
+  }
+
   @Test func everyActionSurvivesTheRoundTrip() throws {
     #expect(Set(Self.actions.map(Self.number)) == Set(0...51))
     for action in Self.actions {
