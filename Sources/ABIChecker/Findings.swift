@@ -65,8 +65,12 @@ struct Findings {
   /// Something without which the rule can't be judged here.
   mutating func lacks(_ reason: String) { absent.append(reason) }
 
-  /// - Parameter minimum: how many observations make the rule tested.
-  func outcome(atLeast minimum: Int = 1, _ what: String, in timeline: Timeline) -> Outcome {
+  /// - Parameters:
+  ///   - minimum: how many observations make the rule tested.
+  ///   - ofRace: whether the scenario is a race, in which an emulator's TSC leaps each time: another run would not help.
+  func outcome(
+    atLeast minimum: Int = 1, _ what: String, in timeline: Timeline, ofRace: Bool = false
+  ) -> Outcome {
     if !violations.isEmpty {
       var proofs = violations
       for index in proofs.indices { proofs[index].history = timeline.history.header.name }
@@ -77,9 +81,9 @@ struct Findings {
       return .holds(evidence: "\(observed) \(what)\(power)", closest: closest)
     }
     if let wide = tooWide.first {
-      // Another run would find the same clocks.
-      if let unsteady = timeline.unsteady { return .notTested(reason: "\(unsteady); \(wide)") }
-      return .inconclusive(reason: wide)
+      guard let unsteady = timeline.unsteady else { return .inconclusive(reason: wide) }
+      let reason = "\(unsteady); \(wide)"
+      return ofRace ? .notTested(reason: reason) : .inconclusive(reason: reason)
     }
     if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
     if minimum == .max { return .notTested(reason: "did not see all: \(what)") }

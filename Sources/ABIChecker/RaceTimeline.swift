@@ -171,7 +171,7 @@ struct Storm {
     guard writes >= 499, witnessed >= 50, reads >= 1000 else {
       return timeline.tooLittle("\(figures); needs 499, 50 and 1000")
     }
-    return findings.outcome("loops, \(figures)", in: timeline)
+    return findings.outcome("loops, \(figures)", in: timeline, ofRace: true)
   }
 }
 

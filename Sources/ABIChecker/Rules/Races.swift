@@ -64,7 +64,8 @@ extension Rule {
       shortage = shortage ?? parts.shortage(meeting: 1)
     }
     if findings.violations.isEmpty, let shortage { return timeline.tooLittle(shortage) }
-    return findings.outcome("races, the largest step back \(short(-Int128(largest)))", in: timeline)
+    return findings.outcome(
+      "races, the largest step back \(short(-Int128(largest)))", in: timeline, ofRace: true)
   }
 
   static let oldMSRStormMono = Rule(
