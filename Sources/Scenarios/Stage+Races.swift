@@ -48,16 +48,15 @@ extension Stage {
       try machine.begin(
         vcpu, .contend(records[owner ?? vcpu]!, meetingAt: Layout.shared))
     }
-    for _ in 1...100 {
+    for round in 1...100 {
       try sleep(milliseconds: 10)
       if machine.isRaceDone(of: vcpus.count) { break }
-      // Where one clock is ahead of the others it never meets a maximum but its own.
       let loops = vcpus.map { machine.loop($0) }
-      if loops.allSatisfy({ $0.reads >= 1500 && $0.unstable > 0 }),
-        loops.contains(where: { $0.foreign >= 150 })
-      {
-        break
-      }
+      // Where one clock is ahead of the others it never meets a maximum but its own.
+      let areApart = loops.allSatisfy { $0.reads >= 1500 && $0.unstable > 0 }
+      // On a busy host they meet seldom: after a while, as often as the rules ask for is enough.
+      let meeting = loops.filter { $0.foreign >= 150 }.count
+      if areApart && meeting >= 1 || round >= 10 && meeting >= 2 { break }
     }
     for vcpu in vcpus { machine.stopLoop(vcpu) }
     for vcpu in vcpus {

@@ -146,7 +146,8 @@ package final class WorkerThread: @unchecked Sendable {
   /// Looks for a while before a wait that costs two trips through the scheduler, and lets others run meanwhile.
   ///
   /// Where somebody else wants the core, a yield costs a slice of time and a wait does not: whoever has slept is let in
-  /// first when he wakes. So after a yield that was long nobody looks for a while.
+  /// first when he wakes. So after a yield that was long nobody looks for a while, nor after a look that was in vain: an
+  /// emulated guest takes longer than anybody looks.
   ///
   /// By the TSC, not by CLOCK_MONOTONIC_RAW: that may be a slow device, and Linux gives whoever reads hpet at the same time
   /// as another CPU what that one found a little earlier, which would spoil the brackets.
@@ -158,11 +159,15 @@ package final class WorkerThread: @unchecked Sendable {
       sched_yield()
       let after = ckvm_rdtsc()
       if after > now, after - now > 300 * Self.cyclesPerMicrosecond {
-        Self.crowdedUntil.store(after &+ 20_000 * Self.cyclesPerMicrosecond, ordering: .relaxed)
-        return
+        return Self.pause(after, microseconds: 20_000)
       }
       now = after
     }
+    if now >= end, microseconds >= 200 { Self.pause(now, microseconds: 5000) }
+  }
+
+  private static func pause(_ now: UInt64, microseconds: UInt64) {
+    crowdedUntil.store(now &+ microseconds * cyclesPerMicrosecond, ordering: .relaxed)
   }
 
   /// As good as any: it only says for how long to look.
