@@ -81,10 +81,11 @@ class Lab:
         modes = chosen(self.arguments.modes, host.MODES, "mode")
         needs.check(hosts=self.arguments.jobs, kernels=self.missing())
         kernels = self.kernels()
-        hosts = [host.Host([host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed) for mode in modes])
+        cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed) for mode in modes]
                  for kernel in kernels]
+        hosts = matrix.hosts(cells, self.arguments.jobs)
         matrix.run(hosts, self.bench(), self.arguments.jobs, say)
-        cells = [cell for one in hosts for cell in one.cells]
+        cells = [cell for row in cells for cell in row]
         say("\n" + matrix.table(cells))
         wrong = 0
         for cell in cells:
@@ -98,7 +99,7 @@ class Lab:
             for rule in matrix.of_kind(cell.report, "inconclusive"):
                 say(f"{cell.name}: {rule} is inconclusive")
         boots = sum(one.boots for one in hosts)
-        say(f"\n{len(hosts)} kernels, {len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
+        say(f"\n{len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
         (OUT / "matrix.json").write_text(json.dumps(
             [dict(cell.facts(), name=cell.name, unexpected=matrix.unexpected(cell.report) if cell.report else None)
              for cell in cells], indent=1) + "\n")

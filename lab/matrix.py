@@ -4,7 +4,7 @@ import concurrent.futures
 import threading
 import time
 
-from host import end_all, stopping
+from host import Host, end_all, stopping
 
 
 def unexpected(report):
@@ -35,6 +35,14 @@ def summary(cell):
     if len(cell.tries) > 1:
         words.append(f"{len(cell.tries)} boots ({'; '.join(cell.tries[:-1])})")
     return ", ".join(words)
+
+
+def hosts(rows, at_once):
+    """A host for each kernel; the last ones, which would leave some place empty, give their last mode to another host."""
+    over = len(rows) % at_once
+    whole, split = (rows[:-over], rows[-over:]) if over and len(rows) > at_once else (rows, [])
+    parts = whole + [row[:-1] for row in split] + [row[-1:] for row in split]
+    return [Host(cells) for cells in parts if cells]
 
 
 def run(hosts, bench, at_once, say):
