@@ -149,7 +149,7 @@ def main():
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes; all if empty")
     parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")
     parser.add_argument("--write", help="write the table of kills to this file")
-    parser.add_argument("--jobs", type=int, default=1 + min(2, os.cpu_count() or 1), help="hosts at once: one more than there are CPUs for, since each waits now and then")
+    parser.add_argument("--jobs", type=int, default=needs.places(), help="hosts at once")
     parser.add_argument("--executable", default=HERE.parent / ".build-static/release/kvmclock")
     lab = Lab(parser.parse_args())
 

@@ -43,6 +43,11 @@ def check(hosts=1, kernels=0, trees=0):
         raise Problem("the lab can't run here; missing:\n    " + "\n    ".join(wrong), "; ".join(remedies))
 
 
+def places():
+    """How many hosts to run at once: one more than the two that keep two CPUs busy, for each waits now and then."""
+    return max(1, min(1 + min(2, os.cpu_count() or 1), available_memory() // HOST_BYTES))
+
+
 def available_memory():
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
