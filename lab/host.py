@@ -163,7 +163,7 @@ class Host:
             self.boots += 1
             Boot(self, cells, bench, on_cell).run()
             for cell in cells:
-                if not cell.report:
+                if not cell.report and not stopping.is_set():
                     on_progress(f"{cell.name}: try {len(cell.tries)}: {cell.tries[-1]}")
         for cell in self.cells:
             (bench.out / cell.name / "cell.json").write_text(json.dumps(cell.facts(), indent=1) + "\n")
