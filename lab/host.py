@@ -161,9 +161,10 @@ class Host:
             if not cells:
                 break
             self.boots += 1
+            before = [len(cell.tries) for cell in cells]
             Boot(self, cells, bench, on_cell).run()
-            for cell in cells:
-                if not cell.report and not stopping.is_set():
+            for cell, tries in zip(cells, before):
+                if len(cell.tries) > tries and not cell.report and not stopping.is_set():
                     on_progress(f"{cell.name}: try {len(cell.tries)}: {cell.tries[-1]}")
         for cell in self.cells:
             (bench.out / cell.name / "cell.json").write_text(json.dumps(cell.facts(), indent=1) + "\n")
@@ -226,8 +227,9 @@ class Boot:
                 with open(disk, "wb") as file:
                     file.truncate(DISK_BYTES)
             ended = self.watch(self.host.command(self.bench, initramfs, self.disks, self.cells[0].mode))
-            for cell, _ in self.waiting:
-                cell.tries.append(ended or "ended before its turn")
+            # Those whose turn did not come have lost no try.
+            if self.waiting:
+                self.waiting[0][0].tries.append(ended or "ended before its turn was over")
         finally:
             for path in [initramfs, *self.disks]:
                 path.unlink(missing_ok=True)
