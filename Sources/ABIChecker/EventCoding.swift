@@ -37,6 +37,7 @@ extension Event: Codable {
     case actor = "by"
     case tsc, raw
     case action = "did"
+    case machine = "vm"
   }
 
   public init(from decoder: any Decoder) throws {
@@ -53,7 +54,8 @@ extension Event: Codable {
       actor: try container.decode(Actor.self, forKey: .actor),
       began: Instant(tsc: tsc[0], raw: raw[0]),
       ended: Instant(tsc: tsc[1], raw: raw[1]),
-      action: try container.decode(Action.self, forKey: .action))
+      action: try container.decode(Action.self, forKey: .action),
+      machine: try container.decodeIfPresent(Int.self, forKey: .machine))
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -63,6 +65,7 @@ extension Event: Codable {
     try container.encode([began.tsc, ended.tsc], forKey: .tsc)
     try container.encode([began.raw, ended.raw], forKey: .raw)
     try container.encode(action, forKey: .action)
+    try container.encodeIfPresent(machine, forKey: .machine)
   }
 }
 
@@ -72,7 +75,7 @@ extension Event {
   package func line(did action: [UInt8]) -> [UInt8] {
     Array(#"{"by":"\#(actor)","did":"#.utf8) + action
       + Array(
-        #","n":\#(number),"raw":[\#(began.raw),\#(ended.raw)],"tsc":[\#(began.tsc),\#(ended.tsc)]}"#
-          .utf8)
+        #","n":\#(number),"raw":[\#(began.raw),\#(ended.raw)],"tsc":[\#(began.tsc),\#(ended.tsc)]"#
+          .utf8) + Array((machine.map { #","vm":\#($0)}"# } ?? "}").utf8)
   }
 }

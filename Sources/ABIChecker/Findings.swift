@@ -1,6 +1,16 @@
 /// Collects what a rule looked at, and makes the outcome of it.
 struct Findings {
   private(set) var observed = 0
+  /// What was seen of what the rule's coverage asks for, by the name that it has there.
+  private(set) var covered: [String: Set<String>] = [:]
+  private(set) var counted: [String: UInt64] = [:]
+  /// What the rule adds to the evidence: figures for the reader.
+  var detail = ""
+  /// Whether the scenario is a race, in which an emulator's TSC leaps each time: another run would not help.
+  var isRace = false
+  /// What a host does where the ABI leaves it open.
+  private var value: String?
+  private var tooLittle: String?
   private(set) var violations: [Violation] = []
   private var tooWide: [String] = []
   private var absent: [String] = []
@@ -14,12 +24,15 @@ struct Findings {
   private var unshown = 0
 
   /// One observation: it is what the ABI allows, or it is a violation.
+  ///
+  /// - Parameter fits: whether what was seen is of the kind and size that the known deviation of this rule makes.
   mutating func expect(
     _ holds: Bool, at events: [Event], _ expected: @autoclosure () -> String,
-    seen: @autoclosure () -> String, measure: Measure? = nil
+    seen: @autoclosure () -> String, measure: Measure? = nil, fits: @autoclosure () -> Bool = false
   ) {
     observed += 1
     if holds { return }
+    if !fits() { allFit = false }
     guard violations.count < Self.shown else {
       unshown += 1
       return
@@ -31,15 +44,18 @@ struct Findings {
 
   /// One observation that has to lie in `allowed`; if that is wider than `limit` it proves little and does not
   /// count, but outside it is outside.
+  ///
+  /// - Returns: whether it counted.
+  @discardableResult
   mutating func expect(
     _ value: Int128, in allowed: Interval, limit: Int128 = .max, at events: [Event],
-    _ what: String, why: @autoclosure () -> String
-  ) {
+    _ what: String, why: @autoclosure () -> String, fits: @autoclosure () -> Bool = false
+  ) -> Bool {
     if allowed.contains(value), allowed.width > limit {
       tooWide.append(
         "\(what): the allowed interval is \(nanoseconds(allowed.width)) wide, "
           + "more than \(nanoseconds(limit)) says nothing")
-      return
+      return false
     }
     widths = Interval(
       min(widths?.lower ?? allowed.width, allowed.width),
@@ -50,7 +66,65 @@ struct Findings {
       allowed.contains(value), at: events,
       "\(what) in [\(nanoseconds(allowed.lower)), \(nanoseconds(allowed.upper))]: \(why())",
       seen: "\(nanoseconds(value)), \(nanoseconds(abs(allowed.distance(to: value)))) too "
-        + (value < allowed.lower ? "low" : "high"), measure: measure)
+        + (value < allowed.lower ? "low" : "high"), measure: measure, fits: fits())
+    return true
+  }
+
+  /// Notes that something was seen which the rule's coverage asks for: `vcpu` of "vCPUs".
+  mutating func cover(_ seen: String, of what: String) { covered[what, default: []].insert(seen) }
+
+  mutating func cover(vcpu: Int?, of what: String = "vCPUs") {
+    if let vcpu { cover("vcpu\(vcpu)", of: what) }
+  }
+
+  /// Adds to a count that the rule's coverage asks for.
+  mutating func count(_ what: String, by number: UInt64 = 1) {
+    counted[what] = counted[what, default: 0].addingReportingOverflow(number).partialValue
+  }
+
+  /// What this host does where the ABI leaves it open; the first value counts.
+  mutating func report(_ value: String) { self.value = self.value ?? value }
+
+  /// A race that was over before it had begun: a machine with more time may tell.
+  mutating func sawTooLittle(_ figures: String) { tooLittle = tooLittle ?? figures }
+
+  /// Whether every violation is of the kind and size that the known deviation makes.
+  private var allFit = true
+
+  /// What follows from all that was looked at.
+  func outcome(covering coverage: [Coverage], in timeline: Timeline) -> Outcome {
+    if !violations.isEmpty { return broken(timeline) }
+    if let value { return .observed(value: value) }
+    if let tooLittle {
+      if let lacking = timeline.lacking { return .notTested(reason: "\(lacking); \(tooLittle)") }
+      return .inconclusive(reason: tooLittle)
+    }
+    var shortage: String?
+    for demand in coverage where shortage == nil {
+      shortage = self.shortage(of: demand, in: timeline).map {
+        "\($0); needs \(demand.description)"
+      }
+    }
+    guard observed == 0 || shortage != nil else {
+      let what = coverage.lazy.compactMap(\.observations).first ?? "observations"
+      let detail = detail.isEmpty ? "" : ", \(detail)"
+      return .holds(evidence: "\(observed) \(what)\(detail)\(power)", closest: closest)
+    }
+    if let wide = tooWide.first {
+      guard let unsteady = timeline.unsteady else { return .inconclusive(reason: wide) }
+      let reason = "\(unsteady); \(wide)"
+      return isRace ? .notTested(reason: reason) : .inconclusive(reason: reason)
+    }
+    return .notTested(
+      reason: absent.first ?? timeline.lacking ?? shortage ?? "saw nothing of what it judges")
+  }
+
+  private func broken(_ timeline: Timeline) -> Outcome {
+    var proofs = violations
+    for index in proofs.indices { proofs[index].history = timeline.history.header.name }
+    if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
+    if allFit { for index in proofs.indices { proofs[index].fitsDeviation = true } }
+    return .broken(violations: proofs)
   }
 
   /// What the intervals could not tell apart: the smaller, the sharper.
@@ -71,12 +145,7 @@ struct Findings {
   func outcome(
     atLeast minimum: Int = 1, _ what: String, in timeline: Timeline, ofRace: Bool = false
   ) -> Outcome {
-    if !violations.isEmpty {
-      var proofs = violations
-      for index in proofs.indices { proofs[index].history = timeline.history.header.name }
-      if unshown > 0 { proofs[proofs.count - 1].seen += " (and \(unshown) more like these)" }
-      return .broken(violations: proofs)
-    }
+    if !violations.isEmpty { return broken(timeline) }
     if observed >= max(1, minimum) {
       return .holds(evidence: "\(observed) \(what)\(power)", closest: closest)
     }

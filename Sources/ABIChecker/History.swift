@@ -14,7 +14,7 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 2
+  public static let currentVersion = 3
   public static let formatName = "kvmclock-history"
 
   public var format: String
@@ -99,8 +99,13 @@ public struct Event: Hashable, Sendable {
   public var began: Instant
   public var ended: Instant
   public var action: Action
+  /// The machine, where several are alive at once; nil for the one made last.
+  public var machine: Int?
 
-  public init(number: Int, actor: Actor, began: Instant, ended: Instant, action: Action) {
+  public init(
+    number: Int, actor: Actor, began: Instant, ended: Instant, action: Action, machine: Int? = nil
+  ) {
+    self.machine = machine
     self.number = number
     self.actor = actor
     self.began = began
@@ -281,8 +286,8 @@ public enum Action: Hashable, Sendable, Codable {
   /// EAX of CPUID leaf 0x40000001 as the guest will see it.
   case featuresSet(vcpu: Int, features: Hex)
   case booted(vcpu: Int, guest: String, mode: CPUMode)
-  /// The vCPU was taken out and put back, and how.
-  case replugged(vcpu: Int, how: String)
+  /// The vCPU was reset: what INIT does, or what user space does when it unplugs a vCPU and plugs it again.
+  case replugged(vcpu: Int, how: Reset)
   /// The machine's state was taken along; the machine made next goes on with it.
   case saved
   case filled(address: Hex, count: Int, byte: Hex)
@@ -310,16 +315,15 @@ public enum Action: Hashable, Sendable, Codable {
   case hostMSRRefused(vcpu: Int, msr: Hex, value: Hex)
   /// `KVM_VCPU_TSC_OFFSET` was set; a `tscOffset` after it says what reads back.
   case setTSCOffset(vcpu: Int, cycles: UInt64)
-  /// `KVM_KVMCLOCK_CTRL`, which has the guest told that it was stopped; `errno` is 0 where KVM did not refuse.
-  case toldStopped(vcpu: Int, errno: Int32)
-  /// What `clock_gettime` told the host, by the clock's name in C: "CLOCK_REALTIME".
+  /// `KVM_KVMCLOCK_CTRL`, which tells the guest that it was stopped; `errno` is 0 where KVM accepted it.
+  case toldStopped(vcpu: Int, errno: Errno)
   /// `KVM_SET_CLOCK` failed; the clock is what it was.
-  case setClockRefused(ClockRecord, error: String)
+  case setClockRefused(ClockRecord, error: Errno)
   case clockCalls(ClockCalls)
   /// One of the host's own clocks, by its name: "CLOCK_REALTIME".
   case hostClock(name: String, nanoseconds: UInt64)
   /// `KVM_SET_TSC_KHZ` of a vCPU, or of the whole VM if nil, and what KVM said if it refused.
-  case setTSCKHz(vcpu: Int?, kHz: UInt32, error: String?)
+  case setTSCKHz(vcpu: Int?, kHz: UInt32, error: Errno?)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)
@@ -344,7 +348,7 @@ public enum Action: Hashable, Sendable, Codable {
   // The host, to itself.
   /// A setting of the host took this value: "clocksource" by name, "frequency" in parts per million, "suspend" with
   /// the test level that it went to; `error` is the name of the errno where it was refused.
-  case hostChanged(what: String, value: String, error: String?)
+  case hostChanged(what: String, value: String, error: Errno?)
 
   // Memory: which of the host's memories stands where, and what was written in them. Memory 0 is the machine's own.
   /// A memory came into a slot, or the flags of its slot changed: 1 logs dirty pages, 2 is read-only.

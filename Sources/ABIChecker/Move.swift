@@ -48,7 +48,7 @@ struct MovePass {
     case .tscOffset(let vcpu, let cycles):
       offsets[vcpu] = cycles
       current?.offsets[vcpu] = cycles
-    case .toldStopped(let vcpu, 0):
+    case .toldStopped(let vcpu, .none):
       told[vcpu] = (event, false)
       if current?.first(of: vcpu) == nil { current?.told[vcpu] = event }
     case .saved: save()

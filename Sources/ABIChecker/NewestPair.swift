@@ -9,7 +9,7 @@ struct NewestPair {
   private var onOldMSR: Set<Int> = []
   /// Whose next entry may take a new pair because the host moved its TSC.
   private var moved: Set<Int> = []
-  private var moves = TSCMoves()
+  private(set) var moves = TSCMoves()
 
   func isHeld(by vcpu: Int) -> Bool { holders.contains(vcpu) && !moves.stale.contains(vcpu) }
 

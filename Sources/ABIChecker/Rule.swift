@@ -67,6 +67,12 @@ public struct Rule: Sendable {
   public let everywhere: Bool
   /// The kernels that the sentence is about: "2.6.35", or "any" if older than all that can be tested.
   public let since: String
+  /// On whose word it stands; empty while it is not typed yet.
+  public let sources: [Source]
+  /// What its quantifiers ask for.
+  public let coverage: [Coverage]
+  /// What it needs of the host.
+  public let needs: Set<HostNeed>
   /// Faults that were seen to break it: what was changed, in the kernel or in a history.
   public let faults: [String]
   /// Whether the ABI leaves this open: its value is reported, and never fails.
@@ -89,6 +95,43 @@ public struct Rule: Sendable {
     self.faults = faults
     self.isObservation = isObservation
     self.judgement = judge
+    (sources, coverage, needs) = ([], [], [])
+  }
+
+  /// - Parameters:
+  ///   - sources: on whose word it stands.
+  ///   - method: what is done and read.
+  ///   - everywhere: whether every other history is judged too.
+  ///   - coverage: what its quantifiers ask for.
+  ///   - needs: what it needs of the host.
+  ///   - judge: goes through a history and notes what it finds.
+  init(
+    _ id: String, _ statement: String, sources: [Source], method: String,
+    scenarios: [ScenarioName], everywhere: Bool = false, coverage: [Coverage] = [],
+    needs: Set<HostNeed> = [], isObservation: Bool = false,
+    judge: @escaping @Sendable (Timeline, inout Findings) -> Void
+  ) {
+    self.id = id
+    self.statement = statement
+    self.sources = sources
+    self.source = sources.map(\.text).joined(separator: "; ")
+    self.method = method
+    self.scenarios = scenarios
+    self.everywhere = everywhere
+    self.coverage = coverage
+    self.needs = needs
+    self.isObservation = isObservation
+    (since, faults) = ("any", [])
+    judgement = { timeline in
+      var findings = Findings()
+      judge(timeline, &findings)
+      return findings.outcome(covering: coverage, in: timeline)
+    }
+  }
+
+  /// Whether only today's implementation says so: a host that breaks it differs from Linux, and is not unsound.
+  public var restsOnImplementation: Bool {
+    !sources.isEmpty && sources.allSatisfy { $0.kind == .implementation }
   }
 
   /// Judges one history. A scenario that ended early can prove a rule broken but not that it holds.

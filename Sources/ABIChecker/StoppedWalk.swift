@@ -33,7 +33,7 @@ struct StoppedLook {
 struct StoppedAnswer {
   var event: Event
   var vcpu: Int
-  var errno: Int32
+  var errno: Errno
   /// Whether a record of this vCPU is registered; one that was seen to be served, if `isServed`.
   var isRegistered: Bool
   var isServed: Bool
@@ -140,13 +140,13 @@ struct StoppedWalk {
     }
   }
 
-  private mutating func tell(_ vcpu: Int, _ errno: Int32, _ event: Event) {
+  private mutating func tell(_ vcpu: Int, _ errno: Errno, _ event: Event) {
     guard let state = vcpus[vcpu] else { return }
     answers.append(
       StoppedAnswer(
         event: event, vcpu: vcpu, errno: errno, isRegistered: state.address != nil,
         isServed: state.isServed, reason: state.reason))
-    guard errno == 0 else { return }
+    guard errno == .none else { return }
     if state.address == nil {
       vcpus[vcpu]?.orphan = event
     } else {

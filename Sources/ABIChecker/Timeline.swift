@@ -5,6 +5,8 @@ internal import PVClock
 /// All arithmetic is 128 bits wide or modulo 2^64: a history from elsewhere may hold any number.
 public struct Timeline: Sendable {
   public let history: History
+  /// The machines, each with its events in order.
+  let machines: [MachineRun]
   /// Every value of the clock that was seen, in order. A guest's reading of a record that may be from before its TSC was
   /// moved is not among them: it is the business of `tscMoves` alone.
   let observations: [Observation]
@@ -60,12 +62,66 @@ public struct Timeline: Sendable {
     self.failure = failure
     self.disturbance = disturbance
     self.lacking = lacking
-    var pass = ObservationPass()
-    for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
-    self.observations = pass.observations
-    self.newPairs = pass.newPairs
-    self.tscMoves = pass.tscMoves
-    self.loopsOnOldRecords = pass.loopsOnOldRecords
+    let folded = Folded(history)
+    self.machines = folded.machines
+    self.observations = folded.observations
+    self.newPairs = folded.newPairs
+    self.tscMoves = folded.tscMoves
+    self.loopsOnOldRecords = folded.loopsOnOldRecords
+  }
+
+  /// Every step of every machine, in order.
+  var steps: [Step] {
+    machines.count == 1 ? machines[0].steps : machines.flatMap(\.steps)
+  }
+}
+
+/// The machines of a history, each followed from its creation to its end.
+private struct Folded {
+  var machines: [MachineRun] = []
+  var observations: [Observation] = []
+  var newPairs: [Event] = []
+  var tscMoves: [TSCMove] = []
+  var loopsOnOldRecords: Set<Int> = []
+  private var alive: [(name: Int?, fold: MachineFold)] = []
+  private var epoch = 0
+
+  init(_ history: History) {
+    for (index, event) in history.events.enumerated() { take(event, at: index) }
+    for machine in alive { end(machine.fold) }
+  }
+
+  private mutating func take(_ event: Event, at index: Int) {
+    if event.action == .vmCreated || alive.isEmpty { make(event) }
+    for place in places(of: event) {
+      let step = alive[place].fold.take(event, at: index, epoch: &epoch)
+      observations += step.observations
+      if step.machine.mayHaveNewPair { newPairs.append(event) }
+      machines[step.machine.number].steps.append(step)
+    }
+  }
+
+  /// A machine with a name lives beside the others; one without takes the place of all.
+  private mutating func make(_ event: Event) {
+    let ended = alive.filter { event.machine == nil || $0.name == event.machine }
+    for machine in ended { end(machine.fold) }
+    alive.removeAll { event.machine == nil || $0.name == event.machine }
+    epoch += 1
+    let fold = MachineFold(number: machines.count, epoch: epoch, first: event)
+    alive.append((event.machine, fold))
+    machines.append(MachineRun(number: machines.count))
+  }
+
+  /// The machines that an event concerns.
+  private func places(of event: Event) -> [Int] {
+    if event.isOfTheHost { return Array(alive.indices) }
+    guard let name = event.machine else { return [alive.count - 1] }
+    return alive.indices.filter { alive[$0].name == name }
+  }
+
+  private mutating func end(_ fold: MachineFold) {
+    tscMoves += fold.tscMoves
+    loopsOnOldRecords.formUnion(fold.loopsOnOldRecords)
   }
 }
 
@@ -80,6 +136,8 @@ struct Observation: Sendable {
   let vcpu: Int?
   /// The record; nil for `KVM_GET_CLOCK`.
   let page: ClockPage?
+  /// The guest's TSC that the value was computed for; nil for `KVM_GET_CLOCK`.
+  let guestTSC: UInt64?
   /// Whether it is based on the VM's master clock, by its own flag.
   let isStable: Bool
   /// By how much the value may run ahead of the clock. Outside master-clock mode KVM reads the TSC and its base one
@@ -89,113 +147,6 @@ struct Observation: Sendable {
   let epoch: Int
   /// When this machine was made.
   let machineBegan: Instant
-}
-
-/// The forward pass that finds the observations.
-private struct ObservationPass {
-  var observations: [Observation] = []
-  private var epoch = 0
-  private var machineBegan: Instant?
-  private var newest = NewestPair()
-  private(set) var newPairs: [Event] = []
-  private(set) var tscMoves: [TSCMove] = []
-  private(set) var loopsOnOldRecords: Set<Int> = []
-  private var moves = TSCMoves()
-  private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
-  /// The vCPUs that the host moved and that did not enter since.
-  private var unentered: Set<Int> = []
-  private var lastReading: [Int: Observation] = [:]
-  private var lead: [Int: Int128] = [:]
-  private var pending: [Int: Int128] = [:]
-  private var lastPage: [Int: ClockPage] = [:]
-
-  mutating func take(_ event: Event, at index: Int) {
-    if machineBegan == nil { machineBegan = event.began }
-    if case .vcpu(let vcpu) = event.actor {
-      pending[vcpu] = max(pending[vcpu] ?? 0, event.width)
-    }
-    if newest.take(event) { newPairs.append(event) }
-    follow(event)
-    switch event.action {
-    case .vmCreated:
-      epoch += 1
-      machineBegan = event.began
-      (lead, pending, lastPage) = ([:], [:], [:])
-      (openMoves, lastReading, unentered) = ([:], [:], [])
-    case .setClock: epoch += 1
-    case .getClock(let record):
-      add(event, index, record.clock, nil, nil, record.isTSCStable)
-    case .page(let vcpu, _, let page): see(page, on: vcpu)
-    case .read(_, _, let reading, settled: true): add(event, index, reading)
-    case .looped(_, let result): add(event, index, result.first, result.last)
-    case .raced(_, let owner, let result) where event.actor == .vcpu(owner):
-      add(event, index, result.first, result.last)
-    default: break
-    }
-  }
-
-  /// A move is judged from a reading that was to be trusted to the next reading, if no other move came between.
-  private mutating func follow(_ event: Event) {
-    if case .vcpu(let vcpu) = event.actor { unentered.remove(vcpu) }
-    let stale = moves.stale
-    guard let vcpu = moves.take(event) else { return }
-    openMoves[vcpu] = nil
-    unentered.remove(vcpu)
-    if !stale.contains(vcpu), let before = lastReading[vcpu] {
-      openMoves[vcpu] = (before, event, !unentered.isEmpty)
-    }
-    if event.actor == .host { unentered.insert(vcpu) }
-  }
-
-  /// Whatever else the guest writes into its record, a new one has a new pair.
-  private mutating func see(_ page: ClockPage, on vcpu: Int) {
-    let last = lastPage[vcpu]
-    if last?.tscTimestamp != page.tscTimestamp || last?.systemTime != page.systemTime {
-      lead[vcpu] = pending[vcpu] ?? 0
-    }
-    lastPage[vcpu] = page
-    pending[vcpu] = 0
-  }
-
-  /// Both ends of a loop, in which the record may have changed at any time.
-  private mutating func add(
-    _ event: Event, _ index: Int, _ first: Reading, _ last: Reading
-  ) {
-    add(event, index, first)
-    if case .vcpu(let vcpu) = event.actor {
-      pending[vcpu] = event.width
-      if moves.stale.contains(vcpu) { loopsOnOldRecords.insert(index) }
-    }
-    add(event, index, last)
-  }
-
-  private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) {
-    guard case .vcpu(let vcpu) = event.actor else { return }
-    see(reading.page, on: vcpu)
-    add(
-      event, index, reading.value, vcpu, reading.page, reading.page.flags.contains(.tscStable))
-  }
-
-  private mutating func add(
-    _ event: Event, _ index: Int, _ value: UInt64, _ vcpu: Int?, _ page: ClockPage?,
-    _ isStable: Bool
-  ) {
-    let observation = Observation(
-      index: index, event: event, value: value, vcpu: vcpu, page: page, isStable: isStable,
-      lead: isStable || vcpu == nil ? 0 : lead[vcpu ?? 0] ?? 0, epoch: epoch,
-      machineBegan: machineBegan ?? event.began)
-    if let vcpu {
-      if let open = openMoves.removeValue(forKey: vcpu), open.before.epoch == epoch {
-        tscMoves.append(
-          TSCMove(
-            vcpu: vcpu, before: open.before, event: open.event, after: observation,
-            isAmidOthers: open.isAmidOthers))
-      }
-      guard !moves.stale.contains(vcpu) else { return }
-      lastReading[vcpu] = observation
-    }
-    observations.append(observation)
-  }
 }
 
 extension Timeline {

@@ -31,6 +31,8 @@ public struct Violation: Hashable, Sendable, Codable {
   public var history: String?
   /// The same in numbers, where an interval was not kept.
   public var measure: Measure?
+  /// Whether it is of the kind and size that the known deviation of its rule makes; nil where nothing was compared.
+  public var fitsDeviation: Bool?
 
   public init(
     expected: String, seen: String, events: [Int], history: String? = nil,

@@ -48,9 +48,9 @@ extension Stage {
     let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
       do throws(KVMError) {
         try vcpu.setTSCKHz(kHz)
-        return String?.none
+        return Errno?.none
       } catch {
-        return error.errnoName
+        return Errno(error.errnoName)
       }
     }
     record(.host, set.began, set.ended, .setTSCKHz(vcpu: vcpu, kHz: kHz, error: set.value))
@@ -61,12 +61,12 @@ extension Stage {
   func setTSCFrequencyOfVM(_ kHz: UInt32) {
     _ = note(
       { .setTSCKHz(vcpu: nil, kHz: kHz, error: $0) },
-      of: { () -> String? in
+      of: { () -> Errno? in
         do throws(KVMError) {
           try machine.vm.setTSCKHz(kHz)
           return nil
         } catch {
-          return error.errnoName
+          return Errno(error.errnoName)
         }
       })
   }

@@ -45,7 +45,7 @@ import Testing
     .vmCreated, .vcpuCreated(vcpu: .max), .featuresSet(vcpu: 0, features: Hex(UInt64.max)),
     .booted(vcpu: 1, guest: "agent", mode: .real), .booted(vcpu: 1, guest: "", mode: .protected),
     .booted(vcpu: 1, guest: "rewriter", mode: .long),
-    .replugged(vcpu: 0, how: "INIT \"from\" vcpu1\n"),
+    .replugged(vcpu: 0, how: .initialized(by: .max)), .replugged(vcpu: 1, how: .userSpace),
     .filled(address: 0, count: .max, byte: 0xa5), .poked(address: 0x10000, value: 0xffff_ffff),
     .msrIndexList(indices: []), .msrIndexList(indices: [0x11, 0x12]),
     .supportedCPUID(function: 0x4000_0001, eax: 1, ebx: 2, ecx: 3, edx: 4),
@@ -71,7 +71,7 @@ import Testing
     .disturbed(how: "it was suspended for 7 ms"),
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
     .hostChanged(what: "clocksource", value: "hpet", error: nil),
-    .hostChanged(what: "suspend", value: "freezer", error: "Invalid argument"),
+    .hostChanged(what: "suspend", value: "freezer", error: "EINVAL"),
     .cpuidWithoutKVM(vcpu: 1),
     .featuresEnforced(vcpu: .max),
     .msrsDenied(msrs: []), .msrsDenied(msrs: [0x11, 0x12]),
@@ -84,8 +84,8 @@ import Testing
     .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
     .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
     .setTSCOffset(vcpu: 0, cycles: .max), .setTSCOffset(vcpu: .max, cycles: 0),
-    .toldStopped(vcpu: 0, errno: 0), .toldStopped(vcpu: .max, errno: .min),
-    .saved, .toldStopped(vcpu: 0, errno: .max), .toldStopped(vcpu: .max, errno: 0),
+    .toldStopped(vcpu: 0, errno: .none),
+    .saved, .toldStopped(vcpu: .max, errno: "EINVAL"),
     .getClock(ClockRecord(clock: 1, reserved: [0, .max, 0, 0, 1])),
     .setClockRefused(ClockRecord(clock: .max, flags: 1 << 31), error: "EINVAL"),
     .clockCalls(ClockCalls(threads: .max, calls: .max, backwards: .max, worst: .min)),
@@ -197,7 +197,7 @@ import Testing
     let line = """
       {"attempt":2,"format":"kvmclock-history","host":{"backend":"kvm_amd","clocksource":"tsc",\
       "kernel":"6.18.15","tscKHz":2596118},"scenario":"set-clock","seed":18446744073709551615,\
-      "version":2}
+      "version":3}
       """
     #expect(try Self.json(header) == line)
     #expect(try Self.read(Header.self, line) == header)

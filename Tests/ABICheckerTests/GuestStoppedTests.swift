@@ -24,7 +24,7 @@ import Testing
 
   /// Told on each vCPU in turn, with looks before and after the entry; `fault` strikes before the second look.
   static func told(
-    errno: Int32? = nil, early: (inout HistoryBuilder, Int) -> Void = { _, _ in },
+    errno: Errno? = nil, early: (inout HistoryBuilder, Int) -> Void = { _, _ in },
     late: (inout HistoryBuilder, Int) -> Void = { _, _ in }
   ) -> History {
     registered { host in
@@ -54,7 +54,7 @@ import Testing
       case "disabled by the host": host.hostWriteMSR(0, MSR.systemTime, 0)
       default: host.replug(0)
       }
-      host.tellStopped(state == "never registered" ? 2 : 0, errno: 0)
+      host.tellStopped(state == "never registered" ? 2 : 0, errno: Errno.none)
     }
     try expectBroken(Self.refuses, history, "whose record is \(state)", "success")
   }
@@ -62,9 +62,9 @@ import Testing
   @Test func anotherErrorIsBroken() throws {
     let history = Self.registered { host in
       host.hostWriteMSR(1, MSR.systemTime, 0)
-      host.tellStopped(1, errno: 25)
+      host.tellStopped(1, errno: "ENOTTY")
     }
-    try expectBroken(Self.refuses, history, "EINVAL from KVM_KVMCLOCK_CTRL for vcpu1", "errno 25")
+    try expectBroken(Self.refuses, history, "EINVAL from KVM_KVMCLOCK_CTRL for vcpu1", "ENOTTY")
   }
 
   @Test func theBitComesAtTheEntry() throws {
@@ -73,7 +73,7 @@ import Testing
   }
 
   @Test func aRefusalWithARecordIsBroken() throws {
-    try expectBroken(Self.set, Self.told(errno: 22), "success of KVM_KVMCLOCK_CTRL", "errno 22")
+    try expectBroken(Self.set, Self.told(errno: "EINVAL"), "success of KVM_KVMCLOCK_CTRL", "EINVAL")
   }
 
   @Test func aBitThatNeverComesIsBroken() throws {

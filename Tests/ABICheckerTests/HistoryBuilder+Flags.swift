@@ -13,14 +13,14 @@ extension HistoryBuilder {
   }
 
   /// KVM_KVMCLOCK_CTRL; `errno` in place of what KVM would say.
-  mutating func tellStopped(_ id: Int, errno: Int32? = nil) {
+  mutating func tellStopped(_ id: Int, errno: Errno? = nil) {
     bracketed(.host) { host in
       let isRegistered = host.vcpus[id]!.isRegistered
       if isRegistered {
         host.vcpus[id]?.isToldStopped = true
         host.vcpus[id]?.wantsRecord = true
       }
-      return [.toldStopped(vcpu: id, errno: errno ?? (isRegistered ? 0 : 22))]
+      return [.toldStopped(vcpu: id, errno: errno ?? (isRegistered ? .none : "EINVAL"))]
     }
   }
 

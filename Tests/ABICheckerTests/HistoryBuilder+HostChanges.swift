@@ -25,7 +25,7 @@ extension HistoryBuilder {
   }
 
   /// The host sleeps, for so long by CLOCK_BOOTTIME.
-  mutating func suspend(seconds: UInt64, error: String? = nil) {
+  mutating func suspend(seconds: UInt64, error: Errno? = nil) {
     bracketed(.host) { host in
       host.asleep += seconds * 1_000_000_000
       host.clockOffset &+= seconds * 1_000_000_000

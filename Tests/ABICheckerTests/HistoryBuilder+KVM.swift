@@ -40,7 +40,7 @@ extension HistoryBuilder {
   }
 
   /// The re-plug as the host does it: MSR cleared, registers reset.
-  mutating func replug(_ id: Int, how: String = "reset") {
+  mutating func replug(_ id: Int, how: Reset = .userSpace) {
     bracketed(.host) { host in
       host.vcpus[id]?.msr = 0
       return [.replugged(vcpu: id, how: how)]

@@ -92,7 +92,7 @@ extension HistoryBuilder {
 
   /// KVM_SET_TSC_KHZ and KVM_GET_TSC_KHZ; what is far above the host's frequency makes the TSC catch up.
   mutating func setTSCKHz(
-    _ id: Int, _ kHz: UInt32, error: String? = nil, thenGets got: UInt32? = nil,
+    _ id: Int, _ kHz: UInt32, error: Errno? = nil, thenGets got: UInt32? = nil,
     isFrozen: Bool = false
   ) {
     bracketed(.host) { host in

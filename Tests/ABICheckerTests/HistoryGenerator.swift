@@ -159,7 +159,7 @@ struct HistoryGenerator {
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
     case 3: .booted(vcpu: vcpu(), guest: "", mode: random.pick(CPUMode.allCases))
-    case 4: .replugged(vcpu: vcpu(), how: random.pick(["", "INIT from vcpu1"]))
+    case 4: .replugged(vcpu: vcpu(), how: random.pick([.userSpace, .initialized(by: .max)]))
     case 5:
       .filled(
         address: hex(), count: random.pick([0, 1, 32, 4096, .max, .min, -1]),
@@ -195,7 +195,7 @@ struct HistoryGenerator {
       .looped(guest: random.pick(["rewriter", "schedclock", "sampler", ""]), result: loop())
     case 28: registrationAction()
     case 29: .setTSCOffset(vcpu: vcpu(), cycles: number())
-    case 30: .toldStopped(vcpu: vcpu(), errno: random.pick([0, 22, .min, .max]))
+    case 30: .toldStopped(vcpu: vcpu(), errno: random.pick([.none, "EINVAL", "", "E-1"]))
     case 31: .saved
     case 32...33:
       .watched(

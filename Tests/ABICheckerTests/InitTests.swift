@@ -57,7 +57,7 @@ import Testing
     for id in [0, 1] { host.register(id) }
     for id in [0, 1] {
       host.read(id)
-      host.replug(id, how: "the host cleared the MSR")
+      host.replug(id, how: .userSpace)
       host.hostReadMSR(id, MSR.systemTime)
       host.register(id)
     }

@@ -27,7 +27,7 @@ extension Script {
       host.register(id, at: UInt64(0x30000 + id * 0x1000))
     }
     leavePending(&host)
-    host.replug(0, how: "INIT from vcpu1")
+    host.replug(0, how: .initialized(by: 1))
     host.tellStopped(0)
   }
 

@@ -15,7 +15,7 @@ extension Script {
   static func replug(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     for id in [0, 1] { host.register(id) }
-    for how in ["INIT from vcpu1", "MSR and registers reset by the host"] {
+    for how in [Reset.initialized(by: 1), .userSpace] {
       host.read(0)
       host.wait(milliseconds: 5)
       host.read(0)

@@ -46,7 +46,7 @@ extension Script {
 extension HistoryBuilder {
   /// INIT from another vCPU; then the host and the guest read both MSRs.
   mutating func initReset(_ id: Int, from sender: Int, reading value: Hex = 0) {
-    replug(id, how: "INIT from vcpu\(sender)")
+    replug(id, how: .initialized(by: sender))
     for msr in [MSR.systemTime, MSR.systemTimeOld] {
       host(.hostReadMSR(vcpu: id, msr: Hex(msr), value: value))
       host(.tick)

@@ -20,7 +20,7 @@ import Testing
 
   /// Four frequencies in the band, each with a record and two readings after it.
   static func band(
-    tolerance: Int32? = 250, error: String? = nil, got: UInt32? = nil,
+    tolerance: Int32? = 250, error: Errno? = nil, got: UInt32? = nil,
     _ fault: (inout HistoryBuilder) -> Void = { _ in }
   ) -> History {
     history(tolerance: tolerance) { host in
@@ -92,7 +92,7 @@ import Testing
 
   // MARK: TSCKHZ-FAIL-NOCHANGE
 
-  static func refusal(got: UInt32? = nil, error: String? = "EINVAL") -> History {
+  static func refusal(got: UInt32? = nil, error: Errno? = "EINVAL") -> History {
     history { $0.setTSCKHz(0, Self.host / 2, error: error, thenGets: got) }
   }
 
@@ -114,7 +114,7 @@ import Testing
   // MARK: TSCKHZ-UPSCALE
 
   static func upscaled(
-    scaling: Int32? = 0, isFrozen: Bool = false, error: String? = nil, bracket: UInt64 = 3000,
+    scaling: Int32? = 0, isFrozen: Bool = false, error: Errno? = nil, bracket: UInt64 = 3000,
     _ fault: (inout HistoryBuilder) -> Void = { _ in }
   ) -> History {
     history(scaling: scaling) { host in
@@ -158,7 +158,7 @@ import Testing
   // MARK: TSCKHZ-VM-SCOPE
 
   static func ofVM(
-    capability: Int32? = 1, early: String? = nil, late: String? = "EINVAL", got: UInt32 = host
+    capability: Int32? = 1, early: Errno? = nil, late: Errno? = "EINVAL", got: UInt32 = host
   ) -> History {
     var builder = HistoryBuilder(.tscFrequency)
     if let capability {

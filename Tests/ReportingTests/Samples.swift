@@ -52,7 +52,7 @@ enum Samples {
     let clock = ClockRecord(clock: .max, flags: 14, realtime: .max, hostTSC: .max)
     let actions: [Action] = [
       .vmCreated, .vcpuCreated(vcpu: 0), .featuresSet(vcpu: 0, features: 0x0100_0009),
-      .booted(vcpu: 0, guest: "agent", mode: .protected), .replugged(vcpu: 0, how: "INIT"),
+      .booted(vcpu: 0, guest: "agent", mode: .protected), .replugged(vcpu: 0, how: .initialized(by: 1)),
       .filled(address: 0x1000, count: 32, byte: 0xa5), .poked(address: 0, value: Hex(UInt64.max)),
       .msrIndexList(indices: [0x11, 0x4b56_4d01]),
       .supportedCPUID(function: 0x4000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4),
@@ -86,7 +86,7 @@ enum Samples {
   /// A saved history's lines.
   static let headerLine = """
     {"attempt":1,"format":"kvmclock-history","host":{"backend":"kvm_intel","clocksource":"tsc",\
-    "kernel":"6.1.0-test","tscKHz":2000000},"scenario":"version","seed":7,"version":2}
+    "kernel":"6.1.0-test","tscKHz":2000000},"scenario":"version","seed":7,"version":3}
     """
 
   static func eventLine(_ number: Int, did: String = #"{"tick":{}}"#) -> String {

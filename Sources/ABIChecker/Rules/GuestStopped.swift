@@ -27,9 +27,9 @@ extension Rule {
     for answer in StoppedWalk(timeline).answers where !answer.isRegistered {
       states.insert(answer.reason)
       findings.expect(
-        answer.errno == einval, at: [answer.event],
+        answer.errno == .invalidArgument, at: [answer.event],
         "EINVAL from KVM_KVMCLOCK_CTRL for vcpu\(answer.vcpu), whose record is \(answer.reason)",
-        seen: answer.errno == 0 ? "success" : "errno \(answer.errno)")
+        seen: answer.errno.description)
     }
     let wanted: Set = ["never registered", "disabled by the guest", "disabled by the host"]
     guard states.isSuperset(of: wanted) || !findings.violations.isEmpty else {
@@ -39,9 +39,6 @@ extension Rule {
     let all = states.sorted().joined(separator: ", ")
     return findings.outcome(atLeast: 6, "refusals of records that are \(all)", in: timeline)
   }
-
-  /// The number of EINVAL on Linux.
-  private static let einval: Int32 = 22
 
   static let guestStoppedSet = Rule(
     "GUESTSTOPPED-SET",
@@ -60,9 +57,9 @@ extension Rule {
     var findings = Findings()
     for answer in walk.answers where answer.isServed {
       findings.expect(
-        answer.errno == 0, at: [answer.event],
+        answer.errno == .none, at: [answer.event],
         "success of KVM_KVMCLOCK_CTRL for vcpu\(answer.vcpu), whose record is registered and served",
-        seen: "errno \(answer.errno)")
+        seen: answer.errno.description)
     }
     let before = findings.judge(walk, .beforeEntry, "before the entry after KVM_KVMCLOCK_CTRL")
     let after = findings.judge(walk, .delivered, "after KVM_KVMCLOCK_CTRL and an entry")

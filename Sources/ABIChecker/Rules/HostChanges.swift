@@ -208,7 +208,7 @@ extension Rule {
     for event in timeline.history.events {
       guard case .hostChanged("suspend", _, let error) = event.action else { continue }
       findings.expect(
-        error == nil, at: [event], "no error from the suspend", seen: error ?? "")
+        error == nil, at: [event], "no error from the suspend", seen: error?.description ?? "")
     }
     return findings.outcome(atLeast: 2, "suspends for test", in: timeline)
   }

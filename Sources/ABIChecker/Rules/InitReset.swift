@@ -97,4 +97,4 @@ extension Rule {
 /// No guest of a scenario writes this: it stands for INIT.
 private let initValue: Hex = 0xffff_ffff_ffff_fffe
 
-private func isINIT(_ how: String) -> Bool { how.hasPrefix("INIT ") }
+private func isINIT(_ how: Reset) -> Bool { how.isINIT }

@@ -126,11 +126,11 @@ extension Rule {
       }
     }
     for event in timeline.history.events {
-      guard case .toldStopped(let vcpu, let errno) = event.action, errno != 0 else { continue }
+      guard case .toldStopped(let vcpu, let errno) = event.action, errno.isError else { continue }
       findings.expect(
         false, at: [event],
         "KVM_KVMCLOCK_CTRL to succeed on vcpu\(vcpu), whose record is registered",
-        seen: "errno \(errno)")
+        seen: "\(errno)")
     }
     return findings.outcome(
       atLeast: told.count == 2 || !findings.violations.isEmpty ? 2 : .max,

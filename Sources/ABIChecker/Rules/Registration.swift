@@ -283,9 +283,6 @@ extension Timeline {
     }
   }
 
-  /// An interval wider than this hides steps that would hurt a guest; the scenario is run again.
-  static let widestUseful: Int128 = 10_000_000
-
   /// A record that its vCPU gave up by an MSR write that `revokes` keeps every byte over a setting of the clock and an
   /// entry of that vCPU, while some other record changes: proof that updates were made.
   func staysFrozen(_ what: String, _ revokes: (UInt64, UInt64) -> Bool) -> Outcome {

@@ -108,10 +108,10 @@ extension Rule {
       case .setClockRefused(let record, let error):
         bits.insert(record.flags)
         findings.expect(
-          record.flags & ~known != 0 && error == "EINVAL", at: [event],
+          record.flags & ~known != 0 && error == .invalidArgument, at: [event],
           record.flags & ~known == 0
             ? "success for flags \(Hex(record.flags)): KVM_CAP_ADJUST_CLOCK is \(capability)"
-            : "EINVAL for flags \(Hex(record.flags))", seen: error)
+            : "EINVAL for flags \(Hex(record.flags))", seen: error.description)
         guard let before = timeline.observations.last(where: { $0.index < index }),
           let after = timeline.observations.first(where: { $0.index > index }),
           before.epoch == after.epoch

@@ -33,7 +33,7 @@ extension Rule {
         }
         findings.expect(
           false, at: [event], "success for what KVM_GET_CLOCK returned: \(record.description)",
-          seen: error)
+          seen: error.description)
       default: continue
       }
     }

@@ -51,7 +51,7 @@ extension Rule {
       }
       findings.expect(
         error == nil, at: [set], "\(kHz) kHz to be accepted: the host's TSC runs at \(host) kHz",
-        seen: "KVM_SET_TSC_KHZ failed with \(error ?? "")")
+        seen: "KVM_SET_TSC_KHZ failed with \(error?.description ?? "")")
       guard error == nil, after != nil else { continue }
       timeline.expectHostRate(of: host, after: set, asked: kHz, &findings)
     }
@@ -106,7 +106,7 @@ extension Rule {
     for (set, kHz, error, before, _) in timeline.tscFrequencies {
       guard let before, Int128(kHz) > Int128(before.kHz) * 5 / 4 else { continue }
       guard error == nil else {
-        findings.lacks("KVM_SET_TSC_KHZ refused \(kHz) kHz: \(error ?? "")")
+        findings.lacks("KVM_SET_TSC_KHZ refused \(kHz) kHz: \(error?.description ?? "")")
         continue
       }
       timeline.expectUpscaled(to: kHz, after: set, &findings)
@@ -171,9 +171,9 @@ extension Timeline {
 
   /// Each KVM_SET_TSC_KHZ of a vCPU with the KVM_GET_TSC_KHZ before and after it.
   fileprivate var tscFrequencies:
-    [(set: Event, kHz: UInt32, error: String?, before: Frequency?, after: Frequency?)]
+    [(set: Event, kHz: UInt32, error: Errno?, before: Frequency?, after: Frequency?)]
   {
-    var found: [(Event, UInt32, String?, Frequency?, Frequency?)] = []
+    var found: [(Event, UInt32, Errno?, Frequency?, Frequency?)] = []
     var last: [Int: Frequency] = [:]
     var open: [Int: Int] = [:]
     for event in history.events {

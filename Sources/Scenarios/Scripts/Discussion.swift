@@ -59,7 +59,7 @@ extension DiscussionGuest {
     try stage.setClock(2 * Self.uptime)
     for vcpu in [0, 1] { try stage.read(vcpu) }
     try stage.hostWriteMSR(0, MSR.systemTime, 0)
-    stage.note(.replugged(vcpu: 0, how: "the host cleared the MSR and reset the registers"))
+    stage.note(.replugged(vcpu: 0, how: .userSpace))
     try stage.boot(0, .agentLong)
     try register()
     for vcpu in [1, 0] { try stage.read(vcpu) }

@@ -79,7 +79,7 @@ extension Scenario {
     }
     for vcpu in [0, 1] { try stage.register(vcpu) }
     guard try sendINIT(stage, from: 1, to: 0) else { return }
-    stage.note(.replugged(vcpu: 0, how: "INIT from vcpu1"))
+    stage.note(.replugged(vcpu: 0, how: .initialized(by: 1)))
     try stage.tellStopped(0)
   }
 

@@ -34,7 +34,7 @@ extension Scenario {
     try stage.addVCPU(2)
     try readLoop(2, 200_000)
     try stage.hostWriteMSR(0, MSR.systemTime, 0)
-    stage.note(.replugged(vcpu: 0, how: "the host cleared the MSR and reset the registers"))
+    stage.note(.replugged(vcpu: 0, how: .userSpace))
     try stage.boot(0, .agentLong)
     try readLoop(0, 200_000)
   }

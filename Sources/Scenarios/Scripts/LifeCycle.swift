@@ -25,7 +25,7 @@ extension Scenario {
     try stage.read(0)
     try stage.sleep(milliseconds: 5)
     try stage.hostWriteMSR(0, MSR.systemTime, 0)
-    stage.note(.replugged(vcpu: 0, how: "the host cleared the MSR and reset the registers"))
+    stage.note(.replugged(vcpu: 0, how: .userSpace))
     try comeBack(stage)
   }
 
@@ -66,7 +66,7 @@ extension Scenario {
       return false
     }
     stage.machine.options.clock?.vcpuReset(target)
-    stage.note(.replugged(vcpu: target, how: "INIT from vcpu\(sender)"))
+    stage.note(.replugged(vcpu: target, how: .initialized(by: sender)))
     return true
   }
 

@@ -1,0 +1,208 @@
+internal import PVClock
+
+/// The only place that follows a machine through its events: what is registered where, who entered, whose TSC was moved,
+/// who holds the newest pair, how the clock was set, and which values of the clock were seen.
+struct MachineFold {
+  private(set) var machine: MachineState
+  private(set) var tscMoves: [TSCMove] = []
+  /// Places of loops that read a record that may be from before their vCPU's TSC was moved.
+  private(set) var loopsOnOldRecords: Set<Int> = []
+  private var vcpus: [Int: VCPUState] = [:]
+  private var newest = NewestPair()
+  private var givenUp: [UInt64: RecordOwner] = [:]
+  private var onlyRegistered: Set<Int> = []
+  private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
+  /// The vCPUs that the host moved and that did not enter since.
+  private var unentered: Set<Int> = []
+  private var lastReading: [Int: Observation] = [:]
+  private var lead: [Int: Int128] = [:]
+  private var pending: [Int: Int128] = [:]
+  private var lastPage: [Int: ClockPage] = [:]
+
+  init(number: Int, epoch: Int, first event: Event) {
+    machine = MachineState(number: number, began: event.began, epoch: epoch)
+  }
+
+  /// - Parameter epoch: counts the machines and the settings of all clocks.
+  mutating func take(_ event: Event, at index: Int, epoch: inout Int) -> Step {
+    if case .vcpu(let vcpu) = event.actor { pending[vcpu] = max(pending[vcpu] ?? 0, event.width) }
+    let vcpu = event.vcpu
+    let before = vcpu.map(state) ?? VCPUState()
+    let staleBefore = newest.moves.stale
+    machine.mayHaveNewPair = newest.take(event)
+    follow(event, staleBefore)
+    change(event, at: index, &epoch)
+    let observations = observe(event, at: index)
+    return Step(
+      index: index, event: event, machine: machine, vcpu: vcpu, before: before,
+      after: vcpu.map(state) ?? VCPUState(), owner: owner(event), observations: observations)
+  }
+
+  private func state(_ vcpu: Int) -> VCPUState {
+    var state = vcpus[vcpu] ?? VCPUState()
+    state.holdsNewestPair = newest.isHeld(by: vcpu)
+    state.isStale = newest.moves.stale.contains(vcpu)
+    state.isTSCOffsetCertain = newest.knowsTSCOffset(of: vcpu)
+    return state
+  }
+
+  // MARK: State
+
+  private mutating func change(_ event: Event, at index: Int, _ epoch: inout Int) {
+    if case .vcpu(let vcpu) = event.actor {
+      vcpus[vcpu, default: VCPUState()].lastEntry = event.number
+    }
+    switch event.action {
+    case .vmCreated: machine.creation = event
+    case .setClock(let record):
+      epoch += 1
+      machine.epoch = epoch
+      machine.setting = (index, event, record)
+    case .vcpuCreated(let vcpu):
+      giveUp(vcpu, .disabled, event)
+      vcpus[vcpu] = VCPUState(isCreated: true, isLate: machine.hasEntered)
+    case .featuresSet(let vcpu, let eax):
+      vcpus[vcpu, default: VCPUState()].cpuid = .features(eax.value)
+    case .cpuidWithoutKVM(let vcpu): vcpus[vcpu, default: VCPUState()].cpuid = .withoutKVM
+    case .featuresEnforced(let vcpu):
+      let isSet = vcpus[vcpu].map { $0.cpuid != .unknown } ?? false
+      vcpus[vcpu, default: VCPUState()].enforcement = isSet ? .after : .before
+    case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
+    case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
+      vcpus[vcpu, default: VCPUState()].tscOffset = cycles
+    case .replugged(let vcpu, let how):
+      let hadRecord = vcpus[vcpu]?.record != nil
+      giveUp(vcpu, .reset(how), event)
+      vcpus[vcpu, default: VCPUState()].systemTime = nil
+      vcpus[vcpu]?.reset = (event, how, hadRecord)
+    case .wroteMSR(let msr, let value, nil), .hostWroteMSR(_, let msr, let value):
+      if MSR.isWallClock(msr) { machine.wallClock = (value, event) }
+      if MSR.isSystemTime(msr) { register(value.value, msr, event) }
+    default: break
+    }
+    machine.vcpus = vcpus.values.count { $0.isCreated }
+    machine.registered = onlyRegistered.count
+    machine.hasEntered = newest.hasEntered
+    machine.isBootVCPUOnOldMSR = newest.isBootVCPUOnOldMSR
+    machine.mayBeUnmatched = newest.mayBeUnmatched
+    machine.awaitsMovedVCPU = newest.awaitsRetunedVCPU
+  }
+
+  private mutating func register(_ value: UInt64, _ msr: Hex, _ event: Event) {
+    guard let vcpu = event.vcpu else { return }
+    let write = SystemTimeWrite(value: value, msr: msr, event: event)
+    if let old = vcpus[vcpu]?.record, old != write.record {
+      giveUp(vcpu, write.record == nil ? .disabled : .moved, event)
+    }
+    vcpus[vcpu, default: VCPUState()].systemTime = write
+    vcpus[vcpu]?.reset = nil
+    if let record = write.record {
+      for address in givenUp.keys where Self.overlap(address, record) { givenUp[address] = nil }
+    }
+    if !write.isByHost {
+      if write.record != nil, vcpu != 0 || !write.isOldMSR {
+        onlyRegistered.insert(vcpu)
+      } else {
+        onlyRegistered.remove(vcpu)
+      }
+    }
+  }
+
+  private mutating func giveUp(_ vcpu: Int, _ how: RecordOwner.GivenUp, _ event: Event) {
+    guard let record = vcpus[vcpu]?.record else { return }
+    givenUp[record] = .givenUp(vcpu: vcpu, how: how, write: event)
+  }
+
+  private func owner(_ event: Event) -> RecordOwner? {
+    guard case .page(_, let address, _) = event.action else { return nil }
+    let isLive = vcpus.values.contains {
+      $0.record.map { Self.overlap($0, address.value) } ?? false
+    }
+    return isLive ? .live : givenUp[address.value]
+  }
+
+  private static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
+    let size = UInt64(ClockPage.size)
+    return one &- other < size || other &- one < size
+  }
+
+  // MARK: Moves of the TSC
+
+  /// A move is judged from a reading that was to be trusted to the next reading, if no other move came between.
+  private mutating func follow(_ event: Event, _ stale: Set<Int>) {
+    if case .vcpu(let vcpu) = event.actor { unentered.remove(vcpu) }
+    guard let vcpu = TSCMoves.vcpu(movedBy: event) else { return }
+    openMoves[vcpu] = nil
+    unentered.remove(vcpu)
+    if !stale.contains(vcpu), let before = lastReading[vcpu] {
+      openMoves[vcpu] = (before, event, !unentered.isEmpty)
+    }
+    if event.actor == .host { unentered.insert(vcpu) }
+  }
+
+  // MARK: Values of the clock
+
+  private mutating func observe(_ event: Event, at index: Int) -> [Observation] {
+    switch event.action {
+    case .getClock(let record):
+      return [observation(event, index, record.clock, nil, nil, nil, record.isTSCStable)]
+    case .page(let vcpu, _, let page):
+      see(page, on: vcpu)
+      return []
+    case .read(_, _, let reading, settled: true): return add(event, index, reading)
+    case .looped(_, let result): return add(event, index, result.first, result.last)
+    case .raced(_, let owner, let result) where event.actor == .vcpu(owner):
+      return add(event, index, result.first, result.last)
+    default: return []
+    }
+  }
+
+  /// Whatever else the guest writes into its record, a new one has a new pair.
+  private mutating func see(_ page: ClockPage, on vcpu: Int) {
+    let last = lastPage[vcpu]
+    if last?.tscTimestamp != page.tscTimestamp || last?.systemTime != page.systemTime {
+      lead[vcpu] = pending[vcpu] ?? 0
+    }
+    lastPage[vcpu] = page
+    pending[vcpu] = 0
+  }
+
+  /// Both ends of a loop, in which the record may have changed at any time.
+  private mutating func add(
+    _ event: Event, _ index: Int, _ first: Reading, _ last: Reading
+  ) -> [Observation] {
+    let start = add(event, index, first)
+    if case .vcpu(let vcpu) = event.actor {
+      pending[vcpu] = event.width
+      if newest.moves.stale.contains(vcpu) { loopsOnOldRecords.insert(index) }
+    }
+    return start + add(event, index, last)
+  }
+
+  private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) -> [Observation] {
+    guard case .vcpu(let vcpu) = event.actor else { return [] }
+    see(reading.page, on: vcpu)
+    let seen = observation(
+      event, index, reading.value, vcpu, reading.page, reading.tsc,
+      reading.page.flags.contains(.tscStable))
+    if let open = openMoves.removeValue(forKey: vcpu), open.before.epoch == machine.epoch {
+      tscMoves.append(
+        TSCMove(
+          vcpu: vcpu, before: open.before, event: open.event, after: seen,
+          isAmidOthers: open.isAmidOthers))
+    }
+    guard !newest.moves.stale.contains(vcpu) else { return [] }
+    lastReading[vcpu] = seen
+    return [seen]
+  }
+
+  private func observation(
+    _ event: Event, _ index: Int, _ value: UInt64, _ vcpu: Int?, _ page: ClockPage?,
+    _ guestTSC: UInt64?, _ isStable: Bool
+  ) -> Observation {
+    Observation(
+      index: index, event: event, value: value, vcpu: vcpu, page: page, guestTSC: guestTSC,
+      isStable: isStable, lead: isStable ? 0 : vcpu.flatMap { lead[$0] } ?? 0,
+      epoch: machine.epoch, machineBegan: machine.began)
+  }
+}

@@ -1,0 +1,48 @@
+/// On whose word a rule stands.
+public struct Source: Hashable, Sendable {
+  public enum Kind: String, Hashable, Sendable, CaseIterable {
+    /// The documentation or a header that states the ABI.
+    case document
+    /// What shipped guests rely on, whatever the documents say.
+    case guest
+    /// A commit of Linux whose message makes the promise.
+    case commit
+    /// What Linux does today, and nothing more.
+    case implementation
+  }
+
+  public let kind: Kind
+  /// A document and section, a guest, a commit with its first release, or a file and function.
+  public let text: String
+
+  static func document(_ text: String) -> Self { Self(kind: .document, text: text) }
+  static func guest(_ text: String) -> Self { Self(kind: .guest, text: text) }
+  /// - Parameter text: "Linux 77fcbe823f00 (5.12)".
+  static func commit(_ text: String) -> Self { Self(kind: .commit, text: text) }
+  static func implementation(_ text: String) -> Self { Self(kind: .implementation, text: text) }
+}
+
+/// What a rule needs of the host; a functional probe of each tells whether it is there.
+public enum HostNeed: String, Hashable, Sendable, CaseIterable {
+  /// The VM runs on KVM's master clock: a TSC clocksource and vCPUs with matching TSCs.
+  case masterClock = "master clock"
+  /// `KVM_VCPU_TSC_OFFSET` can be set and takes effect.
+  case tscOffset = "TSC offset"
+  /// A write of IA32_TSC or IA32_TSC_ADJUST moves the guest's TSC.
+  case tscWrites = "TSC writes"
+  /// An in-kernel local APIC, by which one vCPU sends INIT to another.
+  case irqChip = "in-kernel irqchip"
+  /// `KVM_GET_CLOCK` returns CLOCK_REALTIME and the host's TSC, and `KVM_SET_CLOCK` takes CLOCK_REALTIME.
+  case clockDetails = "CLOCK_REALTIME and host TSC in KVM_GET_CLOCK"
+  case clockControl = "KVM_KVMCLOCK_CTRL"
+  case featureEnforcement = "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"
+  case msrFilter = "KVM_X86_SET_MSR_FILTER"
+  case readOnlyMemory = "read-only memory slots"
+  /// `KVM_SET_TSC_KHZ` of a VM.
+  case vmTSCFrequency = "TSC frequency of a VM"
+  case twoCPUs = "two CPUs"
+  /// A scratch host: --change-host was given.
+  case hostChange = "a host that may be changed"
+  /// Minutes of time: --long was given.
+  case minutes = "minutes of time"
+}
