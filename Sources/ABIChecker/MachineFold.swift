@@ -57,6 +57,7 @@ struct MachineFold {
     case .setClock(let record):
       epoch += 1
       machine.epoch = epoch
+      machine.settings += 1
       machine.setting = (index, event, record)
     case .vcpuCreated(let vcpu):
       giveUp(vcpu, .disabled, event)

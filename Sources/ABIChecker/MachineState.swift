@@ -61,6 +61,8 @@ struct MachineState: Sendable {
   var epoch: Int
   /// The last accepted `KVM_SET_CLOCK`.
   var setting: (index: Int, event: Event, record: ClockRecord)?
+  /// How often the clock was set.
+  var settings = 0
   var vcpus = 0
   /// vCPUs with a record whose guest's last write leaves the master clock in place: vCPU 0 on the new MSR, others on either.
   var registered = 0

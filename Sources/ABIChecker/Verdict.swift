@@ -53,10 +53,19 @@ public struct Verdict: Hashable, Sendable, Codable {
   /// The entry of the table of known deviations for this rule on this kernel: it explains a broken rule, and where the
   /// rule holds all the same the table is out of date.
   public var known: KnownDeviation?
+  /// Why this kernel does not owe the rule that it breaks, if so.
+  public var notOwed: Owed?
+  /// Whether the rule that is broken rests on today's implementation of Linux alone.
+  public var differsOnly: Bool?
   /// The scenario whose history decided.
   public var scenario: String
 
-  public init(rule: String, outcome: Outcome, known: KnownDeviation? = nil, scenario: String) {
+  public init(
+    rule: String, outcome: Outcome, known: KnownDeviation? = nil, notOwed: Owed? = nil,
+    differsOnly: Bool? = nil, scenario: String
+  ) {
+    self.notOwed = notOwed
+    self.differsOnly = differsOnly
     self.rule = rule
     self.outcome = outcome
     self.known = known
