@@ -88,20 +88,6 @@ extension Fault {
       }
     },
     Fault(
-      "RACE-PAGE0", breaks: ["VSYSCALL-PAGE0-ON-VCPU1"],
-      "vCPU 1 reads 1 ns too little from vCPU 0's record: PVCLOCK_TSC_STABLE_BIT with TSCs that differ",
-      .history(.contend) { history in
-        history.alter { action in
-          guard case .raced(2, let owner, var result) = action else { return }
-          result.backwards = 1
-          result.worst = -1
-          result.worstBefore = result.last.value &+ 1
-          result.worstBeforeTSC = result.last.tsc
-          result.worstAfter = result.last
-          action = .raced(race: 2, owner: owner, result: result)
-        }
-      }),
-    Fault(
       "RACE-NOSTABLE", breaks: ["MONO-CROSS-NOSTABLE"], also: ["MONO-VCPU"],
       because: "vCPU 1 itself goes back where the master clock is lost",
       "without the master clock vCPU 1's record is 1 s behind"
@@ -142,14 +128,6 @@ extension Fault {
         clock.step(0)
       }
     },
-    Fault(
-      "READ-COST-DOUBLE", breaks: ["READ-COST"], "a reading takes twice as long",
-      .history(.readCost) { history in
-        history.alter { action in
-          guard case .measured(let reads, let cycles, let bare) = action else { return }
-          action = .measured(reads: reads, cycles: cycles * 2, bareCycles: bare)
-        }
-      }),
     Fault(
       "NO-STABLE-FLAG", breaks: ["STABLE-WHEN-MASTER"],
       "PVCLOCK_TSC_STABLE_BIT is never set"

@@ -63,19 +63,6 @@ extension Fault {
       }
     },
     Fault(
-      "WALL-DRIFTS", breaks: ["WALL-DRIFT"], "the epoch moves by 1 ns at each write",
-      .history(.wallRewrite) { history in
-        var count: Int64 = 0
-        history.alter { action in
-          guard case .memory(let address, let bytes) = action,
-            var record = WallClock(bytes: bytes.bytes)
-          else { return }
-          count += 1
-          record.move(by: count)
-          action = .memory(address: address, bytes: HexBytes(record.bytes))
-        }
-      }),
-    Fault(
       "WALL-READBACK-ALIGNED", breaks: ["WALL-READBACK"], also: ["WALL-GLOBAL"],
       because: "other vCPUs read the same wrong value",
       "the lowest bits of the value are lost"
