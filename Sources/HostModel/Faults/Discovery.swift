@@ -1,5 +1,3 @@
-internal import ABIChecker
-
 extension Fault {
   static let discovery: [Fault] = [
     Fault(

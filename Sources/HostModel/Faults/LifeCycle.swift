@@ -1,6 +1,4 @@
-internal import ABIChecker
 internal import KVM
-internal import PVClock
 
 extension Fault {
   static let lifeCycle: [Fault] = [

@@ -47,11 +47,11 @@ extension Fault {
       "STEP-ON-RETURN", breaks: ["MONO-VCPU"],
       also: ["SCHEDCLOCK-CONSTANT-OFFSET", "SYSTIME-REWRITE-KEEPS-TIME"],
       because: "it is a write that loses time, and the guest's constant is of the time before",
-      "a vCPU that registers a second time finds time 1 s back"
+      "a vCPU that registers a second time finds time 1 h back"
     ) {
       $0.write = { clock, access, value in
         guard access.isSystemTime, value & 1 == 1 else { return nil }
-        if clock.count(access.vcpu) == 2 { clock.step(-1_000_000_000) }
+        if clock.count(access.vcpu) == 2 { clock.step(-3_600_000_000_000) }
         return nil
       }
     },
