@@ -34,8 +34,7 @@ let package = Package(
     .target(name: "ABIChecker", dependencies: ["PVClock"], swiftSettings: pure),
     .target(name: "Scenarios", dependencies: ["ABIChecker", "KVM", "PVClock", "VMBuilder"]),
     .target(
-      name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"],
-      exclude: ["Recordings/make.sh"]),
+      name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
     .executableTarget(
       name: "kvmclock",

@@ -21,6 +21,26 @@ public enum Catalogue {
       \(contents.joined(separator: "\n"))
 
       \(topics.map(section).joined(separator: "\n"))
+      \(neverSeenToFail(topics.flatMap(\.rules)))
+      """
+  }
+
+  private static func neverSeenToFail(_ rules: [Rule]) -> String {
+    let unproved = rules.filter { Rule.neverSeenToFail.contains($0.id) }
+    guard !unproved.isEmpty else { return "" }
+    func names(_ isObservation: Bool) -> String {
+      let ids = unproved.filter { $0.isObservation == isObservation }.map(\.id)
+      return ids.isEmpty ? "none" : ids.joined(separator: ", ")
+    }
+    return """
+      ## Never seen to fail
+
+      Every rule that is not named here was seen to fail: a fault in the user-space model breaks it (`kvmclock faults`), or a mutated kernel \
+      ([mutants.md](mutants.md)), or a kernel that was shipped (*Known*).
+
+      - Rules that none of these breaks: \(names(false)).
+      - Observations whose value none of these changes: \(names(true)).
+
       """
   }
 

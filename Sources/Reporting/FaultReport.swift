@@ -37,23 +37,16 @@ public enum FaultReport {
   }
 
   /// What all of it comes to.
-  public static func summary(_ table: FaultTable, isWhole: Bool) -> String {
+  public static func summary(_ table: FaultTable) -> String {
     let caught = table.faults.filter(\.isCaught).count
     let unexplained = table.faults.filter { !$0.unexplained.isEmpty }.count
     let graded = table.graded.filter(\.isAsExpected).count
-    var text =
+    return
       "\(table.faults.count) faults: \(caught) caught by every rule that must, "
       + "\(table.faults.count - caught) missed, \(unexplained) break something unexplained; "
       + "\(graded) of \(table.graded.count) graded ones as fine as they must be; "
       + "\(table.harness.filter(\.isAsExpected).count) of \(table.harness.count) faults of guests, threads and KVM_RUN "
-      + "end in a verdict"
-    if isWhole {
-      text +=
-        table.unproved.isEmpty
-        ? "; no rule without a fault"
-        : "; rules without a fault: \(table.unproved.joined(separator: " "))"
-    }
-    return text + "\n"
+      + "end in a verdict\n"
   }
 
   private static func word(_ fault: FaultResult) -> String { fault.isCaught ? "caught" : "MISSED" }

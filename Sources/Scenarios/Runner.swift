@@ -26,8 +26,6 @@ public struct RunPlan: Sendable {
   /// Who serves the guests' clock; nil for KVM itself.
   public var clock: ClockMaker?
   public var sabotage: Sabotage?
-  /// Alters what is done and seen before it comes into the history.
-  public var alteration: (@Sendable (inout Action) -> Void)?
 
   public init(
     rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",

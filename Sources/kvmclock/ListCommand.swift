@@ -61,6 +61,13 @@ struct ExplainCommand: ParsableCommand {
     let known = KnownDeviation.table.filter { $0.rule == rule.id }
     items += known.map { ("known", "\($0.range): \($0.cause) (\($0.source))") }
     if known.isEmpty { items.append(("known", "no deviation of a shipped kernel")) }
+    if Rule.neverSeenToFail.contains(rule.id) {
+      items.append(
+        (
+          "proof",
+          "never seen to fail: no fault, no mutant and no shipped kernel is known that breaks it"
+        ))
+    }
     let lines = items.map { Layout.item("  \($0.0)", $0.1, indent: 13) }
     return "\(rule.id)\n\(lines.joined())"
   }

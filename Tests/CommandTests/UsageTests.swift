@@ -91,6 +91,11 @@ import Testing
     }
   }
 
+  @Test func onlyARuleThatNothingBreaksIsExplainedAsNeverSeenToFail() throws {
+    #expect(try kvmclock("explain RATE-BOOTTIME").output.contains("never seen to fail"))
+    #expect(try !kvmclock("explain VERSION-EVEN").output.contains("never seen to fail"))
+  }
+
   @Test func aPartOfTheCatalogueComesAsMarkdown() throws {
     let child = try kvmclock("list --format markdown VERSION-EVEN RATE-RAW")
     child.expect(0)

@@ -19,6 +19,15 @@ import Testing
     }
   }
 
+  @Test func whatWasNeverSeenToFailIsListedInTheEnd() throws {
+    let text = Catalogue.markdown()
+    let start = try #require(text.range(of: "## Never seen to fail"))
+    for id in Rule.neverSeenToFail { #expect(text[start.upperBound...].contains(id), "\(id)") }
+    #expect(!text[start.upperBound...].contains("VERSION-EVEN"))
+    let proved = Rule.topics.filter { $0.rules.contains { $0.id == "VERSION-EVEN" } }
+    #expect(!Catalogue.markdown(proved).contains("## Never seen to fail"))
+  }
+
   @Test func whatMarkdownWouldTakeForItsOwnIsEscaped() {
     let text = Catalogue.markdown()
     #expect(text.contains("pad\\[2\\]"))

@@ -1,8 +1,7 @@
 extension Fault {
   /// Every fault, by topic.
   public static let all: [Fault] =
-    discovery + registration + records + time + stopped + tsc + requests + wallClock + lifeCycle
-    + hostChanges
+    discovery + registration + records + time + stopped + requests + wallClock + lifeCycle
 }
 
 extension GradedFault {

@@ -57,7 +57,7 @@ extension HTMLReport {
       row(fault.isAsExpected, fault.id, fault.meaning, caught: [], missed: [], more: fault.says)
     }
     return [
-      "<p class=\"note\">\(Markup.line(FaultReport.summary(table, isWhole: false)))</p>",
+      "<p class=\"note\">\(Markup.line(FaultReport.summary(table)))</p>",
       """
       <div class="scroll"><table class="matrix">
       <tr><th>fault</th><th></th><th>rules that break</th></tr>
@@ -107,7 +107,7 @@ extension MarkdownReport {
           + "| \(fault.isAsExpected ? "caught" : "**MISSED**") | \(rules) |"
       }
       parts.append(
-        "## Faults\n\n\(Self.escape(FaultReport.summary(table, isWhole: false)))\n\n"
+        "## Faults\n\n\(Self.escape(FaultReport.summary(table)))\n\n"
           + (["| fault | | rules that break |", "|---|---|---|"] + rows).joined(separator: "\n"))
     }
     return parts
