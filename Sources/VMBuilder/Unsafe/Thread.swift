@@ -117,7 +117,10 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Leaves a thread alone that no kick brings back.
   func abandon() {
-    monitor.locked { isStopping = true }
+    monitor.locked {
+      isStopping = true
+      monitor.signal()
+    }
     pthread_detach(handle)
   }
 
