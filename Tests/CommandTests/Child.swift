@@ -102,6 +102,12 @@ extension Folder {
 enum Host {
   static let isRoot = getuid() == 0
 
+  /// Whether a program may be run at a realtime policy, on CPU 1 alone.
+  static let canBeRealtime: Bool = {
+    guard let folder = try? Folder() else { return false }
+    return (try? Child("taskset -c 1 chrt --fifo 1 true", in: folder))?.code == 0
+  }()
+
   /// Why KVM cannot be used here, if so.
   static let obstacle: String? = {
     do {

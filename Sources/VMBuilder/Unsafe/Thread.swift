@@ -117,12 +117,16 @@ package final class WorkerThread: @unchecked Sendable {
 
   /// Leaves a thread alone that no kick brings back.
   func abandon() {
-    monitor.locked { isStopping = true }
+    monitor.locked {
+      isStopping = true
+      monitor.signal()
+    }
     pthread_detach(handle)
   }
 
   fileprivate func loop() {
     blockAllSignals(except: Self.kickSignal)
+    leaveRealtime()
     _ = ckvm_set_thread_name(name)
     monitor.locked { threadID = ckvm_gettid() }
     // The first job comes as soon as the machine is made.
@@ -179,6 +183,19 @@ package final class WorkerThread: @unchecked Sendable {
 private func runWorker(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   if let context { Unmanaged<WorkerThread>.fromOpaque(context).takeRetainedValue().loop() }
   return nil
+}
+
+/// Gives up a realtime policy that the thread inherited.
+///
+/// A guest that loops at SCHED_FIFO or SCHED_RR keeps all threads of its own and of lower priority off its CPU, and among
+/// them the thread that would end the loop. The thread that runs the scenarios keeps its policy, so it always gets a CPU.
+///
+/// `pthread_attr_setschedpolicy` would also replace SCHED_IDLE by SCHED_OTHER, which may need a privilege.
+private func leaveRealtime() {
+  let policy = sched_getscheduler(0)
+  guard policy == SCHED_FIFO || policy == SCHED_RR else { return }
+  var parameters = sched_param(sched_priority: 0)
+  sched_setscheduler(0, SCHED_OTHER, &parameters)
 }
 
 private func blockAllSignals(except signal: Int32) {
