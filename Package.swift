@@ -27,6 +27,7 @@ let package = Package(
   ] + documentation,
   targets: [
     .systemLibrary(name: "CKVM"),
+    .target(name: "CArguments"),
     .target(name: "GuestImages", path: "guest-images", exclude: ["README.md"]),
     .target(name: "KVM", dependencies: ["CKVM"]),
     .target(name: "PVClock", swiftSettings: pure),
@@ -39,7 +40,7 @@ let package = Package(
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "HostModel", "KVM", "Reporting", "Scenarios",
+        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),

@@ -1,4 +1,5 @@
 import ArgumentParser
+import CArguments
 import Glibc
 import Reporting
 
@@ -47,6 +48,11 @@ struct Kvmclock: ParsableCommand {
     Glibc.exit(status())
   }
 
+  /// Swift's own list comes from /proc: without /proc it is empty, and each command would print the help and succeed.
+  private static var arguments: [String] {
+    (1..<max(1, main_argument_count())).map { String(cString: main_argument($0)) }
+  }
+
   /// Parses and runs; every way out comes by here.
   private static func status() -> Int32 {
     do {
@@ -66,7 +72,7 @@ struct Kvmclock: ParsableCommand {
 
   private static func parseAndRun() throws {
     var command: any ParsableCommand
-    do { command = try parseAsRoot() } catch { return try answer(error) }
+    do { command = try parseAsRoot(arguments) } catch { return try answer(error) }
     do { try command.run() } catch let code as ExitCode {
       throw code
     } catch {

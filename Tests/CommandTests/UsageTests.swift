@@ -116,6 +116,31 @@ import Testing
     try Child("printf '\(farewell)' | \"$K\" restore-host", in: folder).expect(0)
   }
 
+  /// It made every command print the help and exit 0.
+  @Test(.enabled(if: Host.canHideProc, Host.procReason))
+  func withoutProcACommandDoesTheSame() throws {
+    try folder.writeHistory("odd", versions: [2, 3, 4])
+    for (arguments, code) in [
+      ("--version", 0), ("explain VERSION-EVEN", 0), ("check odd", 1), ("check none", 66),
+      ("list NO-SUCH-RULE", 64), ("run --device /dev/null", 69),
+    ] {
+      let usual = try kvmclock(arguments)
+      #expect(usual.code == code)
+      let child = try Child("exec \(Host.withoutProc) \"$K\" \(arguments)", in: folder)
+      #expect(child.code == usual.code, "\(arguments)")
+      #expect(child.output == usual.output)
+      #expect(child.complaint == usual.complaint)
+    }
+  }
+
+  @Test(
+    .enabled(if: Host.canHideProc, Host.procReason), .enabled(if: Host.hasKVM, Host.reason))
+  func withoutProcARunJudgesTheSameRules() throws {
+    let child = try Child("exec \(Host.withoutProc) \"$K\" run 'VERSION-*'", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("\nholds         VERSION-EVEN "))
+  }
+
   @Test func aReaderWhoLeavesEarlyGetsNoComplaint() throws {
     let child = try Child("\"$K\" list | head -n 1", in: folder)
     child.expect(0)
