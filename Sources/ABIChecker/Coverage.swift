@@ -40,12 +40,12 @@ public struct Coverage: Hashable, Sendable {
   /// What all observations together are, if this says it.
   var observations: String? { if case .observations = demand { what } else { nil } }
 
-  /// "at least 6 writes of the MSR", "each of these MSRs: 0x12, 0x4b564d01".
+  /// "at least 6 writes of the MSR", "readings through: each of 0x12, 0x4b564d01".
   public var description: String {
     switch demand {
     case .observations(let least), .count(let least): "at least \(least) \(what)"
     case .different(let least): "at least \(least) different \(what)"
-    case .each(let values): "each of these \(what): \(values.joined(separator: ", "))"
+    case .each(let values): "\(what): each of \(values.joined(separator: ", "))"
     case .everyVCPU: "every vCPU of the machine (\(what))"
     }
   }
