@@ -171,3 +171,8 @@ extension KnownDeviation {
       source: "arch/x86/kvm/x86.c, kvm_guest_time_update()"),
   ]
 }
+
+extension Rule {
+  /// The kernels on which the rules that rest on the implementation alone were seen to hold.
+  static let implementationChecked = "5.10 to 7.3"
+}
