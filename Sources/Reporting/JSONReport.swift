@@ -36,21 +36,8 @@ extension ReportDocument.Counts {
     self.init(
       holds: report.count(.holds), observed: report.count(.observed),
       broken: report.count(.broken), known: report.count(.known),
+      differs: report.count(.differs), notOwed: report.count(.notOwed),
       notTested: report.count(.notTested), inconclusive: report.count(.inconclusive))
-  }
-}
-
-extension ReportDocument.Word {
-  init(_ status: Status) {
-    self =
-      switch status {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
   }
 }
 
@@ -59,7 +46,7 @@ extension ReportDocument.Entry {
     let rule = Rule.named(verdict.rule)
     self.init(
       rule: verdict.rule, topic: Rule.topic(of: verdict.rule), statement: rule?.statement,
-      source: rule?.source, verdict: ReportDocument.Word(Status(verdict)),
+      source: rule?.source, excuse: verdict.excuse, verdict: verdict.status,
       summary: verdict.outcome.summary, scenario: verdict.scenario)
     if case .holds(_, let closest) = verdict.outcome { self.closest = closest }
     if case .broken(let violations) = verdict.outcome {

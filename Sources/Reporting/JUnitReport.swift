@@ -28,7 +28,7 @@ public struct JUnitReport: Sendable {
 
   private func suite(_ topic: Digest.TopicCount) -> String {
     let failures = topic.verdicts.count(where: fails)
-    let passed = topic.verdicts.count { Status($0) == .holds || Status($0) == .observed }
+    let passed = topic.verdicts.count { $0.status == .holds || $0.status == .observed }
     let skipped = topic.verdicts.count - failures - passed
     let cases = topic.verdicts.map(testCase).joined(separator: "\n")
     return opening(
@@ -57,20 +57,22 @@ public struct JUnitReport: Sendable {
   }
 
   private func fails(_ verdict: Verdict) -> Bool {
-    verdict.outcome.isBroken && (verdict.known == nil || report.strict)
+    report.failing.contains(verdict.status)
   }
 
   private func testCase(_ verdict: Verdict) -> String {
     let attributes = Markup.attributes([("classname", "kvmclock"), ("name", verdict.rule)])
-    let status = Status(verdict)
+    let status = verdict.status
     let said: String
     switch status {
     case .holds, .observed: said = Markup.element("system-out", text: verdict.outcome.summary)
     case .broken: said = failure(verdict)
-    case .known where report.strict: said = failure(verdict)
-    case .known:
-      let why = verdict.known.map { "\($0.range): \($0.cause) (\($0.source))" } ?? ""
-      said = Markup.element("skipped", [("type", status.rawValue), ("message", why)])
+    case .known, .differs, .notOwed:
+      said =
+        fails(verdict)
+        ? failure(verdict)
+        : Markup.element(
+          "skipped", [("type", status.rawValue), ("message", verdict.excuse ?? "")])
     case .notTested, .inconclusive:
       said = Markup.element(
         "skipped", [("type", status.rawValue), ("message", verdict.outcome.summary)])

@@ -37,9 +37,9 @@ public struct KTAPReport: Sendable {
     switch verdict.outcome {
     case .holds, .observed: return "ok \(test)"
     case .broken:
-      guard let known = verdict.known else { return "not ok \(test)" }
-      let word = report.strict ? "not ok" : "ok"
-      return "\(word) \(test) # XFAIL \(escape(known.cause))"
+      guard let excuse = verdict.excuse else { return "not ok \(test)" }
+      let word = report.failing.contains(verdict.status) ? "not ok" : "ok"
+      return "\(word) \(test) # XFAIL \(verdict.status.rawValue): \(escape(excuse))"
     case .notTested(let reason): return "ok \(test) # SKIP \(escape(reason))"
     // Not TIMEOUT, which goes with "not ok": noise on the host proves no fault of its clock. The exit code still
     // tells this case apart.
@@ -62,7 +62,7 @@ public struct KTAPReport: Sendable {
     if violations.count > Self.shown {
       lines.append("and \(violations.count - Self.shown) more violations")
     }
-    if let known = verdict.known { lines.append("known: \(known.range); \(known.source)") }
+    if let excuse = verdict.excuse { lines.append("\(verdict.status.rawValue): \(excuse)") }
     if let command = report.repeatCommand(verdict) { lines.append("repeat: \(command)") }
     return lines.map { "# \(escape($0))" }
   }

@@ -15,12 +15,13 @@ public struct MarkdownReport: Sendable {
     parts.append(sentence.prefix(1).uppercased() + Self.escape(String(sentence.dropFirst())))
     if let interruption = digest.interruption { parts.append("**\(Self.escape(interruption))**") }
     parts.append(table(["", ""], report.facts.map { [$0.0, Self.escape($0.1)] }))
-    let broken = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
-    if !broken.isEmpty {
+    if !digest.failed.isEmpty {
       parts.append("## Broken")
-      parts += broken.map(proof)
+      parts += digest.failed.map(proof)
     }
-    if !report.strict { parts += section("Known deviations", digest.verdicts(.known), known) }
+    parts += section("Broken, but excused", digest.excused) {
+      "- `\($0.rule)`: \($0.status.rawValue); \(Self.escape($0.excuse ?? ""))"
+    }
     parts += section("Inconclusive", digest.groups(.inconclusive), group)
     parts += section("Not tested", digest.groups(.notTested), group)
     parts += section("Observed", digest.verdicts(.observed)) {
@@ -55,15 +56,13 @@ public struct MarkdownReport: Sendable {
     if violations.count > Self.shown {
       lines.append("- and \(violations.count - Self.shown) more violations")
     }
-    if let known = verdict.known { lines.append("- *Known*: \(Self.escape(known.sentence))") }
+    if let excuse = verdict.excuse {
+      lines.append("- *Excuse* (\(verdict.status.rawValue)): \(Self.escape(excuse))")
+    }
     if let command = report.repeatCommand(verdict) {
       lines.append("- *Repeat*: \(Self.escape(command))")
     }
     return lines.joined(separator: "\n")
-  }
-
-  private func known(_ verdict: Verdict) -> String {
-    "- `\(verdict.rule)`: \(Self.escape(verdict.known?.sentence ?? ""))"
   }
 
   private func group(_ group: Digest.Group) -> String {
@@ -104,9 +103,4 @@ public struct MarkdownReport: Sendable {
     }
     return escaped
   }
-}
-
-extension KnownDeviation {
-  /// "kernels since 5.19: the cause (the source)".
-  var sentence: String { "\(range): \(cause) (\(source))" }
 }

@@ -58,32 +58,24 @@ public struct ScenarioTiming: Hashable, Sendable, Codable {
   }
 }
 
-/// How a verdict is shown and counted.
-enum Status: String, CaseIterable {
-  case holds
-  case observed
-  case broken = "BROKEN"
-  case known
-  case notTested = "not tested"
-  case inconclusive
+extension Status {
+  /// As people read it: what is broken stands out.
+  var label: String { self == .broken ? "BROKEN" : rawValue }
 
-  init(_ verdict: Verdict) {
-    self =
-      switch verdict.outcome {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: verdict.known == nil ? .broken : .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
-  }
+  /// What is broken and does not make the host unsound.
+  static let excused: [Status] = [.known, .differs, .notOwed]
 }
 
 extension Report {
-  func count(_ status: Status) -> Int { verdicts.count { Status($0) == status } }
+  func count(_ status: Status) -> Int { verdicts.count { $0.status == status } }
 
   /// Whether the run says nothing at all, which is not the same as that all is well.
-  var isEmpty: Bool { verdicts.allSatisfy { Status($0) == .notTested } }
+  var isEmpty: Bool { verdicts.allSatisfy { $0.status == .notTested } }
+
+  /// The statuses that fail the run.
+  var failing: [Status] { strict ? [.broken, .known, .differs] : [.broken] }
+
+  private var isFailed: Bool { failing.contains { count($0) > 0 } }
 
   /// Known deviations of this kernel that did not show: then the table of them is out of date.
   var outdated: [String] {
@@ -97,7 +89,7 @@ extension Report {
 
   /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
   public var exitCode: Int32 {
-    if count(.broken) > 0 || (strict && count(.known) > 0) { return 1 }
+    if isFailed { return 1 }
     return count(.inconclusive) > 0 || isEmpty ? 2 : 0
   }
 
@@ -190,21 +182,5 @@ extension Outcome {
     case .broken(let violations):
       violations.count == 1 ? "1 violation" : "\(violations.count) violations"
     }
-  }
-}
-
-extension KnownDeviation {
-  /// "kernels since 5.19 and before 6.2".
-  public var range: String {
-    switch (since.map(Self.name), until.map(Self.name)) {
-    case (nil, nil): "all kernels so far"
-    case (let first?, nil): "kernels since \(first)"
-    case (nil, let end?): "kernels before \(end)"
-    case (let first?, let end?): "kernels since \(first) and before \(end)"
-    }
-  }
-
-  private static func name(_ version: KernelVersion) -> String {
-    "\(version.major).\(version.minor)"
   }
 }

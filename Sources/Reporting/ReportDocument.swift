@@ -33,6 +33,9 @@ public struct ReportDocument: Sendable, Codable {
     public var observed: Int
     public var broken: Int
     public var known: Int
+    /// Nil in reports of older versions.
+    public var differs: Int?
+    public var notOwed: Int?
     public var notTested: Int
     public var inconclusive: Int
   }
@@ -43,6 +46,8 @@ public struct ReportDocument: Sendable, Codable {
     public var topic: String?
     public var statement: String?
     public var source: String?
+    /// Why a broken rule does not make the host unsound.
+    public var excuse: String?
     public var verdict: Word
     /// The evidence, the value observed, the reason, or how many violations there are.
     public var summary: String
@@ -56,17 +61,12 @@ public struct ReportDocument: Sendable, Codable {
     public var again: String?
 
     private enum CodingKeys: String, CodingKey {
-      case rule, topic, statement, source, verdict, summary, scenario, closest, violations, known
+      case rule, topic, statement, source, excuse, verdict, summary, scenario, closest, violations, known
       case again = "repeat"
     }
   }
 
-  /// A verdict in one word, as the text report has it.
-  public enum Word: String, Hashable, Sendable, Codable, CaseIterable {
-    case holds, observed, broken, known
-    case notTested = "not tested"
-    case inconclusive
-  }
+  public typealias Word = Status
 
   public struct Proof: Hashable, Sendable, Codable {
     public var expected: String

@@ -92,20 +92,21 @@ extension TextReport {
     let indent = Self.statusWidth + idWidth + 4
     let room = width.map { max(30, $0 - indent) }
     let said = Plain.wrap(Plain.oneLine(summary(of: verdict)), width: room)
-    return ["\(word(Status(verdict)))  \(id)  \(said[0])"]
+    return ["\(word(verdict.status))  \(id)  \(said[0])"]
       + said.dropFirst().map { spaces(indent) + $0 }
   }
 
   /// A known deviation is no news: why, and what was seen, on one line.
   private func summary(of verdict: Verdict) -> String {
-    guard case .broken(let violations) = verdict.outcome, let known = verdict.known, !report.strict
+    guard case .broken(let violations) = verdict.outcome, let excuse = verdict.excuse,
+      !report.failing.contains(verdict.status)
     else { return verdict.outcome.summary }
     let seen = violations.first.map { "; seen: \($0.seen)" } ?? ""
-    return "\(known.range): \(known.cause) (\(known.source))\(seen)"
+    return excuse + seen
   }
 
   private func proof(_ verdict: Verdict) -> [String] {
-    guard case .broken(let violations) = verdict.outcome, verdict.known == nil || report.strict
+    guard case .broken(let violations) = verdict.outcome, report.failing.contains(verdict.status)
     else { return [] }
     var lines: [String] = []
     if let rule = Rule.named(verdict.rule) {
@@ -119,9 +120,7 @@ extension TextReport {
     if violations.count > shown {
       lines += field("", "and \(violations.count - shown) more violations")
     }
-    if let known = verdict.known {
-      lines += field("known", "\(known.range): \(known.cause) (\(known.source))")
-    }
+    if let excuse = verdict.excuse { lines += field(verdict.status.rawValue, excuse) }
     if let command = report.repeatCommand(verdict) { lines += field("repeat", command) }
     return lines
   }
@@ -159,18 +158,13 @@ extension TextReport {
   }
 
   private func worst(_ topic: Digest.TopicCount) -> Status {
-    [.broken, .inconclusive, .known, .notTested].first { topic.count($0) > 0 } ?? .holds
+    [.broken, .inconclusive, .known, .differs, .notOwed, .notTested].first { topic.count($0) > 0 } ?? .holds
   }
 
   private func exceptions(_ digest: Digest) -> [String] {
-    let longest = digest.verdicts(.broken).map(\.rule.count).max() ?? 0
-    let broken = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
-    var lines = broken.flatMap { ruleLine($0, idWidth: longest) + proof($0) }
-    if !report.strict {
-      lines += digest.verdicts(.known).map { verdict in
-        line(.known, verdict.rule, verdict.known.map { "\($0.range): \($0.cause)" } ?? "")
-      }
-    }
+    let longest = digest.failed.map(\.rule.count).max() ?? 0
+    var lines = digest.failed.flatMap { ruleLine($0, idWidth: longest) + proof($0) }
+    lines += digest.excused.map { line($0.status, $0.rule, $0.excuse ?? "") }
     for status in [Status.inconclusive, .notTested] {
       lines += digest.groups(status).map { line(status, $0.name, $0.reason) }
     }
@@ -199,7 +193,7 @@ extension TextReport {
   private func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
 
   private func word(_ status: Status) -> String {
-    paint(Plain.pad(status.rawValue, to: Self.statusWidth), status)
+    paint(Plain.pad(status.label, to: Self.statusWidth), status)
   }
 
   private func paint(_ text: String, _ status: Status) -> String {
@@ -209,7 +203,7 @@ extension TextReport {
       case .holds: "32"
       case .observed: "36"
       case .broken: "1;31"
-      case .known: "33"
+      case .known, .differs, .notOwed: "33"
       case .notTested: "2"
       case .inconclusive: "1;33"
       }

@@ -80,10 +80,12 @@ public struct Comparison: Sendable {
     case .holds: 0
     case .observed: 1
     case .known: 2
-    case .notTested: 3
-    case nil: 4
-    case .inconclusive: 5
-    case .broken: 6
+    case .notOwed: 3
+    case .differs: 4
+    case .notTested: 5
+    case nil: 6
+    case .inconclusive: 7
+    case .broken: 8
     }
   }
 
@@ -202,8 +204,7 @@ extension Comparison {
   static func label(_ word: Word?) -> String {
     switch word {
     case nil: "not judged"
-    case .broken?: "BROKEN"
-    case let word?: word.rawValue
+    case let word?: word.label
     }
   }
 

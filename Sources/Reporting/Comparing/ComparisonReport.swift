@@ -51,7 +51,7 @@ extension Comparison {
       let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
     }
-    return lines + ["+ holds, o observed, X BROKEN, k known, - not tested, ? inconclusive", ""]
+    return lines + ["+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive", ""]
   }
 
   /// Which reports a column stands for.
@@ -76,6 +76,8 @@ extension Comparison {
     case .observed: "o"
     case .broken: "X"
     case .known: "k"
+    case .differs: "d"
+    case .notOwed: "n"
     case .notTested: "-"
     case .inconclusive: "?"
     case nil: " "

@@ -132,7 +132,7 @@ extension Comparison {
 
   private static func cell(_ word: Word?) -> String {
     guard let word else { return "<td></td>" }
-    let status = Status(word)
+    let status = word
     return "<td class=\"\(status.kind)\" title=\"\(word.rawValue)\">\(status.sign)</td>"
   }
 
@@ -160,19 +160,5 @@ extension Comparison {
       \(lines.joined(separator: "\n"))
       </table></div>
       """
-  }
-}
-
-extension Status {
-  init(_ word: ReportDocument.Word) {
-    self =
-      switch word {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
   }
 }

@@ -49,7 +49,7 @@ public struct HTMLReport: Sendable {
   /// The histories that prove rules broken.
   private func proving(_ digest: Digest) -> [String] {
     var names: [String] = []
-    for verdict in digest.verdicts(.broken) + digest.verdicts(.known) {
+    for verdict in digest.failed + digest.excused {
       guard case .broken(let violations) = verdict.outcome else { continue }
       for name in violations.compactMap(\.history) where !names.contains(name) {
         names.append(name)
@@ -144,7 +144,7 @@ extension HTMLReport {
 
   /// What is wrong in the fewest words, or what is not said.
   private func why(_ digest: Digest) -> [(Status, String)] {
-    let all = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
+    let all = digest.failed
     // Time that is wrong in numbers says most.
     let broken = all.filter(\.hasMeasure) + all.filter { !$0.hasMeasure }
     var items = broken.prefix(4).map { verdict -> (Status, String) in
@@ -158,10 +158,13 @@ extension HTMLReport {
     items += digest.groups(.inconclusive).prefix(3).map {
       (.inconclusive, "\(link($0.rules[0])) \(Markup.line($0.reason))")
     }
-    let known = digest.verdicts(.known)
-    if !known.isEmpty {
-      let names = known.map { link($0.rule) }.joined(separator: ", ")
-      items.append((.known, "Known deviations of this kernel: \(names)"))
+    let titles: [(Status, String)] = [
+      (.known, "Known deviations of this kernel"), (.differs, "Differs from Linux"),
+      (.notOwed, "Not owed by this kernel"),
+    ]
+    for (status, title) in titles {
+      let names = digest.excused.filter { $0.status == status }.map { link($0.rule) }
+      if !names.isEmpty { items.append((status, "\(title): \(names.joined(separator: ", "))")) }
     }
     return items + untested(digest)
   }
@@ -205,7 +208,7 @@ extension Status {
     case .holds: "holds"
     case .observed: "observed"
     case .broken: "broken"
-    case .known: "known"
+    case .known, .differs, .notOwed: "known"
     case .notTested: "nottested"
     case .inconclusive: "inconclusive"
     }
@@ -225,7 +228,7 @@ extension Status {
     case .holds: "✓"
     case .observed: "○"
     case .broken: "✗"
-    case .known: "!"
+    case .known, .differs, .notOwed: "!"
     case .notTested: "–"
     case .inconclusive: "?"
     }

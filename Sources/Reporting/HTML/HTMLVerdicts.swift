@@ -31,14 +31,16 @@ extension HTMLReport {
   }
 
   private func rule(_ verdict: Verdict, _ evidence: EvidenceSection) -> String {
-    let status = Status(verdict)
+    let status = verdict.status
     let rule = Rule.named(verdict.rule)
     var body: [String] = []
     if let rule { body.append("<p class=\"statement\">\(Markup.line(rule.statement))</p>") }
     body += proofs(verdict, evidence)
     if case .holds(_, let closest?) = verdict.outcome { body.append(Self.gauge(closest)) }
     var items: [(String, String)] = []
-    if let known = verdict.known { items.append(("Known", Markup.line(known.sentence))) }
+    if let excuse = verdict.excuse {
+      items.append((verdict.status.rawValue.capitalized, Markup.line(excuse)))
+    }
     if let rule {
       items += [("Tested", Markup.line(rule.method)), ("Source", Markup.line(rule.source))]
     }
@@ -60,7 +62,7 @@ extension HTMLReport {
   }
 
   private func isOpen(_ verdict: Verdict) -> Bool {
-    Status(verdict) == .broken || (report.strict && Status(verdict) == .known)
+    report.failing.contains(verdict.status)
   }
 
   private func repeatCommand(_ verdict: Verdict) -> String? {
@@ -68,10 +70,7 @@ extension HTMLReport {
   }
 
   private func said(_ verdict: Verdict) -> String {
-    switch Status(verdict) {
-    case .known: Markup.line(verdict.known?.sentence ?? "")
-    default: Markup.line(verdict.outcome.summary)
-    }
+    Markup.line(verdict.excuse ?? verdict.outcome.summary)
   }
 
   private func proofs(_ verdict: Verdict, _ evidence: EvidenceSection) -> [String] {
@@ -132,7 +131,7 @@ extension HTMLReport {
       case .broken(let violations):
         guard let worst = violations.compactMap(\.measure).min(by: { $0.margin < $1.margin })
         else { continue }
-        rows.append((verdict.rule, Status(verdict), worst))
+        rows.append((verdict.rule, verdict.status, worst))
       default: break
       }
     }
