@@ -16,7 +16,7 @@ public enum Catalogue {
       What the paravirtual clock of KVM on x86 promises to guests and to those who run them: \(count - observations) rules, each tested by \
       `kvmclock run`, and \(observations) observations, which report what the ABI leaves open. *Since* names the first kernel that owes \
       the sentence; without it, it is owed by every kernel that was tried, 5.10 and later. *Known* are the deviations of shipped \
-      kernels. *Fails on* says by which faults, in the kernel or in what was recorded, the rule was seen to break.
+      kernels. *Fails on* names faults, of the kernel or in a history made by hand, on which the rule is tested to break.
 
       \(contents.joined(separator: "\n"))
 
@@ -35,11 +35,11 @@ public enum Catalogue {
     return """
       ## Never seen to fail
 
-      Every rule that is not named here was seen to fail: a fault in the user-space model breaks it (`kvmclock faults`), or a mutated kernel \
-      ([mutants.md](mutants.md)), or a kernel that was shipped (*Known*).
+      Every rule but these was seen to fail on a faulty clock: a fault in the user-space model (`kvmclock faults`), a mutated kernel \
+      ([mutants.md](mutants.md)) or a shipped kernel (*Known*) breaks it. These were tested on histories made by hand alone.
 
-      - Rules that none of these breaks: \(names(false)).
-      - Observations whose value none of these changes: \(names(true)).
+      - Rules: \(names(false)).
+      - Observations, whose value no such fault was seen to change: \(names(true)).
 
       """
   }

@@ -65,7 +65,7 @@ struct ExplainCommand: ParsableCommand {
       items.append(
         (
           "proof",
-          "never seen to fail: no fault, no mutant and no shipped kernel is known that breaks it"
+          "never seen to fail: no fault of the model, no mutated and no shipped kernel breaks it"
         ))
     }
     let lines = items.map { Layout.item("  \($0.0)", $0.1, indent: 13) }
