@@ -1,3 +1,5 @@
+internal import ABIChecker
+
 /// A comparison for people with a browser.
 extension Comparison {
   /// More columns than this are shown by groups of reports that say the same.
