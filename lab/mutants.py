@@ -7,7 +7,7 @@ import time
 import host
 from problem import Problem
 
-BROKEN = ("broken", "known")
+BROKEN = ("broken", "known", "differs", "not owed")
 
 
 class Control:

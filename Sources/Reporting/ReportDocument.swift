@@ -61,7 +61,8 @@ public struct ReportDocument: Sendable, Codable {
     public var again: String?
 
     private enum CodingKeys: String, CodingKey {
-      case rule, topic, statement, source, excuse, verdict, summary, scenario, closest, violations, known
+      case rule, topic, statement, source, excuse, verdict, summary, scenario, closest, violations,
+        known
       case again = "repeat"
     }
   }

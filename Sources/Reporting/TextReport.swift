@@ -158,7 +158,8 @@ extension TextReport {
   }
 
   private func worst(_ topic: Digest.TopicCount) -> Status {
-    [.broken, .inconclusive, .known, .differs, .notOwed, .notTested].first { topic.count($0) > 0 } ?? .holds
+    [.broken, .inconclusive, .known, .differs, .notOwed, .notTested].first { topic.count($0) > 0 }
+      ?? .holds
   }
 
   private func exceptions(_ digest: Digest) -> [String] {

@@ -51,7 +51,10 @@ extension Comparison {
       let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
     }
-    return lines + ["+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive", ""]
+    return lines + [
+      "+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive",
+      "",
+    ]
   }
 
   /// Which reports a column stands for.
