@@ -3,6 +3,8 @@ public struct Comparison: Sendable {
   public typealias Word = ReportDocument.Word
 
   public var reports: [SavedReport]
+  /// Whether only what differs counts: then a rule that all reports break is no failure.
+  public var onlyDifferences: Bool
   /// Short names of the reports, in their order.
   public let names: [String]
   public let rows: [Row]
@@ -11,8 +13,13 @@ public struct Comparison: Sendable {
 
   /// One rule across all reports.
   public struct Row: Sendable {
+    /// How the verdicts differ. It does not say whether the rule is broken: `brokenOn` does.
     public enum Change: String, Sendable, Codable {
-      case worse, better, otherwise, alike
+      /// Broken on a report, and usually not.
+      case worse
+      /// Usually broken, and on a report not.
+      case mended
+      case otherwise, alike
     }
 
     public var rule: String
@@ -23,6 +30,11 @@ public struct Comparison: Sendable {
     /// What is usual: of two reports the first one's verdict, of more the most frequent one.
     public var usual: Word?
     public var change: Change
+
+    /// The reports that break the rule, by their place.
+    public var brokenOn: [Int] { words.indices.filter { words[$0] == .broken } }
+
+    public var isBroken: Bool { words.contains(.broken) }
   }
 
   public struct Group: Sendable {
@@ -32,8 +44,9 @@ public struct Comparison: Sendable {
   }
 
   /// - Parameter reports: two or more.
-  public init(_ reports: [SavedReport]) {
+  public init(_ reports: [SavedReport], onlyDifferences: Bool = false) {
     self.reports = reports
+    self.onlyDifferences = onlyDifferences
     names = Self.names(reports.map(\.path))
     let verdicts = reports.map { report in
       Dictionary(report.verdicts.map { ($0.rule, $0) }) { first, _ in first }
@@ -78,7 +91,7 @@ public struct Comparison: Sendable {
     let others = words.filter { $0 != usual }
     if others.isEmpty { return .alike }
     if usual != .broken, others.contains(.broken) { return .worse }
-    return usual == .broken ? .better : .otherwise
+    return usual == .broken ? .mended : .otherwise
   }
 
   private static func groups(_ rows: [Row], count: Int) -> [Group] {
@@ -102,20 +115,50 @@ public struct Comparison: Sendable {
 extension Comparison {
   func count(_ change: Row.Change) -> Int { rows.count { $0.change == change } }
 
-  func rows(_ change: Row.Change) -> [Row] { rows.filter { $0.change == change } }
-
-  /// 1 if a report breaks a rule that is usually not broken, else 0.
-  public var exitCode: Int32 { count(.worse) > 0 ? 1 : 0 }
-
-  /// "140 rules in 2 reports: 1 worse, 2 better, …".
-  var summary: String {
-    "\(Digest.counted(rows.count, "rule")) in \(Digest.counted(reports.count, "report")): "
-      + "\(count(.worse)) worse, \(count(.better)) better, \(count(.otherwise)) otherwise, "
-      + "\(count(.alike)) alike"
+  /// What is listed: rules that a report breaks, and then others that differ. A rule that all reports break is left
+  /// out where only differences count.
+  var listed: [Row] {
+    let shown = onlyDifferences ? rows.filter { $0.change != .alike } : rows
+    let broken = shown.filter(\.isBroken)
+    return broken.filter { $0.change == .worse } + broken.filter { $0.change != .worse }
+      + shown.filter { !$0.isBroken && $0.change != .alike }
   }
 
-  /// The answer in a few words.
+  /// The reports that break a rule, by their place.
+  var brokenReports: [Int] {
+    reports.indices.filter { index in rows.contains { $0.words[index] == .broken } }
+  }
+
+  /// 1 if a report breaks a rule, else 0; where only differences count, 1 if a report breaks one that is usually not
+  /// broken.
+  public var exitCode: Int32 {
+    (onlyDifferences ? count(.worse) > 0 : !brokenReports.isEmpty) ? 1 : 0
+  }
+
+  /// "140 rules in 2 reports: 2 broken, 1 differs, 137 alike".
+  var summary: String {
+    let broken = rows.count(where: \.isBroken)
+    let others = rows.filter { !$0.isBroken }
+    let alike = others.count { $0.change == .alike }
+    let differing = others.count - alike
+    return "\(Digest.counted(rows.count, "rule")) in \(Digest.counted(reports.count, "report")): "
+      + "\(broken) broken, \(differing) \(differing == 1 ? "differs" : "differ"), \(alike) alike"
+  }
+
+  /// The answer in a few words: how many reports are broken, then what differs.
   var headline: String {
+    guard !onlyDifferences else { return difference }
+    let broken = brokenReports.count
+    guard broken > 0 else {
+      return rows.count == count(.alike)
+        ? "No rule is broken, and no verdict differs" : "No rule is broken"
+    }
+    let rules = Digest.counted(rows.count(where: \.isBroken), "rule")
+    return "BROKEN on \(broken) of \(reports.count) reports: \(rules)"
+  }
+
+  /// What differs, in a few words.
+  var difference: String {
     if count(.worse) > 0 {
       let rules = Digest.counted(count(.worse), "rule")
       return reports.count == 2

@@ -19,30 +19,35 @@ extension Comparison {
   private static let mostColumns = 26
 
   private func text(width: Int?) -> String {
-    var lines: [String] = []
-    for change in [Row.Change.worse, .better, .otherwise] {
-      for row in rows(change) {
-        let seen = change == .worse ? seen(row).map { "; seen: \($0)" } ?? "" : ""
-        let label = Plain.pad(change.rawValue, to: 9)
-        let room = width.map { $0 - 13 }
-        let said = Plain.wrap("\(Plain.oneLine(row.rule)): \(sentence(row))\(seen)", width: room)
-        lines.append("\(label)  \(said[0])")
-        lines += said.dropFirst().map { "             \($0)" }
-      }
+    var lines = listed.flatMap { row -> [String] in
+      let label = Plain.pad(row.isBroken ? "BROKEN" : "differs", to: 7)
+      let room = width.map { $0 - 11 }
+      let said = Plain.wrap("\(Plain.oneLine(row.rule)): \(said(row))", width: room)
+      return ["\(label)  \(said[0])"] + said.dropFirst().map { "           \($0)" }
     }
-    if !lines.isEmpty, reports.count > 2 { lines += [""] + table }
+    if !listed.isEmpty, reports.count > 2 { lines += [""] + table }
     lines += legend
-    return (["\(headline)."] + lines + [summary]).joined(separator: "\n") + "\n"
+    return (answer + lines + [summary]).joined(separator: "\n") + "\n"
   }
 
-  /// The rules that differ, with a column for each group of reports.
+  /// The headline, and what is newly broken if it does not say that.
+  private var answer: [String] {
+    let isNew = !onlyDifferences && count(.worse) > 0
+    return ["\(headline)."] + (isNew ? ["\(difference)."] : [])
+  }
+
+  /// Where the rule has which verdict, and what was seen where it is broken.
+  private func said(_ row: Row) -> String {
+    sentence(row) + (seen(row).map { "; seen: \($0)" } ?? "")
+  }
+
+  /// The rules that are listed, with a column for each group of reports.
   private var table: [String] {
-    let differing = rows.filter { $0.change != .alike }
-    let longest = differing.map(\.rule.count).max() ?? 0
+    let longest = listed.map(\.rule.count).max() ?? 0
     let columns = groups.prefix(Self.mostColumns)
     let head = columns.indices.map { Self.letter($0) }.joined(separator: " ")
     var lines = ["\(Plain.pad("", to: longest))  \(head)"]
-    for row in differing {
+    for row in listed {
       let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
     }
@@ -81,24 +86,18 @@ extension Comparison {
 // Markdown.
 extension Comparison {
   private var markdown: String {
-    var parts = [
-      "# \(MarkdownReport.escape(headline))", MarkdownReport.escape(summary) + ".",
-    ]
-    let heads: [(Row.Change, String)] = [
-      (.worse, "Worse"), (.better, "Better"), (.otherwise, "Otherwise different"),
-    ]
-    for (change, title) in heads where count(change) > 0 {
-      let lines = rows(change).map { row in
-        let seen = change == .worse ? seen(row).map { "; seen: \($0)" } ?? "" : ""
-        return "- `\(Plain.oneLine(row.rule))`: \(MarkdownReport.escape(sentence(row) + seen))"
-      }
-      parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))")
+    var parts = ["# \(MarkdownReport.escape(headline))"]
+    parts.append(
+      (answer.dropFirst() + ["\(summary)."]).map(MarkdownReport.escape).joined(separator: " "))
+    for (isBroken, title) in [(true, "Broken"), (false, "Otherwise different")] {
+      let rows = listed.filter { $0.isBroken == isBroken }
+      let lines = rows.map { "- `\(Plain.oneLine($0.rule))`: \(MarkdownReport.escape(said($0)))" }
+      if !rows.isEmpty { parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))") }
     }
     let columns = groups.prefix(Self.mostColumns)
-    let differing = rows.filter { $0.change != .alike }
-    if !differing.isEmpty {
+    if !listed.isEmpty {
       let rule = "|---" + String(repeating: "|:-:", count: columns.count) + "|"
-      let lines = differing.map { row in
+      let lines = listed.map { row in
         "| `\(Plain.oneLine(row.rule))` | "
           + columns.map { Self.label(row.words[$0.members[0]]) }.joined(separator: " | ") + " |"
       }
@@ -114,8 +113,11 @@ extension Comparison {
 extension Comparison {
   private struct Document: Encodable {
     var format = "kvmclock-comparison"
-    var version = 1
+    var version = 2
     var exitStatus: Int32
+    var onlyDifferences: Bool
+    /// The reports that break a rule, by name.
+    var broken: [String]
     var reports: [Place]
     var rules: [Line]
     var groups: [[String]]
@@ -137,6 +139,8 @@ extension Comparison {
     var rule: String
     var change: Row.Change
     var usual: String
+    /// The reports that break it, by name.
+    var brokenOn: [String]
     /// The reports that have each verdict, by name, where they differ.
     var verdicts: [String: [String]]
     var seen: String?
@@ -144,7 +148,8 @@ extension Comparison {
 
   private var json: String {
     let document = Document(
-      exitStatus: exitCode,
+      exitStatus: exitCode, onlyDifferences: onlyDifferences,
+      broken: brokenReports.map { names[$0] },
       reports: reports.enumerated().map { index, report in
         Place(
           name: names[index], path: report.path, kvmclock: report.kvmclock,
@@ -155,10 +160,11 @@ extension Comparison {
         let groups = row.change == .alike ? [] : verdicts(row)
         return Line(
           rule: row.rule, change: row.change, usual: row.usual?.rawValue ?? "not judged",
+          brokenOn: row.brokenOn.map { names[$0] },
           verdicts: Dictionary(
             uniqueKeysWithValues: groups.map { group in
               (group.word?.rawValue ?? "not judged", group.members.map { names[$0] })
-            }), seen: row.change == .worse ? seen(row) : nil)
+            }), seen: seen(row))
       }, groups: groups.map { $0.members.map { names[$0] } })
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]

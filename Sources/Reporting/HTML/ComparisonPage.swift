@@ -5,7 +5,7 @@ extension Comparison {
 
   var html: String {
     let sections = [
-      PageSection("differences", "What differs", differences),
+      PageSection("differences", "What is broken and what differs", differences),
       PageSection("table", "Rules and reports", [table], note: tableNote),
       PageSection("reports", "Reports", [list]),
     ].filter { !$0.parts.isEmpty }
@@ -25,30 +25,42 @@ extension Comparison {
   }
 
   private var hero: String {
-    let isWorse = count(.worse) > 0
-    let counts: [(Row.Change, Status)] = [
-      (.alike, .holds), (.better, .observed), (.otherwise, .notTested), (.worse, .broken),
+    let broken = rows.count(where: \.isBroken)
+    let alike = rows.count { !$0.isBroken && $0.change == .alike }
+    let counts: [(String, Int, Status)] = [
+      ("broken", broken, .broken), ("differ", rows.count - broken - alike, .notTested),
+      ("alike", alike, .holds),
     ]
-    let shown = counts.filter { count($0.0) > 0 }
-    let pieces = shown.map { change, status in
-      "<i class=\"\(status.kind)\" style=\"flex-grow:\(count(change))\"></i>"
+    let shown = counts.filter { $0.1 > 0 }
+    let pieces = shown.map { _, count, status in
+      "<i class=\"\(status.kind)\" style=\"flex-grow:\(count)\"></i>"
     }
-    let items = shown.map { change, status in
-      "<li class=\"\(status.kind)\"><b>\(count(change))</b> \(change.rawValue)</li>"
+    let items = shown.map { word, count, status in
+      "<li class=\"\(status.kind)\"><b>\(count)</b> \(word)</li>"
     }
-    let alike = groups.first.map { group in
+    let largest = groups.first.map { group in
       "\(group.members.count) of \(reports.count) reports say the same of every rule"
     }
-    let lead = reports.count == 2 ? summary : "\(summary); \(alike ?? "")"
+    let lead = reports.count == 2 ? summary : "\(summary); \(largest ?? "")"
+    let isNew = !onlyDifferences && count(.worse) > 0
+    // A tick is for reports without a broken rule, whatever is asked for.
+    let (answer, seal): (Status, String) =
+      if exitCode != 0 {
+        (.broken, "✗")
+      } else if broken > 0 {
+        (.known, "!")
+      } else {
+        (.holds, rows.count == count(.alike) ? "=" : "✓")
+      }
     return """
-      <header class="hero \(isWorse ? "broken" : "holds")">
+      <header class="hero \(answer.kind)">
       <div class="wrap">
       <p class="brand"><b>kvmclock</b> compare</p>
       <div class="answer">
-      <span class="seal" aria-hidden="true">\(isWorse ? "✗" : rows.count == count(.alike) ? "=" : "✓")</span>
+      <span class="seal" aria-hidden="true">\(seal)</span>
       <div>
       <h1>\(Markup.line(headline))</h1>
-      <p class="lead">\(Markup.line(lead))</p>
+      <p class="lead">\(Markup.line(isNew ? "\(difference). \(lead)" : lead))</p>
       </div>
       </div>
       <div class="meter">\(pieces.joined())</div>
@@ -61,25 +73,22 @@ extension Comparison {
   }
 
   private var differences: [String] {
-    let kinds: [(Row.Change, Status)] = [
-      (.worse, .broken), (.better, .holds), (.otherwise, .notTested),
-    ]
-    return kinds.flatMap { change, status in
-      rows(change).map { row in
-        let seen = change == .worse ? self.seen(row) : nil
-        return """
-          <details class="rule \(status.kind)" id="rule-\(Markup.line(row.rule))"\
-          \(change == .worse && count(.worse) <= 5 ? " open" : "")>
-          <summary><span class="mark">\(change == .worse ? "✗" : change == .better ? "✓" : "≠")</span> \
-          <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))\(seen.map { "; seen: \(Markup.line($0))" } ?? "")</span></summary>
-          <p class="statement">\(Markup.line(row.statement ?? ""))</p>
-          \(seen.map { "<div class=\"proof\"><p><b>Seen</b> \(Markup.line($0))</p></div>" } ?? "")
-          <dl>
-          \(verdicts(row).map(definition).joined(separator: "\n"))
-          </dl>
-          </details>
-          """
-      }
+    let areFew = listed.count(where: \.isBroken) <= 5
+    return listed.map { row in
+      let status: Status = row.isBroken ? .broken : .notTested
+      let seen = self.seen(row)
+      return """
+        <details class="rule \(status.kind)" id="rule-\(Markup.line(row.rule))"\
+        \(row.isBroken && areFew ? " open" : "")>
+        <summary><span class="mark">\(row.isBroken ? "✗" : "≠")</span> \
+        <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))\(seen.map { "; seen: \(Markup.line($0))" } ?? "")</span></summary>
+        <p class="statement">\(Markup.line(row.statement ?? ""))</p>
+        \(seen.map { "<div class=\"proof\"><p><b>Seen</b> \(Markup.line($0))</p></div>" } ?? "")
+        <dl>
+        \(verdicts(row).map(definition).joined(separator: "\n"))
+        </dl>
+        </details>
+        """
     }
   }
 
@@ -96,7 +105,7 @@ extension Comparison {
 
   private var isByGroups: Bool { reports.count > Self.mostReports }
 
-  /// Rules that differ first: each with its verdict in every column.
+  /// Rules that are listed above first: each with its verdict in every column.
   private var table: String {
     let columns: [(head: String, title: String, index: Int)] =
       isByGroups
@@ -105,10 +114,12 @@ extension Comparison {
     let heads = columns.map { column in
       "<th title=\"\(Markup.line(column.title))\"><span>\(Markup.line(column.head))</span></th>"
     }
-    let ordered = rows.filter { $0.change != .alike } + rows.filter { $0.change == .alike }
+    let listed = self.listed
+    let rules = Set(listed.map(\.rule))
+    let ordered = listed + rows.filter { !rules.contains($0.rule) }
     let lines = ordered.map { row in
       let cells = columns.map { column in Self.cell(row.words[column.index]) }
-      let mark = row.change == .alike ? "" : " class=\"differs\""
+      let mark = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
       return "<tr\(mark)><th><code>\(Markup.line(row.rule))</code></th>\(cells.joined())</tr>"
     }
     return """
