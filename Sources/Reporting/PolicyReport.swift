@@ -22,15 +22,13 @@ public enum PolicyReport {
   }
 
   /// The same as a table for documents.
-  public static func markdown(_ matrix: PolicyMatrix) -> String {
-    var lines = ["| guest | " + matrix.rows.map { "`\($0.host)`" }.joined(separator: " | ") + " |"]
-    lines.append("|---|" + matrix.rows.map { _ in "---|" }.joined())
-    for guest in matrix.guests.indices {
-      lines.append(
-        "| `\(matrix.guests[guest])`: \(matrix.summaries[guest]) | "
-          + matrix.rows.map { $0.outcomes[guest].cell }.joined(separator: " | ") + " |")
-    }
-    return lines.joined(separator: "\n") + "\n"
+  static func table(_ matrix: PolicyMatrix) -> Markdown {
+    Markdown.table(
+      ["guest"] + matrix.rows.map { Markdown.code($0.host) },
+      matrix.guests.indices.map { guest in
+        ["\(Markdown.code(matrix.guests[guest])): \(matrix.summaries[guest])"]
+          + matrix.rows.map { "\($0.outcomes[guest].cell)" }
+      })
   }
 
   private static func pad(_ text: String, _ width: Int) -> String {

@@ -16,7 +16,10 @@ enum Output {
     }
   }
 
+  /// Writes lines to stderr. What they quote, of a file or of the command line, can't move the cursor.
   static func complain(_ text: String) {
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    let text = lines.map { Plain.oneLine(String($0)) }.joined(separator: "\n")
     // What stands in the live line gives way; the line comes again below.
     let start = hasLive.exchange(false, ordering: .relaxed) ? "\r\u{1b}[K" : ""
     _ = Descriptor.write(Array((start + text + "\n").utf8), to: STDERR_FILENO)

@@ -124,6 +124,6 @@ import Testing
       text.hasPrefix(
         "# BROKEN on 1 of 2 reports: 1 rule\n\nb breaks 1 rule that a does not. 1 rule in 2 reports: "
       ))
-    #expect(text.contains("\n| | A | B |\n|---|:-:|:-:|\n| `A` | holds | BROKEN |\n"))
+    #expect(text.contains("\n|  | A | B |\n| --- | :-: | :-: |\n| `A` | holds | BROKEN |\n"))
   }
 }
