@@ -35,7 +35,7 @@ public enum Catalogue {
     ]
     if rule.since != "any" { items.append(("Since", "Linux \(escape(rule.since))")) }
     items += KnownDeviation.table.filter { $0.rule == rule.id }.map {
-      ("Known", escape("\($0.range): \($0.cause) (\($0.source))"))
+      ("Known", escape($0.sentence))
     }
     if !rule.faults.isEmpty {
       items.append(("Fails on", escape(rule.faults.joined(separator: "; "))))

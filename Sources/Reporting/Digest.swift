@@ -44,7 +44,7 @@ struct Digest {
   /// The answer in a few words, for a headline.
   var headline: String {
     switch answer {
-    case .sound: report.count(.known) == 0 ? "SOUND" : "SOUND"
+    case .sound: "SOUND"
     case .broken: "NOT SOUND"
     case .undecided: "UNDECIDED"
     case .nothing: "NOTHING WAS TESTED"
@@ -123,7 +123,7 @@ struct Digest {
     }
   }
 
-  static func counted(_ number: Int, _ noun: String) -> String {
-    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  static func counted(_ number: Int, _ noun: String, _ plural: String? = nil) -> String {
+    "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
   }
 }

@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import FoundationEssentials
 
 /// A report for programs: one JSON object, see `ReportDocument`.
 public struct JSONReport: Sendable {
@@ -7,15 +6,7 @@ public struct JSONReport: Sendable {
 
   public init(_ report: Report) { self.report = report }
 
-  public var text: String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    // Integers, strings, lists and objects: nothing in a document can fail to be encoded.
-    guard let data = try? encoder.encode(ReportDocument(report)) else {
-      preconditionFailure("a report holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
-  }
+  public var text: String { JSONText.pretty(ReportDocument(report)) }
 }
 
 extension ReportDocument {
@@ -40,26 +31,12 @@ extension ReportDocument.Counts {
   }
 }
 
-extension ReportDocument.Word {
-  init(_ status: Status) {
-    self =
-      switch status {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
-  }
-}
-
 extension ReportDocument.Entry {
   init(_ verdict: Verdict, in report: Report) {
     let rule = Rule.named(verdict.rule)
     self.init(
       rule: verdict.rule, topic: Rule.topic(of: verdict.rule), statement: rule?.statement,
-      source: rule?.source, verdict: ReportDocument.Word(Status(verdict)),
+      source: rule?.source, verdict: Status(verdict),
       summary: verdict.outcome.summary, scenario: verdict.scenario)
     if case .holds(_, let closest) = verdict.outcome { self.closest = closest }
     if case .broken(let violations) = verdict.outcome {

@@ -7,8 +7,6 @@ internal import ABIChecker
 public struct JUnitReport: Sendable {
   public var report: Report
 
-  private static let shown = 3
-
   public init(_ report: Report) { self.report = report }
 
   public var text: String { markup.text }
@@ -71,7 +69,7 @@ public struct JUnitReport: Sendable {
     case .broken: said = failure(verdict)
     case .known where report.strict: said = failure(verdict)
     case .known:
-      let why = verdict.known.map { "\($0.range): \($0.cause) (\($0.source))" } ?? ""
+      let why = verdict.known?.sentence ?? ""
       said = XML.element("skipped", [("type", status.rawValue), ("message", why)])
     case .notTested, .inconclusive:
       said = XML.element(
@@ -82,22 +80,12 @@ public struct JUnitReport: Sendable {
 
   private func failure(_ verdict: Verdict) -> XML {
     guard case .broken(let violations) = verdict.outcome else { return "" }
-    var lines: [String] = []
-    if let rule = Rule.named(verdict.rule) {
-      lines += ["rule: \(rule.statement)", "source: \(rule.source)", "tested: \(rule.method)"]
+    let lines = report.proof(verdict).map { name, text -> XML in
+      name.isEmpty ? "\(text)" : "\(name): \(text)"
     }
-    for violation in violations.prefix(Self.shown) {
-      lines += ["expected: \(violation.expected)", "seen: \(violation.seen)"]
-      lines.append("where: \(report.place(of: violation, in: verdict))")
-    }
-    if violations.count > Self.shown {
-      lines.append("and \(violations.count - Self.shown) more violations")
-    }
-    if let command = report.repeatCommand(verdict) { lines.append("repeat: \(command)") }
-    let text = lines.map { "\($0)" as XML }.joined(separator: "\n")
     let message = violations.first.map { "seen: \($0.seen)" } ?? ""
     return "<failure\(XML.attributes([("type", "broken"), ("message", message)]))>"
-      + "\(text)</failure>"
+      + "\(lines.joined(separator: "\n"))</failure>"
   }
 
   private func errors(_ digest: Digest) -> [(name: String, message: String)] {

@@ -8,8 +8,6 @@ public struct KTAPReport: Sendable {
   public var report: Report
   public var showsTimings: Bool
 
-  private static let shown = 3
-
   public init(_ report: Report, showsTimings: Bool = false) {
     self.report = report
     self.showsTimings = showsTimings
@@ -49,21 +47,9 @@ public struct KTAPReport: Sendable {
   /// In KTAP the lines about a test come before its result.
   private func diagnostics(_ verdict: Verdict) -> [Line] {
     if case .observed(let value) = verdict.outcome { return ["# observed: \(value)"] }
-    guard case .broken(let violations) = verdict.outcome else { return [] }
-    var lines: [String] = []
-    if let rule = Rule.named(verdict.rule) {
-      lines += ["rule: \(rule.statement)", "source: \(rule.source)"]
+    return report.proof(verdict).map { name, text in
+      name.isEmpty ? "# \(text)" : "# \(name): \(text)"
     }
-    for violation in violations.prefix(Self.shown) {
-      lines += ["expected: \(violation.expected)", "seen: \(violation.seen)"]
-      lines.append("where: \(report.place(of: violation, in: verdict))")
-    }
-    if violations.count > Self.shown {
-      lines.append("and \(violations.count - Self.shown) more violations")
-    }
-    if let known = verdict.known { lines.append("known: \(known.range); \(known.source)") }
-    if let command = report.repeatCommand(verdict) { lines.append("repeat: \(command)") }
-    return lines.map { "# \($0)" }
   }
 
   private typealias Line = Markup<KTAPText>

@@ -1,10 +1,8 @@
-internal import ABIChecker
+public import ABIChecker
 
 /// A report for issues, pull requests and job summaries: GitHub's Markdown.
 public struct MarkdownReport: Sendable {
   public var report: Report
-
-  private static let shown = 3
 
   public init(_ report: Report) { self.report = report }
 
@@ -42,26 +40,17 @@ public struct MarkdownReport: Sendable {
   }
 
   private func proof(_ verdict: Verdict) -> Markdown {
-    guard case .broken(let violations) = verdict.outcome else { return "" }
-    var lines: [Markdown] = ["### \(verdict.rule)", ""]
-    if let rule = Rule.named(verdict.rule) {
-      lines += ["> \(rule.statement)", ""]
-      lines += ["- *Source*: \(rule.source)"]
-      lines += ["- *Tested*: \(rule.method)"]
+    let lines = report.proof(verdict).map { name, text -> Markdown in
+      let title = name.prefix(1).uppercased() + name.dropFirst()
+      switch name {
+      case "rule": return "> \(text)\n"
+      case "seen": return "  *\(title)*: **\(text)**"
+      case "where": return "  *\(title)*: \(text)"
+      case "": return "- \(text)"
+      default: return "- *\(title)*: \(text)"
+      }
     }
-    for violation in violations.prefix(Self.shown) {
-      lines.append("- *Expected*: \(violation.expected)")
-      lines.append("  *Seen*: **\(violation.seen)**")
-      lines.append("  *Where*: \(report.place(of: violation, in: verdict))")
-    }
-    if violations.count > Self.shown {
-      lines.append("- and \(violations.count - Self.shown) more violations")
-    }
-    if let known = verdict.known { lines.append("- *Known*: \(known.sentence)") }
-    if let command = report.repeatCommand(verdict) {
-      lines.append("- *Repeat*: \(command)")
-    }
-    return lines.joined(separator: "\n")
+    return (["### \(verdict.rule)\n"] + lines).joined(separator: "\n")
   }
 
   private func known(_ verdict: Verdict) -> Markdown {
@@ -78,11 +67,11 @@ public struct MarkdownReport: Sendable {
       ["\(topic.title)"] + statuses.map { topic.count($0) == 0 ? "" : "\(topic.count($0))" }
     }
     rows.append(["**All**"] + statuses.map { "**\(report.count($0))**" })
-    return Markdown.table([""] + statuses.map { "\($0.rawValue)" }, rows, columns: "--:")
+    return Markdown.table([""] + statuses.map { "\($0.label)" }, rows, columns: "--:")
   }
 }
 
 extension KnownDeviation {
   /// "kernels since 5.19: the cause (the source)".
-  var sentence: String { "\(range): \(cause) (\(source))" }
+  public var sentence: String { "\(range): \(cause) (\(source))" }
 }

@@ -11,12 +11,12 @@ public enum PolicyReport {
       ([heads] + lines).map { $0[column].count }.max() ?? 0
     }
     let table = ([heads] + lines).map { line in
-      zip(line, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+      zip(line, widths).map { Plain.pad($0, to: $1) }
         .joined(separator: "  ").trimmedAtEnd
     }
     let width = (matrix.guests + matrix.rows.map(\.host)).map(\.count).max() ?? 0
-    let guests = zip(matrix.guests, matrix.summaries).map { "  \(pad($0, width))  \($1)" }
-    let hosts = matrix.rows.map { "  \(pad($0.host, width))  \($0.summary)" }
+    let guests = zip(matrix.guests, matrix.summaries).map { "  \(Plain.pad($0, to: width))  \($1)" }
+    let hosts = matrix.rows.map { "  \(Plain.pad($0.host, to: width))  \($0.summary)" }
     return
       (table + ["", "Guests"] + guests + ["", "Policies"] + hosts).joined(separator: "\n") + "\n"
   }
@@ -29,10 +29,6 @@ public enum PolicyReport {
         ["\(Markdown.code(matrix.guests[guest])): \(matrix.summaries[guest])"]
           + matrix.rows.map { "\($0.outcomes[guest].cell)" }
       })
-  }
-
-  private static func pad(_ text: String, _ width: Int) -> String {
-    text + String(repeating: " ", count: max(0, width - text.count))
   }
 }
 

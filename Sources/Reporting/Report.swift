@@ -58,14 +58,14 @@ public struct ScenarioTiming: Hashable, Sendable, Codable {
   }
 }
 
-/// How a verdict is shown and counted.
-enum Status: String, CaseIterable {
-  case holds
-  case observed
-  case broken = "BROKEN"
-  case known
+/// How a verdict is shown and counted: in one word, as JSON has it.
+public enum Status: String, Hashable, Sendable, Codable, CaseIterable {
+  case holds, observed, broken, known
   case notTested = "not tested"
   case inconclusive
+
+  /// The word as people read it.
+  var label: String { self == .broken ? "BROKEN" : rawValue }
 
   init(_ verdict: Verdict) {
     self =
@@ -151,6 +151,27 @@ extension Report {
   /// The command that does again what led to a verdict.
   func repeatCommand(_ verdict: Verdict) -> String? {
     seed.map { "kvmclock \(command) \(verdict.rule) --seed \($0)\(repeatOptions)" }
+  }
+
+  /// Why a rule is broken, line by line, each with its name: the rule, its first violations, and how to see them again.
+  /// No lines where it is not broken.
+  func proof(_ verdict: Verdict, most: Int = 3) -> [(name: String, text: String)] {
+    guard case .broken(let violations) = verdict.outcome else { return [] }
+    var lines: [(name: String, text: String)] = []
+    if let rule = Rule.named(verdict.rule) {
+      lines += [("rule", rule.statement), ("source", rule.source), ("tested", rule.method)]
+    }
+    for violation in violations.prefix(most) {
+      lines += [("expected", violation.expected), ("seen", violation.seen)]
+      lines.append(("where", place(of: violation, in: verdict)))
+    }
+    if violations.count > most {
+      let more = Digest.counted(violations.count - most, "more violation")
+      lines.append(("", "and \(more)"))
+    }
+    if let known = verdict.known { lines.append(("known", known.sentence)) }
+    if let command = repeatCommand(verdict) { lines.append(("repeat", command)) }
+    return lines
   }
 
   /// The events that prove a violation, and the history that holds them.

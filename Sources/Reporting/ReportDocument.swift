@@ -43,7 +43,7 @@ public struct ReportDocument: Sendable, Codable {
     public var topic: String?
     public var statement: String?
     public var source: String?
-    public var verdict: Word
+    public var verdict: Status
     /// The evidence, the value observed, the reason, or how many violations there are.
     public var summary: String
     /// The scenario whose history decided.
@@ -59,13 +59,6 @@ public struct ReportDocument: Sendable, Codable {
       case rule, topic, statement, source, verdict, summary, scenario, closest, violations, known
       case again = "repeat"
     }
-  }
-
-  /// A verdict in one word, as the text report has it.
-  public enum Word: String, Hashable, Sendable, Codable, CaseIterable {
-    case holds, observed, broken, known
-    case notTested = "not tested"
-    case inconclusive
   }
 
   public struct Proof: Hashable, Sendable, Codable {

@@ -60,7 +60,7 @@ public struct TextReport: Sendable {
 
   private func summary(_ digest: Digest) -> String {
     guard let nanoseconds = report.nanoseconds else { return digest.counts }
-    let retries = report.retries == 1 ? "1 retry" : "\(report.retries) retries"
+    let retries = Digest.counted(report.retries, "retry", "retries")
     return "\(digest.counts); \(retries); \(Report.seconds(nanoseconds))"
   }
 }
@@ -100,29 +100,12 @@ extension TextReport {
     guard case .broken(let violations) = verdict.outcome, let known = verdict.known, !report.strict
     else { return verdict.outcome.summary }
     let seen = violations.first.map { "; seen: \($0.seen)" } ?? ""
-    return "\(known.range): \(known.cause) (\(known.source))\(seen)"
+    return known.sentence + seen
   }
 
   private func proof(_ verdict: Verdict) -> [Line] {
-    guard case .broken(let violations) = verdict.outcome, verdict.known == nil || report.strict
-    else { return [] }
-    var lines: [Line] = []
-    if let rule = Rule.named(verdict.rule) {
-      lines += field("rule", rule.statement) + field("source", rule.source)
-      lines += field("tested", rule.method)
-    }
-    for violation in violations.prefix(shown) {
-      lines += field("expected", violation.expected) + field("seen", violation.seen)
-      lines += field("where", report.place(of: violation, in: verdict))
-    }
-    if violations.count > shown {
-      lines += field("", "and \(violations.count - shown) more violations")
-    }
-    if let known = verdict.known {
-      lines += field("known", "\(known.range): \(known.cause) (\(known.source))")
-    }
-    if let command = report.repeatCommand(verdict) { lines += field("repeat", command) }
-    return lines
+    guard verdict.known == nil || report.strict else { return [] }
+    return report.proof(verdict, most: shown).flatMap(field)
   }
 
   private func field(_ name: String, _ text: String) -> [Line] {
@@ -193,7 +176,7 @@ extension TextReport {
   private func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
 
   private func word(_ status: Status) -> Line {
-    paint(Plain.pad(status.rawValue, to: Self.statusWidth), status)
+    paint(Plain.pad(status.label, to: Self.statusWidth), status)
   }
 
   private func paint(_ text: String, _ status: Status) -> Line {

@@ -59,7 +59,7 @@ struct ExplainCommand: ParsableCommand {
     ]
     if rule.everywhere { items.append(("also", "judged on the histories of all other scenarios")) }
     let known = KnownDeviation.table.filter { $0.rule == rule.id }
-    items += known.map { ("known", "\($0.range): \($0.cause) (\($0.source))") }
+    items += known.map { ("known", $0.sentence) }
     if known.isEmpty { items.append(("known", "no deviation of a shipped kernel")) }
     let lines = items.map { Layout.item("  \($0.0)", $0.1, indent: 13) }
     return "\(rule.id)\n\(lines.joined())"

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Reporting
 import Synchronization
@@ -46,14 +47,7 @@ enum Output {
   }
 
   /// Now, as ISO 8601 has it, in UTC.
-  static var date: String {
-    var now = time(nil)
-    var parts = tm()
-    gmtime_r(&now, &parts)
-    func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-      + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
-  }
+  static var date: String { Date().formatted(.iso8601) }
 
   static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 

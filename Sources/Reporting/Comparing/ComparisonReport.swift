@@ -1,5 +1,3 @@
-internal import FoundationEssentials
-
 extension Comparison {
   /// The forms that a comparison comes in.
   public static let formats: [ReportFormat] = [.text, .json, .markdown, .html]
@@ -71,7 +69,7 @@ extension Comparison {
     String(Character(Unicode.Scalar(UInt8(ascii: "A") + UInt8(index % 26))))
   }
 
-  private static func sign(_ word: Word?) -> String {
+  private static func sign(_ word: Status?) -> String {
     switch word {
     case .holds: "+"
     case .observed: "o"
@@ -166,11 +164,6 @@ extension Comparison {
               (group.word?.rawValue ?? "not judged", group.members.map { names[$0] })
             }), seen: seen(row))
       }, groups: groups.map { $0.members.map { names[$0] } })
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    guard let data = try? encoder.encode(document) else {
-      preconditionFailure("a comparison holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
+    return JSONText.pretty(document)
   }
 }

@@ -93,7 +93,7 @@ extension Comparison {
     }
   }
 
-  private func definition(_ verdict: (word: Word?, members: [Int])) -> HTML {
+  private func definition(_ verdict: (word: Status?, members: [Int])) -> HTML {
     "<dt>\(Self.label(verdict.word))</dt><dd>\(verdict.members.count): "
       + "\(named(verdict.members, most: 200))</dd>"
   }
@@ -131,10 +131,9 @@ extension Comparison {
       """
   }
 
-  private static func cell(_ word: Word?) -> HTML {
+  private static func cell(_ word: Status?) -> HTML {
     guard let word else { return "<td></td>" }
-    let status = Status(word)
-    return "<td class=\"\(status.kind)\" title=\"\(word.rawValue)\">\(status.sign)</td>"
+    return "<td class=\"\(word.kind)\" title=\"\(word.label)\">\(word.sign)</td>"
   }
 
   /// Each report, with where it is from.
@@ -161,19 +160,5 @@ extension Comparison {
       \(lines.joined(separator: "\n"))
       </table></div>
       """
-  }
-}
-
-extension Status {
-  init(_ word: ReportDocument.Word) {
-    self =
-      switch word {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
   }
 }

@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import FoundationEssentials
 
 /// The events that prove rules broken, with those around them.
 struct EvidenceSection {
@@ -81,10 +80,7 @@ struct EvidenceSection {
 
   /// As a saved history has it, the kind of event first.
   private static func describe(_ action: Action) -> HTML {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(action) else { return "" }
-    let json = String(decoding: data, as: UTF8.self)
+    let json = JSONText.line(action)
     // {"wroteMSR":{…}}
     let parts = json.dropFirst(2).split(separator: "\"", maxSplits: 1)
     guard parts.count == 2 else { return "\(json)" }

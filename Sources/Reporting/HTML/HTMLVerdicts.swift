@@ -47,7 +47,7 @@ extension HTMLReport {
     return """
       <details class="rule \(status.kind)" id="rule-\(HTML.anchor(verdict.rule))"\
       \(isOpen(verdict) ? " open" : "")>
-      <summary><span class="mark" title="\(status.rawValue)">\(status.sign)</span> \
+      <summary><span class="mark" title="\(status.label)">\(status.sign)</span> \
       <code>\(verdict.rule)</code> <span class="said">\(said(verdict))</span></summary>
       \(body.joined(separator: "\n"))
       <dl>
@@ -85,7 +85,8 @@ extension HTMLReport {
       """
     }
     if violations.count > Self.shown {
-      parts.append("<p>and \(violations.count - Self.shown) more violations</p>")
+      let more = Digest.counted(violations.count - Self.shown, "more violation")
+      parts.append("<p>and \(more)</p>")
     }
     return parts
   }
@@ -160,14 +161,9 @@ extension HTMLReport {
       let total = report.nanoseconds.map { " in \(Report.seconds($0))" } ?? ""
       parts.append(
         "<details class=\"timings\"><summary>\(rows.count) scenarios\(total), "
-          + "\(Digest.counted(report.retries, "retry").replacingY)</summary>"
+          + "\(Digest.counted(report.retries, "retry", "retries"))</summary>"
           + "<table>\(rows.joined(separator: "\n"))</table></details>")
     }
     return parts
   }
-}
-
-extension String {
-  /// "2 retrys" is none.
-  fileprivate var replacingY: String { hasSuffix("retrys") ? dropLast(2) + "ies" : self }
 }
