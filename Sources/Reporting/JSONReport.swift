@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import FoundationEssentials
 
 /// A report for programs: one JSON object, see `ReportDocument`.
 public struct JSONReport: Sendable {
@@ -7,15 +6,7 @@ public struct JSONReport: Sendable {
 
   public init(_ report: Report) { self.report = report }
 
-  public var text: String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    // Integers, strings, lists and objects: nothing in a document can fail to be encoded.
-    guard let data = try? encoder.encode(ReportDocument(report)) else {
-      preconditionFailure("a report holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
-  }
+  public var text: String { JSONText.pretty(ReportDocument(report)) }
 }
 
 extension ReportDocument {

@@ -59,7 +59,7 @@ public struct ScenarioTiming: Hashable, Sendable, Codable {
 }
 
 extension Status {
-  /// As people read it: what is broken stands out.
+  /// The word as people read it.
   var label: String { self == .broken ? "BROKEN" : rawValue }
 
   /// What is broken and does not make the host unsound.
@@ -75,8 +75,6 @@ extension Report {
   /// The statuses that fail the run.
   var failing: [Status] { strict ? [.broken, .known, .differs] : [.broken] }
 
-  private var isFailed: Bool { failing.contains { count($0) > 0 } }
-
   /// Known deviations of this kernel that did not show: then the table of them is out of date.
   var outdated: [String] {
     verdicts.compactMap { verdict in
@@ -89,7 +87,7 @@ extension Report {
 
   /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
   public var exitCode: Int32 {
-    if isFailed { return 1 }
+    if failing.contains(where: { count($0) > 0 }) { return 1 }
     return count(.inconclusive) > 0 || isEmpty ? 2 : 0
   }
 
@@ -143,6 +141,27 @@ extension Report {
   /// The command that does again what led to a verdict.
   func repeatCommand(_ verdict: Verdict) -> String? {
     seed.map { "kvmclock \(command) \(verdict.rule) --seed \($0)\(repeatOptions)" }
+  }
+
+  /// Why a rule is broken, line by line, each with its name: the rule, its first violations, and how to see them again.
+  /// No lines where it is not broken.
+  func proof(_ verdict: Verdict, most: Int = 3) -> [(name: String, text: String)] {
+    guard case .broken(let violations) = verdict.outcome else { return [] }
+    var lines: [(name: String, text: String)] = []
+    if let rule = Rule.named(verdict.rule) {
+      lines += [("rule", rule.statement), ("source", rule.source), ("tested", rule.method)]
+    }
+    for violation in violations.prefix(most) {
+      lines += [("expected", violation.expected), ("seen", violation.seen)]
+      lines.append(("where", place(of: violation, in: verdict)))
+    }
+    if violations.count > most {
+      let more = Digest.counted(violations.count - most, "more violation")
+      lines.append(("", "and \(more)"))
+    }
+    if let excuse = verdict.excuse { lines.append((verdict.status.rawValue, excuse)) }
+    if let command = repeatCommand(verdict) { lines.append(("repeat", command)) }
+    return lines
   }
 
   /// The events that prove a violation, and the history that holds them.

@@ -48,7 +48,7 @@ public struct ReportDocument: Sendable, Codable {
     public var source: String?
     /// Why a broken rule does not make the host unsound.
     public var excuse: String?
-    public var verdict: Word
+    public var verdict: Status
     /// The evidence, the value observed, the reason, or how many violations there are.
     public var summary: String
     /// The scenario whose history decided.
@@ -66,8 +66,6 @@ public struct ReportDocument: Sendable, Codable {
       case again = "repeat"
     }
   }
-
-  public typealias Word = Status
 
   public struct Proof: Hashable, Sendable, Codable {
     public var expected: String

@@ -12,8 +12,7 @@ struct CompareCommand: ParsableCommand {
 
       EXIT STATUS
         0    no report breaks a rule
-        1    one does; with --only-differences: one breaks a rule that the first one, or most, do \
-      not break
+        1    one does; with --only-differences only if the first one, or most, do not
         65   a file is not a report; 66: it cannot be read
       """)
 

@@ -64,6 +64,12 @@ import Testing
     #expect(child.output == "")
   }
 
+  @Test func aComplaintThatQuotesTheCommandLineDoesNotMoveTheCursor() throws {
+    let child = try Child("exec \"$K\" run \"$(printf 'A\\033[2J\\nB')\"", in: folder)
+    child.expect(64, "there is no rule 'A [2J\nB'")
+    #expect(!child.complaint.contains("\u{1b}"))
+  }
+
   @Test(arguments: [
     ("'*'", 20), ("version-even", 1), ("'VERSION-*'", 2), ("'v*-E?EN'", 1), ("'*SIZE*' '*EVEN'", 2),
     ("'??GE-SIZE-32'", 1), ("'*-*-*-*' VERSION-EVEN", 2),

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ComparisonTests {
   /// A report of these verdicts on the rules A, B, C, …
-  static func report(_ name: String, _ words: [ReportDocument.Word]) -> SavedReport {
+  static func report(_ name: String, _ words: [Status]) -> SavedReport {
     let letters = ["A", "B", "C", "D"]
     let entries = words.enumerated().map { index, word in
       SavedReport.Entry(
@@ -99,7 +99,7 @@ import Testing
     let text = Comparison(reports).render(.html)
     #expect(text.contains("<h1>BROKEN on 1 of 3 reports: 1 rule</h1>"))
     #expect(text.contains("<th><code>B</code></th><td class=\"holds\" title=\"holds\">✓</td>"))
-    #expect(text.contains("<td class=\"broken\" title=\"broken\">✗</td>"))
+    #expect(text.contains("<td class=\"broken\" title=\"BROKEN\">✗</td>"))
     #expect(text.contains("Holds &lt;it&gt;."))
     let ids = try text.matches(of: Regex(#"id="([^"]*)""#)).map {
       String($0.output[1].substring ?? "")
@@ -124,6 +124,6 @@ import Testing
       text.hasPrefix(
         "# BROKEN on 1 of 2 reports: 1 rule\n\nb breaks 1 rule that a does not. 1 rule in 2 reports: "
       ))
-    #expect(text.contains("\n| | A | B |\n|---|:-:|:-:|\n| `A` | holds | BROKEN |\n"))
+    #expect(text.contains("\n|  | A | B |\n| --- | :-: | :-: |\n| `A` | holds | BROKEN |\n"))
   }
 }

@@ -78,7 +78,7 @@ import Testing
     for part in [
       "# kvmclock: NOT SOUND\n\n1 rule of 4 tested is broken; 1 known kernel bug (of \(Rule.all.count) in all).\n\n",
       "| kernel | Linux 6.1.0-test |\n| backend | kvm\\_intel |\n",
-      "## Broken\n\n### VERSION-EVEN\n\n> \(MarkdownReport.escape(even.statement))\n\n- *Source*: ",
+      "## Broken\n\n### VERSION-EVEN\n\n> \(MarkdownText.escape(even.statement))\n\n- *Source*: ",
       "- *Expected*: version 2\n  *Seen*: **version 3, which is odd**\n  *Where*: events 4, 5 of",
       "- and 2 more violations\n- *Repeat*: kvmclock run VERSION-EVEN --seed 42\n",
       "## Broken, but excused\n\n- `RATE-RAW`: known; kernels before 6.3: kvm.ko keeps",
@@ -93,7 +93,7 @@ import Testing
 
   @Test func noTextFromAHistoryIsMarkup() {
     #expect(
-      MarkdownReport.escape("<b>*@me #1 [a](b) `c` | d\n# e & ~")
+      MarkdownText.escape("<b>*@me #1 [a](b) `c` | d\n# e & ~")
         == ##"&lt;b&gt;\*&#64;me \#1 \[a\](b) \`c\` \| d \# e &amp; \~"##)
   }
 }

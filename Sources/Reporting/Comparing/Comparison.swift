@@ -1,7 +1,7 @@
+public import ABIChecker
+
 /// What differs between reports, of two kernels, two hosts or a thousand.
 public struct Comparison: Sendable {
-  public typealias Word = ReportDocument.Word
-
   public var reports: [SavedReport]
   /// Whether only what differs counts: then a rule that all reports break is no failure.
   public var onlyDifferences: Bool
@@ -26,9 +26,9 @@ public struct Comparison: Sendable {
     public var topic: String?
     public var statement: String?
     /// The verdict of each report; nil where it has none.
-    public var words: [Word?]
+    public var words: [Status?]
     /// What is usual: of two reports the first one's verdict, of more the most frequent one.
-    public var usual: Word?
+    public var usual: Status?
     public var change: Change
 
     /// The reports that break the rule, by their place.
@@ -40,7 +40,7 @@ public struct Comparison: Sendable {
   public struct Group: Sendable {
     /// The reports, by their place.
     public var members: [Int]
-    public var words: [Word?]
+    public var words: [Status?]
   }
 
   /// - Parameter reports: two or more.
@@ -66,16 +66,16 @@ public struct Comparison: Sendable {
     groups = Self.groups(rows, count: reports.count)
   }
 
-  private static func usual(_ words: [Word?]) -> Word? {
+  private static func usual(_ words: [Status?]) -> Status? {
     guard words.count > 2 else { return words.first ?? nil }
-    var counts: [Word?: Int] = [:]
+    var counts: [Status?: Int] = [:]
     for word in words { counts[word, default: 0] += 1 }
     // Of two that are as frequent, the better one is usual.
     return counts.max { ($0.value, rank($1.key)) < ($1.value, rank($0.key)) }?.key ?? nil
   }
 
   /// The lower the better.
-  private static func rank(_ word: Word?) -> Int {
+  private static func rank(_ word: Status?) -> Int {
     switch word {
     case .holds: 0
     case .observed: 1
@@ -89,7 +89,7 @@ public struct Comparison: Sendable {
     }
   }
 
-  private static func change(_ words: [Word?], from usual: Word?) -> Row.Change {
+  private static func change(_ words: [Status?], from usual: Status?) -> Row.Change {
     let others = words.filter { $0 != usual }
     if others.isEmpty { return .alike }
     if usual != .broken, others.contains(.broken) { return .worse }
@@ -97,7 +97,7 @@ public struct Comparison: Sendable {
   }
 
   private static func groups(_ rows: [Row], count: Int) -> [Group] {
-    var groups: [[Word?]: [Int]] = [:]
+    var groups: [[Status?]: [Int]] = [:]
     for index in 0..<count { groups[rows.map { $0.words[index] }, default: []].append(index) }
     return groups.map { Group(members: $0.value, words: $0.key) }.sorted {
       ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
@@ -171,8 +171,8 @@ extension Comparison {
   }
 
   /// The verdicts on a rule, the most frequent first, with the reports that have them.
-  func verdicts(_ row: Row) -> [(word: Word?, members: [Int])] {
-    var members: [Word?: [Int]] = [:]
+  func verdicts(_ row: Row) -> [(word: Status?, members: [Int])] {
+    var members: [Status?: [Int]] = [:]
     for (index, word) in row.words.enumerated() { members[word, default: []].append(index) }
     return members.map { (word: $0.key, members: $0.value) }.sorted {
       ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
@@ -201,11 +201,8 @@ extension Comparison {
     }.joined(separator: "; ")
   }
 
-  static func label(_ word: Word?) -> String {
-    switch word {
-    case nil: "not judged"
-    case let word?: word.label
-    }
+  static func label(_ word: Status?) -> String {
+    word?.label ?? "not judged"
   }
 
   /// Where a report is from, on one line.

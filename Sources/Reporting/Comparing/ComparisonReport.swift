@@ -1,4 +1,4 @@
-internal import FoundationEssentials
+internal import ABIChecker
 
 extension Comparison {
   /// The forms that a comparison comes in.
@@ -7,7 +7,7 @@ extension Comparison {
   public func render(_ format: ReportFormat, width: Int? = nil) -> String {
     switch format {
     case .json: json
-    case .markdown: markdown
+    case .markdown: markdown.text
     case .html: html
     default: text(width: width)
     }
@@ -19,15 +19,16 @@ extension Comparison {
   private static let mostColumns = 26
 
   private func text(width: Int?) -> String {
-    var lines = listed.flatMap { row -> [String] in
+    var lines = listed.flatMap { row -> [Line] in
       let label = Plain.pad(row.isBroken ? "BROKEN" : "differs", to: 7)
       let room = width.map { $0 - 11 }
-      let said = Plain.wrap("\(Plain.oneLine(row.rule)): \(said(row))", width: room)
+      let said = Plain.wrap(Plain.oneLine("\(row.rule): \(said(row))", limit: .max), width: room)
       return ["\(label)  \(said[0])"] + said.dropFirst().map { "           \($0)" }
     }
     if !listed.isEmpty, reports.count > 2 { lines += [""] + table }
-    lines += legend
-    return (answer + lines + [summary]).joined(separator: "\n") + "\n"
+    lines += legend.map { "\($0)" }
+    let all = answer.map { "\($0)" as Line } + lines + ["\(summary)"]
+    return all.joined(separator: "\n").text + "\n"
   }
 
   /// The headline, and what is newly broken if it does not say that.
@@ -42,11 +43,11 @@ extension Comparison {
   }
 
   /// The rules that are listed, with a column for each group of reports.
-  private var table: [String] {
+  private var table: [Line] {
     let longest = listed.map(\.rule.count).max() ?? 0
     let columns = groups.prefix(Self.mostColumns)
     let head = columns.indices.map { Self.letter($0) }.joined(separator: " ")
-    var lines = ["\(Plain.pad("", to: longest))  \(head)"]
+    var lines: [Line] = ["\(Plain.pad("", to: longest))  \(head)"]
     for row in listed {
       let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
@@ -73,7 +74,7 @@ extension Comparison {
     String(Character(Unicode.Scalar(UInt8(ascii: "A") + UInt8(index % 26))))
   }
 
-  private static func sign(_ word: Word?) -> String {
+  private static func sign(_ word: Status?) -> String {
     switch word {
     case .holds: "+"
     case .observed: "o"
@@ -90,26 +91,25 @@ extension Comparison {
 
 // Markdown.
 extension Comparison {
-  private var markdown: String {
-    var parts = ["# \(MarkdownReport.escape(headline))"]
-    parts.append(
-      (answer.dropFirst() + ["\(summary)."]).map(MarkdownReport.escape).joined(separator: " "))
+  private var markdown: Markdown {
+    var parts: [Markdown] = ["# \(headline)"]
+    parts.append("\((answer.dropFirst() + ["\(summary)."]).joined(separator: " "))")
     for (isBroken, title) in [(true, "Broken"), (false, "Otherwise different")] {
       let rows = listed.filter { $0.isBroken == isBroken }
-      let lines = rows.map { "- `\(Plain.oneLine($0.rule))`: \(MarkdownReport.escape(said($0)))" }
+      let lines = rows.map { "- \(Markdown.code($0.rule)): \(said($0))" as Markdown }
       if !rows.isEmpty { parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))") }
     }
     let columns = groups.prefix(Self.mostColumns)
     if !listed.isEmpty {
-      let rule = "|---" + String(repeating: "|:-:", count: columns.count) + "|"
-      let lines = listed.map { row in
-        "| `\(Plain.oneLine(row.rule))` | "
-          + columns.map { Self.label(row.words[$0.members[0]]) }.joined(separator: " | ") + " |"
-      }
-      let head = "| | \(columns.indices.map { Self.letter($0) }.joined(separator: " | ")) |"
-      parts.append(([head, rule] + lines).joined(separator: "\n"))
+      parts.append(
+        Markdown.table(
+          [""] + columns.indices.map { "\(Self.letter($0))" },
+          listed.map { row in
+            [Markdown.code(row.rule)]
+              + columns.map { "\(Self.label(row.words[$0.members[0]]))" }
+          }, columns: ":-:"))
     }
-    parts.append(legend.map { "- \(MarkdownReport.escape($0))" }.joined(separator: "\n"))
+    parts.append(legend.map { "- \($0)" as Markdown }.joined(separator: "\n"))
     return parts.joined(separator: "\n\n") + "\n"
   }
 }
@@ -124,7 +124,7 @@ extension Comparison {
     /// The reports that break a rule, by name.
     var broken: [String]
     var reports: [Place]
-    var rules: [Line]
+    var rules: [Entry]
     var groups: [[String]]
   }
 
@@ -140,7 +140,7 @@ extension Comparison {
     var counts: ReportDocument.Counts
   }
 
-  private struct Line: Encodable {
+  private struct Entry: Encodable {
     var rule: String
     var change: Row.Change
     var usual: String
@@ -163,7 +163,7 @@ extension Comparison {
       },
       rules: rows.map { row in
         let groups = row.change == .alike ? [] : verdicts(row)
-        return Line(
+        return Entry(
           rule: row.rule, change: row.change, usual: row.usual?.rawValue ?? "not judged",
           brokenOn: row.brokenOn.map { names[$0] },
           verdicts: Dictionary(
@@ -171,11 +171,6 @@ extension Comparison {
               (group.word?.rawValue ?? "not judged", group.members.map { names[$0] })
             }), seen: seen(row))
       }, groups: groups.map { $0.members.map { names[$0] } })
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    guard let data = try? encoder.encode(document) else {
-      preconditionFailure("a comparison holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
+    return JSONText.pretty(document)
   }
 }

@@ -11,7 +11,7 @@ extension Comparison {
       PageSection("table", "Rules and reports", [table], note: tableNote),
       PageSection("reports", "Reports", [list]),
     ].filter { !$0.parts.isEmpty }
-    let links = sections.map { "<a href=\"#\($0.id)\">\($0.title)</a>" }.joined(separator: "\n")
+    let links = sections.map(\.link).joined(separator: "\n")
     return HTMLPage(
       title: "kvmclock: \(headline)",
       body: """
@@ -26,7 +26,7 @@ extension Comparison {
     ).text
   }
 
-  private var hero: String {
+  private var hero: HTML {
     let broken = rows.count(where: \.isBroken)
     let alike = rows.count { !$0.isBroken && $0.change == .alike }
     let counts: [(String, Int, Status)] = [
@@ -34,10 +34,10 @@ extension Comparison {
       ("alike", alike, .holds),
     ]
     let shown = counts.filter { $0.1 > 0 }
-    let pieces = shown.map { _, count, status in
+    let pieces = shown.map { _, count, status -> HTML in
       "<i class=\"\(status.kind)\" style=\"flex-grow:\(count)\"></i>"
     }
-    let items = shown.map { word, count, status in
+    let items = shown.map { word, count, status -> HTML in
       "<li class=\"\(status.kind)\"><b>\(count)</b> \(word)</li>"
     }
     let largest = groups.first.map { group in
@@ -61,8 +61,8 @@ extension Comparison {
       <div class="answer">
       <span class="seal" aria-hidden="true">\(seal)</span>
       <div>
-      <h1>\(Markup.line(headline))</h1>
-      <p class="lead">\(Markup.line(isNew ? "\(difference). \(lead)" : lead))</p>
+      <h1>\(headline)</h1>
+      <p class="lead">\(isNew ? "\(difference). \(lead)" : lead)</p>
       </div>
       </div>
       <div class="meter">\(pieces.joined())</div>
@@ -74,18 +74,19 @@ extension Comparison {
       """
   }
 
-  private var differences: [String] {
+  private var differences: [HTML] {
     let areFew = listed.count(where: \.isBroken) <= 5
-    return listed.map { row in
+    return listed.map { row -> HTML in
       let status: Status = row.isBroken ? .broken : .notTested
       let seen = self.seen(row)
+      let proof = seen.map { "<div class=\"proof\"><p><b>Seen</b> \($0)</p></div>" as HTML }
       return """
-        <details class="rule \(status.kind)" id="rule-\(Markup.line(row.rule))"\
+        <details class="rule \(status.kind)" id="rule-\(HTML.anchor(row.rule))"\
         \(row.isBroken && areFew ? " open" : "")>
         <summary><span class="mark">\(row.isBroken ? "✗" : "≠")</span> \
-        <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))\(seen.map { "; seen: \(Markup.line($0))" } ?? "")</span></summary>
-        <p class="statement">\(Markup.line(row.statement ?? ""))</p>
-        \(seen.map { "<div class=\"proof\"><p><b>Seen</b> \(Markup.line($0))</p></div>" } ?? "")
+        <code>\(row.rule)</code> <span class="said">\(sentence(row))\(seen.map { "; seen: \($0)" } ?? "")</span></summary>
+        <p class="statement">\(row.statement ?? "")</p>
+        \(proof)
         <dl>
         \(verdicts(row).map(definition).joined(separator: "\n"))
         </dl>
@@ -94,9 +95,9 @@ extension Comparison {
     }
   }
 
-  private func definition(_ verdict: (word: Word?, members: [Int])) -> String {
+  private func definition(_ verdict: (word: Status?, members: [Int])) -> HTML {
     "<dt>\(Self.label(verdict.word))</dt><dd>\(verdict.members.count): "
-      + "\(Markup.line(named(verdict.members, most: 200)))</dd>"
+      + "\(named(verdict.members, most: 200))</dd>"
   }
 
   private var tableNote: String {
@@ -108,21 +109,21 @@ extension Comparison {
   private var isByGroups: Bool { reports.count > Self.mostReports }
 
   /// Rules that are listed above first: each with its verdict in every column.
-  private var table: String {
+  private var table: HTML {
     let columns: [(head: String, title: String, index: Int)] =
       isByGroups
       ? groups.prefix(60).map { ("\($0.members.count)", named($0.members), $0.members[0]) }
       : reports.indices.map { (names[$0], place($0), $0) }
-    let heads = columns.map { column in
-      "<th title=\"\(Markup.line(column.title))\"><span>\(Markup.line(column.head))</span></th>"
+    let heads = columns.map { column -> HTML in
+      "<th title=\"\(column.title)\"><span>\(column.head)</span></th>"
     }
     let listed = self.listed
     let rules = Set(listed.map(\.rule))
     let ordered = listed + rows.filter { !rules.contains($0.rule) }
-    let lines = ordered.map { row in
+    let lines = ordered.map { row -> HTML in
       let cells = columns.map { column in Self.cell(row.words[column.index]) }
-      let mark = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
-      return "<tr\(mark)><th><code>\(Markup.line(row.rule))</code></th>\(cells.joined())</tr>"
+      let mark: HTML = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
+      return "<tr\(mark)><th><code>\(row.rule)</code></th>\(cells.joined())</tr>"
     }
     return """
       <div class="scroll"><table class="grid-table">
@@ -132,15 +133,14 @@ extension Comparison {
       """
   }
 
-  private static func cell(_ word: Word?) -> String {
+  private static func cell(_ word: Status?) -> HTML {
     guard let word else { return "<td></td>" }
-    let status = word
-    return "<td class=\"\(status.kind)\" title=\"\(word.rawValue)\">\(status.sign)</td>"
+    return "<td class=\"\(word.kind)\" title=\"\(word.label)\">\(word.sign)</td>"
   }
 
   /// Each report, with where it is from.
-  private var list: String {
-    let lines = reports.indices.map { index -> String in
+  private var list: HTML {
+    let lines = reports.indices.map { index -> HTML in
       let report = reports[index]
       let group = groups.firstIndex { $0.members.contains(index) } ?? 0
       let facts = [
@@ -149,13 +149,13 @@ extension Comparison {
         "\(report.counts.holds)", "\(report.counts.broken)", "\(report.counts.known)",
         "\(report.counts.notTested)", "\(report.counts.inconclusive)", "\(group + 1)",
       ]
-      let mark = report.counts.broken > 0 ? " class=\"cited\"" : ""
-      return "<tr\(mark)>\(facts.map { "<td>\(Markup.line($0))</td>" }.joined())</tr>"
+      let mark: HTML = report.counts.broken > 0 ? " class=\"cited\"" : ""
+      return "<tr\(mark)>\(facts.map { "<td>\($0)</td>" as HTML }.joined())</tr>"
     }
     let heads = [
       "report", "host", "kernel", "backend", "TSC, kHz", "clocksource", "hold", "broken", "known",
       "not tested", "inconclusive", "group",
-    ].map { "<th>\($0)</th>" }
+    ].map { "<th>\($0)</th>" as HTML }
     return """
       <div class="history scroll"><table>
       <tr>\(heads.joined())</tr>
