@@ -38,15 +38,16 @@ extension Rule {
 
   static let schedoffNoUnderflow = Rule(
     "SCHEDOFF-NO-UNDERFLOW",
-    "A guest may subtract vCPU 0's first reading from every later reading, on any vCPU: the result is the time since, and "
-      + "never negative; without the master clock, or after a new pair, it is as much lower as that record ran ahead.",
+    "A guest may subtract vCPU 0's first reading from every later reading, on any vCPU: the result is the time since and "
+      + "never negative. Without the master clock, or after a new pair, it may be lower by as much as that record ran "
+      + "ahead.",
     sources: [
       .guest("Linux 4.3 and newer: arch/x86/kernel/kvmclock.c, kvm_sched_clock_init()"),
       .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
     ],
     method:
-      "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
-      + "without.",
+      "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; then both read again; with the "
+      + "master clock and without.",
     scenarios: [.scheduleOffset],
     coverage: [.different(2, "later vCPUs"), .observations(2, "later readings")]
   ) { timeline, findings in
