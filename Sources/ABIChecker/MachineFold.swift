@@ -11,6 +11,8 @@ struct MachineFold {
   private var newest = NewestPair()
   private var givenUp: [UInt64: RecordOwner] = [:]
   private var onlyRegistered: Set<Int> = []
+  /// The TSC offset that was set last, and the vCPUs that were given it since another one was set.
+  private var sameOffset: (cycles: UInt64, vcpus: Set<Int>)?
   private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
   /// The vCPUs that the host moved and that did not enter since.
   private var unentered: Set<Int> = []
@@ -71,6 +73,7 @@ struct MachineFold {
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
       vcpus[vcpu, default: VCPUState()].tscOffset = cycles
+      vcpus[vcpu]?.isTSCOffsetSet = TSCMoves.vcpu(movedBy: event) != nil
     case .replugged(let vcpu, let how):
       let hadRecord = vcpus[vcpu]?.record != nil
       giveUp(vcpu, .reset(how), event)
@@ -81,6 +84,7 @@ struct MachineFold {
       if MSR.isSystemTime(msr) { register(value.value, msr, event) }
     default: break
     }
+    followOffsets(event)
     machine.vcpus = vcpus.values.count { $0.isCreated }
     machine.registered = onlyRegistered.count
     machine.hasEntered = newest.hasEntered
@@ -125,6 +129,34 @@ struct MachineFold {
   private static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
     let size = UInt64(ClockPage.size)
     return one &- other < size || other &- one < size
+  }
+
+  // MARK: TSC offsets
+
+  private mutating func followOffsets(_ event: Event) {
+    switch event.action {
+    case .setTSCOffset(let vcpu, let cycles):
+      if sameOffset?.cycles != cycles { sameOffset = (cycles, []) }
+      sameOffset?.vcpus.insert(vcpu)
+      machine.tscOffsetSetting = event
+    case .vcpuCreated: (sameOffset, machine.tscOffsetSetting) = (nil, nil)
+    case .tscOffset: break
+    default:
+      guard TSCMoves.vcpu(movedBy: event) != nil else { return }
+      (sameOffset, machine.tscOffsetSetting) = (nil, nil)
+    }
+    machine.areTSCOffsetsEqual = machine.tscOffsetSetting == nil ? nil : compareOffsets()
+  }
+
+  private func compareOffsets() -> Bool? {
+    let created = vcpus.filter(\.value.isCreated)
+    guard created.count >= 2, created.keys.allSatisfy(newest.knowsTSCOffset(of:)) else {
+      return nil
+    }
+    let offsets = created.values.map(\.tscOffset)
+    guard !offsets.contains(nil) else { return nil }
+    if Set(offsets).count > 1 { return false }
+    return sameOffset?.vcpus.count == created.count ? true : nil
   }
 
   // MARK: Moves of the TSC

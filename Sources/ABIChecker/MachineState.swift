@@ -24,6 +24,8 @@ struct VCPUState: Sendable {
   var lastEntry: Int?
   /// The TSC offset that was read or set last, in cycles.
   var tscOffset: UInt64?
+  /// Whether `tscOffset` was set by user space, and not read back since.
+  var isTSCOffsetSet = false
   /// False after the TSC was moved, until the offset is read again.
   var isTSCOffsetCertain = true
   /// Whether the record holds the newest pair of the master clock for certain.
@@ -71,6 +73,11 @@ struct MachineState: Sendable {
   var isBootVCPUOnOldMSR = false
   /// Whether the TSC of some vCPU was moved, so that the vCPUs' TSCs may differ.
   var mayBeUnmatched = false
+  /// The last setting of a TSC offset, if after it no vCPU was made and no TSC was moved otherwise.
+  var tscOffsetSetting: Event?
+  /// After a setting of a TSC offset, whether all vCPUs have the same, or nil where that is not clear. KVM compares each
+  /// setting with the one before, so offsets count as equal if they were set to one value without another between.
+  var areTSCOffsetsEqual: Bool?
   /// Whether a vCPU whose TSC the host moved has not entered since.
   var awaitsMovedVCPU = false
   /// Whether this event may have replaced the master clock's pair while the clock ran on.

@@ -292,8 +292,8 @@ extension Findings {
           lacks("no live record changed either, so nothing shows that updates were made")
           continue
         }
-        let hasEntered = timeline.entered(
-          vcpu, between: look.before.event, and: look.after.event)
+        let setting = look.after.machine.setting?.event ?? look.before.event
+        let hasEntered = timeline.entered(vcpu, between: setting, and: look.after.event)
         guard hasEntered || old != new else {
           lacks("vcpu\(vcpu) was not entered after the clock was set")
           continue
