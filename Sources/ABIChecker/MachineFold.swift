@@ -13,13 +13,22 @@ struct MachineFold {
   private var onlyRegistered: Set<Int> = []
   /// The TSC offset that was set last, and the vCPUs that were given it since another one was set.
   private var sameOffset: (cycles: UInt64, vcpus: Set<Int>)?
-  private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
+  private var openMoves: [Int: OpenMove] = [:]
   /// The vCPUs that the host moved and that did not enter since.
   private var unentered: Set<Int> = []
   private var lastReading: [Int: Observation] = [:]
   private var lead: [Int: Int128] = [:]
   private var pending: [Int: Int128] = [:]
   private var lastPage: [Int: ClockPage] = [:]
+
+  /// A move of a TSC that no reading has followed yet.
+  private struct OpenMove {
+    let before: Observation
+    let event: Event
+    let wasMovedFirst: Bool
+    var isBeforeOthers = false
+    var readBack: Hex?
+  }
 
   init(number: Int, epoch: Int, first event: Event) {
     machine = MachineState(number: number, began: event.began, epoch: epoch)
@@ -161,16 +170,35 @@ struct MachineFold {
 
   // MARK: Moves of the TSC
 
-  /// A move is judged from a reading that was to be trusted to the next reading, if no other move came between.
+  /// A move is judged from a reading that was to be trusted to the next reading, if neither another move nor a write of
+  /// the system-time MSR, which makes a new record by itself, came between.
   private mutating func follow(_ event: Event, _ stale: Set<Int>) {
-    if case .vcpu(let vcpu) = event.actor { unentered.remove(vcpu) }
+    if case .vcpu(let vcpu) = event.actor, unentered.remove(vcpu) != nil {
+      openMoves[vcpu]?.isBeforeOthers = !unentered.isEmpty
+    }
+    readBack(event)
+    if event.isSystemTimeWrite, let vcpu = event.vcpu { openMoves[vcpu] = nil }
     guard let vcpu = TSCMoves.vcpu(movedBy: event) else { return }
     openMoves[vcpu] = nil
     unentered.remove(vcpu)
     if !stale.contains(vcpu), let before = lastReading[vcpu] {
-      openMoves[vcpu] = (before, event, !unentered.isEmpty)
+      openMoves[vcpu] = OpenMove(before: before, event: event, wasMovedFirst: unentered.isEmpty)
     }
     if event.actor == .host { unentered.insert(vcpu) }
+  }
+
+  /// The offset or the MSR that a move wrote, read again.
+  private mutating func readBack(_ event: Event) {
+    guard let vcpu = event.vcpu, let open = openMoves[vcpu], open.readBack == nil else { return }
+    switch (event.action, open.event.action) {
+    case (.tscOffset(_, let cycles), .setTSCOffset): openMoves[vcpu]?.readBack = Hex(cycles)
+    case (.hostReadMSR(_, let msr, let value), .hostWroteMSR(_, let written, _))
+    where msr == written:
+      openMoves[vcpu]?.readBack = value
+    case (.readMSR(let msr, let value, nil), .wroteMSR(let written, _, _)) where msr == written:
+      openMoves[vcpu]?.readBack = value
+    default: break
+    }
   }
 
   // MARK: Values of the clock
@@ -222,7 +250,8 @@ struct MachineFold {
       tscMoves.append(
         TSCMove(
           vcpu: vcpu, before: open.before, event: open.event, after: seen,
-          isAmidOthers: open.isAmidOthers))
+          isBeforeOthers: open.isBeforeOthers, wasMovedFirst: open.wasMovedFirst,
+          readBack: open.readBack))
     }
     guard !newest.moves.stale.contains(vcpu) else { return [] }
     lastReading[vcpu] = seen
