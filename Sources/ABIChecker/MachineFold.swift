@@ -73,6 +73,7 @@ struct MachineFold {
     case .vcpuCreated(let vcpu):
       giveUp(vcpu, .disabled, event)
       vcpus[vcpu] = VCPUState(isCreated: true, isLate: machine.hasEntered)
+      machine.records[vcpu] = nil
     case .featuresSet(let vcpu, let eax):
       vcpus[vcpu, default: VCPUState()].cpuid = .features(eax.value)
     case .cpuidWithoutKVM(let vcpu): vcpus[vcpu, default: VCPUState()].cpuid = .withoutKVM
@@ -80,6 +81,7 @@ struct MachineFold {
       let isSet = vcpus[vcpu].map { $0.cpuid != .unknown } ?? false
       vcpus[vcpu, default: VCPUState()].enforcement = isSet ? .after : .before
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
+    case .slotSet, .slotDeleted, .remapped: machine.memory.take(event.action)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
       vcpus[vcpu, default: VCPUState()].tscOffset = cycles
       vcpus[vcpu]?.isTSCOffsetSet = TSCMoves.vcpu(movedBy: event) != nil
@@ -88,6 +90,7 @@ struct MachineFold {
       giveUp(vcpu, .reset(how), event)
       vcpus[vcpu, default: VCPUState()].systemTime = nil
       vcpus[vcpu]?.reset = (event, how, hadRecord)
+      machine.records[vcpu] = nil
     case .wroteMSR(let msr, let value, nil), .hostWroteMSR(_, let msr, let value):
       if MSR.isWallClock(msr) { machine.wallClock = (value, event) }
       if MSR.isSystemTime(msr) { register(value.value, msr, event) }
@@ -110,6 +113,7 @@ struct MachineFold {
     }
     vcpus[vcpu, default: VCPUState()].systemTime = write
     vcpus[vcpu]?.reset = nil
+    machine.records[vcpu] = write.record == nil ? nil : write
     if let record = write.record {
       for address in givenUp.keys where Self.overlap(address, record) { givenUp[address] = nil }
     }
@@ -129,13 +133,13 @@ struct MachineFold {
 
   private func owner(_ event: Event) -> RecordOwner? {
     guard case .page(_, let address, _) = event.action else { return nil }
-    let isLive = vcpus.values.contains {
+    let isLive = machine.records.values.contains {
       $0.record.map { Self.overlap($0, address.value) } ?? false
     }
     return isLive ? .live : givenUp[address.value]
   }
 
-  private static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
+  static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
     let size = UInt64(ClockPage.size)
     return one &- other < size || other &- one < size
   }

@@ -66,6 +66,8 @@ struct MachineState: Sendable {
   /// How often the clock was set.
   var settings = 0
   var vcpus = 0
+  /// The writes that registered the records of now, by vCPU.
+  var records: [Int: SystemTimeWrite] = [:]
   /// vCPUs with a record whose guest's last write leaves the master clock in place: vCPU 0 on the new MSR, others on either.
   var registered = 0
   var hasEntered = false
@@ -84,10 +86,53 @@ struct MachineState: Sendable {
   var mayHaveNewPair = false
   /// The MSRs that KVM_X86_SET_MSR_FILTER denies to the guest.
   var deniedMSRs: Set<Hex> = []
+  /// The memory slots, if the history shows any.
+  var memory = GuestMemory()
   /// The last accepted write of a wall clock MSR: one value for the whole machine.
   var wallClock: (value: Hex, event: Event)?
 
   var isWhollyRegistered: Bool { vcpus > 0 && registered == vcpus }
+}
+
+/// Which of the host's memories stands where in the guest's address space.
+struct GuestMemory: Sendable {
+  struct Slot: Sendable {
+    let address, size: Int128
+    let memory: Int
+    let flags: UInt64
+
+    var isLogged: Bool { flags & 1 != 0 }
+    var isReadOnly: Bool { flags & 2 != 0 }
+  }
+
+  private(set) var slots: [Int: Slot] = [:]
+  /// The memory whose pages are mapped in the place of a memory's own.
+  private var shown: [Int: Int] = [:]
+
+  /// Where the guest's bytes from `address` on are; nil if no slot holds them all.
+  func place(of address: UInt64, count: Int128) -> (place: Place, slot: Int)? {
+    let start = Int128(address)
+    for number in slots.keys.sorted() {
+      guard let slot = slots[number], slot.address <= start,
+        start + count <= slot.address + slot.size
+      else { continue }
+      let memory = shown[slot.memory] ?? slot.memory
+      return (Place(memory: memory, offset: start - slot.address, count: count), number)
+    }
+    return nil
+  }
+
+  mutating func take(_ action: Action) {
+    switch action {
+    case .slotSet(let slot, let address, let memory, let size, let flags):
+      slots[slot] = Slot(
+        address: Int128(address.value), size: Int128(size.value), memory: memory,
+        flags: flags.value)
+    case .slotDeleted(let slot): slots[slot] = nil
+    case .remapped(let memory, let other): shown[memory] = other
+    default: break
+    }
+  }
 }
 
 /// Who has a record in a piece of guest memory.

@@ -28,14 +28,6 @@ extension Timeline {
     return races
   }
 
-  /// The loops that watched one record.
-  var watches: [(event: Event, watched: (owner: Int, address: Hex), result: WatchResult)] {
-    history.events.compactMap { event in
-      guard case .watched(_, let owner, let address, let result) = event.action else { return nil }
-      return (event, (owner, address), result)
-    }
-  }
-
   /// A race that was over before it began: a machine with more time may tell, one with a single CPU never will.
   func tooLittle(_ figures: String) -> Outcome {
     if let lacking { return .notTested(reason: "\(lacking); \(figures)") }
