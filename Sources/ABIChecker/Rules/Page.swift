@@ -105,7 +105,7 @@ extension Timeline {
           }
           if case (let record, let write?)? = touched.first, touched.count == 1,
             record >= start.value,
-            record - start.value + UInt64(ClockPage.size) <= UInt64(bytes.count),
+            Int128(record - start.value) + Int128(ClockPage.size) <= Int128(bytes.count),
             wasFilled(start, count: bytes.count, before: write)
           {
             found.append((step.event, start.value, bytes, record))
