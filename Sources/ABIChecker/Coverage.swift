@@ -65,13 +65,13 @@ extension Findings {
       return seen.count < least ? "saw \(seen.count) different \(what)\(Self.list(seen))" : nil
     case .each(let values):
       let missing = values.filter { !seen.contains($0) }
-      return missing.isEmpty ? nil : "saw no \(what): \(missing.joined(separator: ", "))"
+      return missing.isEmpty ? nil : "\(what): did not see \(missing.joined(separator: ", "))"
     case .everyVCPU:
       let missing = timeline.createdVCPUs.filter { !seen.contains("vcpu\($0)") }
       if timeline.createdVCPUs.isEmpty { return "saw no vCPU" }
       return missing.isEmpty
         ? nil
-        : "of the \(what) did not see \(missing.prefix(8).map { "vcpu\($0)" }.joined(separator: ", "))"
+        : "\(what): did not see \(missing.prefix(8).map { "vcpu\($0)" }.joined(separator: ", "))"
     }
   }
 

@@ -105,7 +105,7 @@ import Testing
   @Test(arguments: [[0, 0], [1, 1]]) func oneOrderAloneIsNotTested(first: [Int]) throws {
     try expectNotTested(
       "TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.together(updates: true, first: first),
-      "the vCPUs that entered first")
+      "vCPUs that entered first")
   }
 
   /// A write of the system-time MSR makes a new record, even if the move did not.
