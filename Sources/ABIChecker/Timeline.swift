@@ -202,16 +202,6 @@ extension Timeline {
     return found
   }
 
-  /// The last reading of the vCPU that acted in an event before it, and the first one after it.
-  func readings(beside index: Int) -> (before: Observation, after: Observation)? {
-    guard case .vcpu(let vcpu) = history.events[index].actor,
-      let before = observations.last(where: { $0.index < index && $0.vcpu == vcpu }),
-      let after = observations.first(where: { $0.index > index && $0.vcpu == vcpu }),
-      before.epoch == after.epoch
-    else { return nil }
-    return (before, after)
-  }
-
   /// Every clock record seen, by a guest or by the host, with the vCPU it belongs to: written by the host, and with a
   /// version that came to rest.
   var pages: [(event: Event, vcpu: Int, page: ClockPage)] {
