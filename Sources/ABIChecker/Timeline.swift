@@ -205,15 +205,6 @@ extension Timeline {
     return found
   }
 
-  /// The last reading of the vCPU that acted in an event before it, and the first one after it.
-  func readings(beside index: Int) -> (before: Observation, after: Observation)? {
-    guard case .vcpu(let vcpu) = history.events[index].actor,
-      let before = observations.last(where: { $0.index < index && $0.vcpu == vcpu }),
-      let after = observations.first(where: { $0.index > index && $0.vcpu == vcpu }),
-      before.epoch == after.epoch
-    else { return nil }
-    return (before, after)
-  }
 }
 
 /// The numbers of the clock's MSRs.

@@ -50,6 +50,20 @@ import Testing
     #expect(verdict.status == .broken)
   }
 
+  /// The known deviation is no larger than the write took.
+  @Test func onlyAnErrorWithinTheWriteFitsTheDeviation() throws {
+    for (history, isKnown) in [
+      (Self.records { $0.wall.readsApart = 30_000 }, true),
+      (Self.records { $0.wall.error = 1_000_000 }, false),
+    ] {
+      guard case .broken(let violations) = try judge(Self.id, history) else {
+        Issue.record("not broken")
+        continue
+      }
+      #expect(violations.allSatisfy { ($0.fitsDeviation == true) == isKnown })
+    }
+  }
+
   @Test func withoutTheMasterClockOrTheOffsetItIsNotTested() throws {
     try expectNotTested(Self.id, Self.records(source: .hpet), "no master clock")
     try expectNotTested(Self.id, Self.records(knowsOffset: false), "TSC offset")
