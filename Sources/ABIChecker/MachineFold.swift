@@ -60,6 +60,7 @@ struct MachineFold {
       machine.setting = (index, event, record)
     case .vcpuCreated(let vcpu):
       giveUp(vcpu, .disabled, event)
+      machine.records[vcpu] = nil
       vcpus[vcpu] = VCPUState(isCreated: true, isLate: machine.hasEntered)
     case .featuresSet(let vcpu, let eax):
       vcpus[vcpu, default: VCPUState()].cpuid = .features(eax.value)
@@ -67,12 +68,18 @@ struct MachineFold {
     case .featuresEnforced(let vcpu):
       let isSet = vcpus[vcpu].map { $0.cpuid != .unknown } ?? false
       vcpus[vcpu, default: VCPUState()].enforcement = isSet ? .after : .before
+    case .tscKHz(let vcpu, let kHz) where !state(vcpu).isRetuned:
+      vcpus[vcpu, default: VCPUState()].tscKHz = kHz
+    case .setTSCKHz(let vcpu?, _, _):
+      vcpus[vcpu, default: VCPUState()].isRetuned = true
+      vcpus[vcpu]?.tscKHz = nil
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
       vcpus[vcpu, default: VCPUState()].tscOffset = cycles
     case .replugged(let vcpu, let how):
       let hadRecord = vcpus[vcpu]?.record != nil
       giveUp(vcpu, .reset(how), event)
+      machine.records[vcpu] = nil
       vcpus[vcpu, default: VCPUState()].systemTime = nil
       vcpus[vcpu]?.reset = (event, how, hadRecord)
     case .wroteMSR(let msr, let value, nil), .hostWroteMSR(_, let msr, let value):
@@ -96,6 +103,7 @@ struct MachineFold {
     }
     vcpus[vcpu, default: VCPUState()].systemTime = write
     vcpus[vcpu]?.reset = nil
+    machine.records[vcpu] = write.record
     if let record = write.record {
       for address in givenUp.keys where Self.overlap(address, record) { givenUp[address] = nil }
     }
@@ -182,6 +190,8 @@ struct MachineFold {
   private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) -> [Observation] {
     guard case .vcpu(let vcpu) = event.actor else { return [] }
     see(reading.page, on: vcpu)
+    // A guest that ran while the clock was set may have read it before or after.
+    if let set = machine.setting?.event, set.ended.raw > event.began.raw { return [] }
     let seen = observation(
       event, index, reading.value, vcpu, reading.page, reading.tsc,
       reading.page.flags.contains(.tscStable))
@@ -202,6 +212,7 @@ struct MachineFold {
   ) -> Observation {
     Observation(
       index: index, event: event, value: value, vcpu: vcpu, page: page, guestTSC: guestTSC,
+      tscOffset: vcpu.map(state).flatMap { $0.isTSCOffsetCertain ? $0.tscOffset : nil },
       isStable: isStable, lead: isStable ? 0 : vcpu.flatMap { lead[$0] } ?? 0,
       epoch: machine.epoch, machineBegan: machine.began)
   }

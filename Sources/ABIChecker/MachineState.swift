@@ -31,6 +31,9 @@ struct VCPUState: Sendable {
   /// Whether the record may be from before the vCPU's TSC was moved.
   var isStale = false
   var cpuid = CPUID.unknown
+  /// `KVM_GET_TSC_KHZ` as it was read last; nil where it was not read, and after a frequency was set.
+  var tscKHz: UInt32?
+  var isRetuned = false
   var enforcement: Enforcement?
 
   /// The registered record's guest-physical address; nil without a record.
@@ -64,6 +67,8 @@ struct MachineState: Sendable {
   var vcpus = 0
   /// vCPUs with a record whose guest's last write leaves the master clock in place: vCPU 0 on the new MSR, others on either.
   var registered = 0
+  /// The addresses of the registered records, by vCPU.
+  var records: [Int: UInt64] = [:]
   var hasEntered = false
   /// Whether the guest's last write on vCPU 0 went to the old MSR.
   var isBootVCPUOnOldMSR = false
