@@ -80,6 +80,11 @@ struct MachineFold {
     case .featuresEnforced(let vcpu):
       let isSet = vcpus[vcpu].map { $0.cpuid != .unknown } ?? false
       vcpus[vcpu, default: VCPUState()].enforcement = isSet ? .after : .before
+    case .tscKHz(let vcpu, let kHz) where !state(vcpu).isRetuned:
+      vcpus[vcpu, default: VCPUState()].tscKHz = kHz
+    case .setTSCKHz(let vcpu?, _, _):
+      vcpus[vcpu, default: VCPUState()].isRetuned = true
+      vcpus[vcpu]?.tscKHz = nil
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
     case .slotSet, .slotDeleted, .remapped: machine.memory.take(event.action)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
@@ -247,6 +252,8 @@ struct MachineFold {
   private mutating func add(_ event: Event, _ index: Int, _ reading: Reading) -> [Observation] {
     guard case .vcpu(let vcpu) = event.actor else { return [] }
     see(reading.page, on: vcpu)
+    // A guest that ran while the clock was set may have read it before or after.
+    if let set = machine.setting?.event, set.ended.raw > event.began.raw { return [] }
     let seen = observation(
       event, index, reading.value, vcpu, reading.page, reading.tsc,
       reading.page.flags.contains(.tscStable))
@@ -268,6 +275,7 @@ struct MachineFold {
   ) -> Observation {
     Observation(
       index: index, event: event, value: value, vcpu: vcpu, page: page, guestTSC: guestTSC,
+      tscOffset: vcpu.map(state).flatMap { $0.isTSCOffsetCertain ? $0.tscOffset : nil },
       isStable: isStable, lead: isStable ? 0 : vcpu.flatMap { lead[$0] } ?? 0,
       epoch: machine.epoch, machineBegan: machine.began)
   }

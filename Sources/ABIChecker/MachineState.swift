@@ -33,6 +33,9 @@ struct VCPUState: Sendable {
   /// Whether the record may be from before the vCPU's TSC was moved.
   var isStale = false
   var cpuid = CPUID.unknown
+  /// `KVM_GET_TSC_KHZ` as it was read last; nil where it was not read, and after a frequency was set.
+  var tscKHz: UInt32?
+  var isRetuned = false
   var enforcement: Enforcement?
 
   /// The registered record's guest-physical address; nil without a record.

@@ -47,13 +47,13 @@ extension Findings {
   /// - Returns: whether it counted.
   @discardableResult
   mutating func expectValue(
-    _ value: UInt64, since set: Event, at reading: Observation, in timeline: Timeline
+    _ value: UInt64, since set: Event, at reading: Observation, in timeline: Timeline,
+    why: @autoclosure () -> String = "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK"
   ) -> Bool {
     expect(
       difference(reading.value, value), in: timeline.allowedAdvance(since: set, at: reading),
       limit: Timeline.widestUseful, at: [set, reading.event],
-      "\(reading.name) less the value set (\(value) ns)",
-      why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK")
+      "\(reading.name) less the value set (\(value) ns)", why: why())
   }
 
   /// `later`, made after `earlier`, is not below it.

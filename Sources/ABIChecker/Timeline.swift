@@ -141,6 +141,8 @@ struct Observation: Sendable {
   let page: ClockPage?
   /// The guest's TSC that the value was computed for; nil for `KVM_GET_CLOCK`.
   let guestTSC: UInt64?
+  /// The vCPU's TSC offset, in cycles; nil where it is not known for certain.
+  let tscOffset: UInt64?
   /// Whether it is based on the VM's master clock, by its own flag.
   let isStable: Bool
   /// By how much the value may run ahead of the clock. Outside master-clock mode KVM reads the TSC and its base one
@@ -156,10 +158,14 @@ extension Timeline {
   /// By how much the clock may have come away from CLOCK_MONOTONIC_RAW between the making of the machine and
   /// `observation`: what a new snapshot for the master clock makes good at once.
   func drift(until observation: Observation) -> Int128 {
-    let age = Int128(observation.event.ended.raw) - Int128(observation.machineBegan.raw)
+    drift(from: observation.machineBegan, until: observation.event)
+  }
+
+  /// The same between the making of the machine and an event.
+  func drift(from began: Instant, until event: Event) -> Int128 {
+    let age = Int128(event.ended.raw) - Int128(began.raw)
     let lost = switches.filter {
-      $0.event.began.raw <= observation.event.ended.raw
-        && observation.machineBegan.raw <= $0.event.ended.raw
+      $0.event.began.raw <= event.ended.raw && began.raw <= $0.event.ended.raw
     }
     return lost.reduce(share(rateBound, of: age)) { $0 + $1.lost }
   }

@@ -8,7 +8,7 @@ import Testing
 
   /// The clock is set to each value and both vCPUs read; `fault` acts between.
   static func settings(
-    _ values: [UInt64] = [0, 1, 1 << 63, 0 &- 20_000, 77], source: SimulatedTime.Source = .tsc,
+    _ values: [UInt64] = [0, 1, 1 << 63, 0 &- 2_000, 77], source: SimulatedTime.Source = .tsc,
     bracket: UInt64 = 3_000, _ fault: (inout HistoryBuilder) -> Void = { _ in }
   ) -> HistoryBuilder {
     var host = HistoryBuilder(.setClock, source: source)
@@ -48,7 +48,7 @@ import Testing
     host.read(1)
     try expectBroken(
       Self.rule, host.history, "vcpu1's reading less the value set (1099511627776 ns)",
-      "at or above vcpu0's 10995116")
+      "vcpu1's reading at or above 10995116", "vcpu0's reading before it")
   }
 
   @Test func aReadingAboveIsBroken() throws {
@@ -65,7 +65,9 @@ import Testing
     host.wait(milliseconds: 2)
     for id in [0, 1] { host.read(id) }
     host.amend { $0.systemTime &-= 100_000 }
-    try expectBroken(Self.rule, host.history, "vcpu1's reading, made later", "108000")
+    try expectBroken(
+      Self.rule, host.history, "vcpu1's reading at or above 108000",
+      "vcpu0's reading before it")
   }
 
   @Test func oneVCPUIsNotEnough() throws {
@@ -77,6 +79,29 @@ import Testing
       host.read(0)
     }
     try expectNotTested(Self.rule, host.history, "two vCPUs")
+  }
+
+  /// The sentence says "every vCPU".
+  @Test func aVCPUThatNeverReadsIsNotTested() throws {
+    var host = HistoryBuilder(.setClock)
+    host.machine(0, 1, 2)
+    for id in [0, 1, 2, 0, 1] { host.register(id) }
+    for value in [0, 1, 1 << 63, 0 &- 2_000, 77] as [UInt64] {
+      host.setClock(value)
+      for id in [0, 1] { host.read(id) }
+    }
+    try expectNotTested(Self.rule, host.history, "did not see vcpu2")
+  }
+
+  /// The sentence says "forward or backward, modulo 2^64".
+  @Test(
+    arguments: [
+      ([1, 2, 3, 4, 5, 6], "forward"),
+      ([1 << 60, 1 << 61, 1 << 62, 1 << 63, 0 &- 2_000], "backward"),
+      ([1 << 60, 1 << 61, 1 << 62, 1 << 63, 5], "past 2^64"),
+    ] as [([UInt64], String)])
+  func aDirectionThatWasNotSeenIsNotTested(values: [UInt64], missing: String) throws {
+    try expectNotTested(Self.rule, Self.settings(values).history, missing)
   }
 
   /// That vCPU 1 is above vCPU 0 says nothing of the value that was set.
@@ -146,16 +171,42 @@ import Testing
     try expectHolds(Self.rule, Self.views(tscOffset: offset).history)
   }
 
-  @Test func oneNanosecondIsRounding() throws {
-    try expectHolds(Self.rule, Self.views(Self.answer { $0.clock += 1 }).history)
-    try expectHolds(Self.rule, Self.views(Self.answer { $0.clock -= 1 }).history)
+  /// Both sides truncate the same product of the same cycles.
+  @Test func oneNanosecondIsBroken() throws {
+    try expectBroken(
+      Self.rule, Self.views(Self.answer { $0.clock += 1 }).history, "[0 ns, 0 ns]",
+      "1 ns too high")
+    try expectBroken(
+      Self.rule, Self.views(Self.answer { $0.clock -= 1 }).history, "1 ns too low")
   }
 
-  @Test func twoNanosecondsAreBroken() throws {
-    try expectBroken(
-      Self.rule, Self.views(Self.answer { $0.clock += 2 }).history, "[-1 ns, 1 ns]", "2 ns",
-      "1 ns too high")
-    try expectBroken(Self.rule, Self.views(Self.answer { $0.clock -= 2 }).history, "-2 ns")
+  /// The offset of the first machine's vCPU is not the second one's.
+  @Test func aSecondMachineWhoseOffsetIsNotNotedIsNoFault() throws {
+    var host = Self.views()
+    host.machine(0, 1, tscOffset: 1 << 54)
+    host.events.removeAll {
+      if case .tscOffset(_, 1 << 54) = $0.action { true } else { false }
+    }
+    for id in [0, 1, 0] { host.register(id) }
+    for id in [0, 1] { host.look(id) }
+    host.getClock()
+    for id in [0, 1] { host.look(id) }
+    try expectHolds(Self.rule, host.history)
+  }
+
+  /// The record at the old address stays as it was when vCPU 0 moved its record away.
+  @Test func aRecordThatWasGivenUpIsNotCompared() throws {
+    let history = Self.views { host in
+      host.register(0, at: 0x20000)
+      host.setClock(5)
+      for id in [0, 1] { host.enter(id) }
+      host.look(0, at: 0x10000)
+      host.getClock()
+      host.look(0, at: 0x10000)
+      for id in [0, 1] { host.look(id) }
+      host.getClock()
+    }.history
+    try expectHolds(Self.rule, history)
   }
 
   @Test func anotherHostTSCIsBroken() throws {

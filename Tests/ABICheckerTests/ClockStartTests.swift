@@ -50,6 +50,14 @@ import Testing
       Self.zero, Self.starts(later: { $0.restartClock() }), "vcpu0's reading in [20", "too low")
   }
 
+  /// Of the clock's start every view has to tell: before a vCPU exists, with vCPUs, and a guest's own.
+  @Test func aClockThatNoGuestReadIsNotTested() throws {
+    var history = Self.starts()
+    history.events += Self.starts().events
+    history.events.removeAll { $0.actor != .host }
+    try expectNotTested(Self.zero, history, "a guest's reading")
+  }
+
   @Test func aClockThatWasSetIsNotJudged() throws {
     try expectNotTested(Self.zero, Self.starts { $0.setClock(5) })
   }
@@ -133,6 +141,13 @@ import Testing
 
   @Test func theMasterClockIsAnotherRules() throws {
     try expectNotTested(Self.rule, Self.brackets(msr: MSR.systemTime))
+  }
+
+  @Test func aVCPUThatNeverReadsIsNotTested() throws {
+    var history = Self.brackets()
+    history.events += Self.brackets().events
+    history.events.removeAll { $0.actor == .vcpu(1) }
+    try expectNotTested(Self.rule, history, "did not see vcpu1")
   }
 
   @Test func wideBracketsAreInconclusive() throws {

@@ -50,7 +50,18 @@ extension HistoryBuilder {
     }
   }
 
+  /// Two threads call `KVM_GET_CLOCK` while the vCPUs go in and out.
   mutating func race(_ change: (inout ClockCalls) -> Void = { _ in }) {
+    let began = begin()
+    for id in vcpus.keys.sorted() { enter(id) }
+    wait(milliseconds: 1)
+    var calls = ClockCalls(threads: 2, calls: 2000)
+    change(&calls)
+    end(.host, began, [.clockCalls(calls)])
+  }
+
+  /// The same with the vCPUs at rest.
+  mutating func raceAlone(_ change: (inout ClockCalls) -> Void = { _ in }) {
     bracketed(.host) { host in
       host.wait(milliseconds: 1)
       var calls = ClockCalls(threads: 2, calls: 2000)

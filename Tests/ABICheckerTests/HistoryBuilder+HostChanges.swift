@@ -15,6 +15,19 @@ extension HistoryBuilder {
     }
   }
 
+  /// A guest reads in a loop from before `change` until after it, and counts steps only where bit 0 is set.
+  mutating func loop(_ id: Int, across change: (inout Self) -> Void) {
+    let began = begin()
+    serve(id)
+    let first = reading(on: id)
+    change(&self)
+    wait(milliseconds: 3)
+    serve(id)
+    let result = LoopResult(
+      reads: 50_000, unstable: 25_000, versions: 1, first: first, last: reading(on: id))
+    end(.vcpu(id), began, [.looped(guest: "schedclock", result: result)])
+  }
+
   mutating func readMonotonic(fast partsPerMillion: UInt64) {
     bracketed(.host) { host in
       let raw = host.time.raw

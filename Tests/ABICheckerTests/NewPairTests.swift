@@ -47,9 +47,50 @@ import Testing
   /// 43 ppb of 150 ms.
   @Test func aLongWaitShowsTheJump() throws {
     let history = Self.after([150, 1])
-    try expectBroken(Self.noJump, history, "at most 2 ns", "-6 ns", "-7 ns to -6 ns")
+    try expectBroken(Self.noJump, history, "0 to 2 ns", "-6 ns", "-7 ns to -6 ns")
     let verdict = try #require(Rule.named(Self.noJump)).verdict(on: [Timeline(history)])
     #expect(verdict.known?.always == false && verdict.known?.until == nil)
+  }
+
+  /// The known deviation makes steps of the multipliers' size, and no others.
+  @Test(arguments: [(0, true), (20, false), (5_000_000_000, false)] as [(Int64, Bool)])
+  func onlyAStepOfTheMultipliersIsTheKnownOne(step: Int64, fits: Bool) throws {
+    let outcome = try judge(Self.noJump, Self.after([150, 150]) { $0.stepClock(by: step) })
+    guard case .broken(let violations) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    #expect(violations.allSatisfy { ($0.fitsDeviation ?? false) == fits })
+  }
+
+  /// An unrefined TSC frequency: 8 ppm of 150 ms are known, 1 ms is not.
+  @Test(arguments: [(-1_200, true), (1_200, true), (1_000_000, false)] as [(Int64, Bool)])
+  func aStepOfAnUnrefinedFrequencyIsKnown(step: Int64, fits: Bool) throws {
+    let outcome = try judge(Self.bounded, Self.after([150, 150]) { $0.stepClock(by: step) })
+    guard case .broken(let violations) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    #expect(violations.allSatisfy { ($0.fitsDeviation ?? false) == fits })
+  }
+
+  /// Rounding takes nothing off: a step back of 1 ns is none of its making.
+  @Test(arguments: [(-2, true), (-1, true), (4, true), (0, false)] as [(Int64, Bool)])
+  func roundingOnlyAdds(step: Int64, isBroken: Bool) throws {
+    let history = Self.after([1, 1]) { $0.stepClock(by: step) }
+    #expect(try judge(Self.noJump, history).isBroken == isBroken)
+  }
+
+  /// An honest second machine has a clock of its own.
+  @Test func machinesAreNotComparedWithEachOther() throws {
+    var host = HistoryBuilder(.newPair)
+    for _ in 0..<2 {
+      host.machine(0)
+      host.register(0)
+      host.look(0)
+      for msr in [MSR.systemTimeOld, MSR.systemTime] { host.register(0, msr: msr) }
+    }
+    try expectNotTested(Self.bounded, host.history, "saw 0")
   }
 
   @Test func aShortWaitShowsNone() throws {
@@ -64,7 +105,7 @@ import Testing
   }
 
   @Test func onePairIsNotEnough() throws {
-    try expectNotTested(Self.bounded, Self.after([150]), "saw 1", "needs 2")
+    try expectNotTested(Self.bounded, Self.after([150]), "saw 1", "needs at least 2")
   }
 
   /// KVM_SET_CLOCK steps the clock on purpose.

@@ -87,6 +87,47 @@ import Testing
     }
   }
 
+  /// Linux before 6.3 keeps an unrefined frequency: some ppm off, not 30 %.
+  @Test(arguments: [(-24_450, true), (24_450, true), (900_000_000, false)] as [(Int64, Bool)])
+  func onlyASmallErrorIsTheKnownOne(over3s nanoseconds: Int64, fits: Bool) throws {
+    let history = Self.rate { $0.clockOffset &+= UInt64(bitPattern: nanoseconds) }.history
+    guard case .broken(let violations) = try judge(Self.rule, history) else {
+      Issue.record("not broken")
+      return
+    }
+    #expect(violations.allSatisfy { ($0.fitsDeviation ?? false) == fits })
+  }
+
+  /// The clock of an honest second machine starts at 0 again.
+  @Test func aSecondMachineIsNoFault() throws {
+    var host = Self.rate()
+    host.machine(0, tscOffset: 1 << 50)
+    for _ in 0..<2 { host.register(0) }
+    host.look(0)
+    host.tick()
+    host.getClock()
+    host.wait(milliseconds: 3000)
+    host.getClock()
+    host.tick()
+    host.look(0)
+    try expectHolds(Self.rule, host.history)
+  }
+
+  /// The sentence is about both clocks.
+  @Test func twoMachinesWithoutALookTestOneClock() throws {
+    var host = HistoryBuilder(.rate)
+    for _ in 0..<2 {
+      host.machine(0)
+      for _ in 0..<2 { host.register(0) }
+      host.bracket = 60
+      for _ in 0..<2 {
+        host.getClock()
+        host.wait(milliseconds: 3000)
+      }
+    }
+    try expectNotTested(Self.rule, host.history, "the guest's clock")
+  }
+
   @Test func wideBracketsAreInconclusive() throws {
     try expectInconclusive(
       Self.rule, Self.rate(bracket: 40_000).history, "the advance of", "30.0 us")

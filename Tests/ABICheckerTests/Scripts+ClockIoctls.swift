@@ -26,6 +26,7 @@ extension Script {
       host.wholeClock()
       host.readRealtime()
     }
+    host.raceAlone()
     host.race()
   }
 

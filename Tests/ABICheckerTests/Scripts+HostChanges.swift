@@ -10,9 +10,7 @@ extension Script {
     host.settleAndLook()
     for source in [SimulatedTime.Source.hpet, .tsc] {
       for id in [0, 1] { host.read(id) }
-      host.switchClocksource(to: source)
-      // The guest counts steps only where bit 0 is set.
-      host.loop(1) { ($0.backwards, $0.worst) = (0, 0) }
+      host.loop(1) { $0.switchClocksource(to: source) }
       for id in [0, 1] { host.read(id) }
       for id in [0, 1] { readFreshRecord(&host, id) }
       host.wait(milliseconds: 100)
@@ -49,14 +47,15 @@ extension Script {
   }
 
   static func suspend(_ host: inout HistoryBuilder) {
-    host.machine(0, 1)
-    for id in [0, 1, 0] { host.enter(id) }
-    host.register(1)
+    host.machine(0, 1, 2)
+    host.enter(0)
+    for id in [1, 2] { host.register(id) }
     host.read(1)
     host.readHostClock("CLOCK_BOOTTIME")
     host.suspend(seconds: 10)
     host.readHostClock("CLOCK_BOOTTIME")
-    host.look(1)
+    for id in [0, 1, 2] { host.enter(id) }
+    for id in [1, 2] { host.look(id) }
     host.read(1)
     host.register(0)
     host.look(0)

@@ -175,7 +175,7 @@ enum Script {
   static func setClock(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     for id in [0, 1, 0, 1] { host.register(id) }
-    for value: UInt64 in [0, 1, 1 << 63, 0 &- 20_000, 77_777_777_777] {
+    for value: UInt64 in [0, 1, 1 << 63, 0 &- 2_000, 77_777_777_777] {
       host.setClock(value)
       for id in [0, 1] { host.read(id) }
       for id in [0, 1, 0] { host.look(id) }

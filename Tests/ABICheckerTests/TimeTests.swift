@@ -53,6 +53,18 @@ import Testing
     try expectBroken(Self.rule, history, "KVM_GET_CLOCK at 39255 ns or above")
   }
 
+  @Test func aVCPUThatNeverReadsIsNotTested() throws {
+    var host = HistoryBuilder()
+    host.machine(0, 1)
+    for id in [0, 1, 0] { host.register(id) }
+    host.getClock()
+    for _ in 0..<8 {
+      host.read(0)
+      host.getClock()
+    }
+    try expectNotTested(Self.rule, host.history, "did not see vcpu1")
+  }
+
   @Test func wideBracketsAreInconclusive() throws {
     try expectInconclusive(Self.rule, Self.readings(bracket: 50_000_000).history, "100.0 ms")
   }
@@ -130,6 +142,24 @@ import Testing
       }, "0x629bd847")
   }
 
+  /// A second machine whose TSC has another frequency.
+  @Test func aFrequencyBelongsToItsMachine() throws {
+    var host = HistoryBuilder()
+    for kHz in [SimulatedTime.tscKHz, 2_000_000] {
+      host.createMachine()
+      host.vcpus[0] = HistoryBuilder.VCPU(tscOffset: 0)
+      host.host(.vcpuCreated(vcpu: 0))
+      host.host(.tscKHz(vcpu: 0, kHz: kHz))
+      for place in 0..<2 {
+        host.register(0)
+        let scale = TSCScale(tscKHz: kHz)
+        host.amend { ($0.tscToSystemMultiplier, $0.tscShift) = (scale.multiplier, scale.shift) }
+        _ = place
+      }
+    }
+    for id in [Self.rule, "MULSHIFT-TSCKHZ"] { try expectHolds(id, host.history) }
+  }
+
   @Test func anUnknownFrequencyIsNotTested() throws {
     var host = HistoryBuilder()
     host.createMachine()
@@ -191,6 +221,30 @@ import Testing
       })
   }
 
+  /// The sentence says "all vCPUs".
+  @Test func aVCPUWithoutALookIsNotTested() throws {
+    var host = HistoryBuilder()
+    host.machine(0, 1, 2)
+    for id in [0, 1, 2, 0, 1] { host.register(id) }
+    for id in [0, 1, 0] { host.look(id) }
+    try expectNotTested(Self.rule, host.history, "did not see vcpu2")
+  }
+
+  /// vCPU 1's record at the address that it has left is an old one.
+  @Test func aRecordThatWasGivenUpIsNotCompared() throws {
+    var host = HistoryBuilder()
+    host.machine(0, 1)
+    for id in [0, 1, 0] { host.register(id) }
+    for id in [0, 1, 0] { host.look(id) }
+    host.register(1, at: 0x20000)
+    host.setClock(5)
+    for id in [0, 1] { host.enter(id) }
+    host.look(0)
+    host.look(1, at: 0x11000)
+    host.look(0)
+    try expectHolds(Self.rule, host.history)
+  }
+
   @Test func oneUnknownOffsetIsNotTakenForZero() throws {
     try expectNotTested(Self.rule, Self.looks(offsets: [7, nil]))
   }
@@ -244,8 +298,8 @@ import Testing
   func whatTheShiftLosesIsAllowed(kHz: UInt32, holds: Bool) throws {
     var host = HistoryBuilder()
     host.machine(0)
-    for _ in 0..<2 { host.register(0) }
     host.host(.tscKHz(vcpu: 0, kHz: kHz))
+    for _ in 0..<2 { host.register(0) }
     let scale = TSCScale(tscKHz: 4_500_000)
     for place in [0, 1] {
       host.amend(place) {

@@ -11,53 +11,45 @@ extension Rule {
   ]
 }
 
-/// A `KVM_SET_CLOCK` that was accepted, and what was read first after it.
+/// A `KVM_SET_CLOCK` that was accepted, with the values of the clock around it.
 struct Setting {
   /// Place of the event in the history, from 0.
   var index: Int
   var event: Event
   var record: ClockRecord
-  /// `KVM_GET_CLOCK`'s first value, and the first reading of each vCPU.
+  /// The machine's last value before it, and what `KVM_GET_CLOCK` returned last.
+  var before: Observation?
+  var returned: ClockRecord?
+  /// `KVM_GET_CLOCK`'s first value after it, and each vCPU's first reading.
   var first: [Observation] = []
 }
 
 extension Timeline {
   var settings: [Setting] {
-    var all: [Setting] = []
-    var current: Setting?
-    var next = 0
-    for (index, event) in history.events.enumerated() {
-      switch event.action {
-      case .vmCreated, .setClock:
-        if let current { all.append(current) }
-        current = nil
-      default: break
+    machines.flatMap { machine in
+      var all: [Setting] = []
+      var last: Observation?
+      var returned: ClockRecord?
+      for step in machine.steps {
+        if case .setClock(let record) = step.event.action {
+          all.append(
+            Setting(
+              index: step.index, event: step.event, record: record, before: last,
+              returned: returned))
+        }
+        if case .getClock(let record) = step.event.action { returned = record }
+        for value in step.observations {
+          last = value
+          guard let setting = all.last, !setting.first.contains(where: { $0.vcpu == value.vcpu })
+          else { continue }
+          all[all.count - 1].first.append(value)
+        }
       }
-      if case .setClock(let record) = event.action {
-        current = Setting(index: index, event: event, record: record)
-      }
-      while next < observations.count, observations[next].index == index {
-        let observation = observations[next]
-        next += 1
-        // A guest that was running meanwhile may have read before the setting.
-        guard let setting = current, setting.event.ended.raw <= observation.event.began.raw,
-          !setting.first.contains(where: { $0.vcpu == observation.vcpu })
-        else { continue }
-        current?.first.append(observation)
-      }
+      return all
     }
-    if let current { all.append(current) }
-    return all
   }
 
-  /// What an observation may show, less what the clock was set to: the time since.
-  func allowedAdvance(since setting: Setting, at observation: Observation) -> Interval {
-    let elapsed = setting.event.elapsed(to: observation.event)
-    let slack = share(rateBound, of: elapsed.upper) + rounding
-    return Interval(max(0, elapsed.lower - slack), elapsed.upper + slack + observation.lead)
-  }
-
-  /// What KVM says of the flags of `KVM_GET_CLOCK`: with a real time and a host TSC `KVM_SET_CLOCK` takes flags, too.
+  /// The flags that `KVM_GET_CLOCK` may return; with realtime and host_tsc among them `KVM_SET_CLOCK` takes them, too.
   var clockFlagsCapability: Int32? {
     for event in history.events {
       if case .capability("KVM_CAP_ADJUST_CLOCK", let value) = event.action { return value }

@@ -11,10 +11,13 @@ struct RealtimeBracket {
 }
 
 extension Timeline {
-  /// What the host read of CLOCK_REALTIME in the events before and after this one; nil if it did not.
+  /// By how much CLOCK_REALTIME and CLOCK_BOOTTIME may be slewed, in parts per billion: 500 ppm by NTP, as much by
+  /// adjtime(), and a tenth by the tick of adjtimex().
+  static let mostSlew: Int128 = 110_000_000
+
+  /// CLOCK_REALTIME as the host read it in the events before and after this one; nil if it did not.
   ///
-  /// The clock may be stepped or slewed at any time. NTP slews by 500 ppm at most, and so does adjtime(); with
-  /// adjtimex() the tick can be another tenth longer or shorter.
+  /// The clock may be stepped or slewed at any time.
   func realtime(around index: Int) -> RealtimeBracket? {
     let events = history.events
     guard index > 0, index + 1 < events.count,
@@ -23,7 +26,7 @@ extension Timeline {
     else { return nil }
     let (before, after) = (events[index - 1], events[index + 1])
     let elapsed = before.elapsed(to: after)
-    let slew = share(110_000_000, of: elapsed.upper) + rounding
+    let slew = share(Self.mostSlew, of: elapsed.upper) + rounding
     let allowed = Interval(elapsed.lower - slew, elapsed.upper + slew)
     let advance = difference(to, from)
     let step =
@@ -38,11 +41,17 @@ extension Timeline {
 
 extension Findings {
   /// A time that the kernel took from CLOCK_REALTIME during `event`.
+  ///
+  /// - Returns: whether it counted.
+  @discardableResult
   mutating func expectRealtime(
     _ value: UInt64, _ real: RealtimeBracket, at event: Event, _ what: String
-  ) {
-    if let step = real.step { return cannotTell(step) }
-    expect(
+  ) -> Bool {
+    if let step = real.step {
+      cannotTell(step)
+      return false
+    }
+    return expect(
       difference(value, real.from),
       in: Interval(-real.unnoticed, difference(real.to, real.from) + real.unnoticed),
       limit: Timeline.widestUseful, at: [real.before, event, real.after],

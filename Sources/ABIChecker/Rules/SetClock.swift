@@ -3,173 +3,187 @@ internal import PVClock
 extension Rule {
   static let setclockExact = Rule(
     "SETCLOCK-EXACT",
-    "In master-clock mode KVM_SET_CLOCK ties the value given to one moment within the call: the next record's "
-      + "system_time is the value, and its tsc_timestamp less the vCPU's TSC offset is the host's TSC during the call.",
-    source: "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; Linux 77fcbe823f00 (5.12)",
+    "In master-clock mode KVM_SET_CLOCK ties the value given to one moment within the call: on every vCPU the next "
+      + "record's system_time is the value, and its tsc_timestamp less the vCPU's TSC offset is the host's TSC during the "
+      + "call.",
+    sources: [.commit("Linux 77fcbe823f00 (5.12)")],
     method:
-      "Set the ends of the 64-bit range, values that wrap soon and seeded ones; each vCPU reads its record.",
+      "Set the ends of the 64-bit range, values that wrap soon and seeded values. Each vCPU reads its record.",
     scenarios: [.setClockExact, .setClock],
-    faults: [
-      "kvm_vm_ioctl_set_clock(): the time of the call instead of the snapshot's (a system_time 55 us too low)",
-      "kvm_vm_ioctl_set_clock(): no fresh snapshot (a tsc_timestamp from before the call)",
-    ]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [
+      .observations(16, "facts of records after settings"),
+      .everyVCPU("vCPUs whose system_time was compared"),
+      .everyVCPU("vCPUs whose tsc_timestamp was compared"),
+    ], needs: [.masterClock]
+  ) { timeline, findings in
     for setting in timeline.settings where !setting.record.hasRealtime {
       for reading in setting.first {
         guard let page = reading.page, let vcpu = reading.vcpu,
           !timeline.mayHaveNewPair(from: setting.event, to: reading.event)
         else { continue }
         guard reading.isStable else {
-          findings.lacks(
-            "the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
+          findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
           continue
         }
-        let events = [setting.event, reading.event]
+        let value = setting.record.clock
+        let above = difference(page.systemTime, value)
         findings.expect(
-          difference(page.systemTime, setting.record.clock), in: Interval(0, 0), at: events,
-          "vcpu\(vcpu)'s system_time less the value set (\(setting.record.clock) ns)",
-          why: "the value is the clock at the moment of tsc_timestamp")
-        findings.expect(
-          difference(reading.value, setting.record.clock),
-          in: timeline.allowedAdvance(since: setting, at: reading),
-          limit: Timeline.widestUseful, at: events,
-          "vcpu\(vcpu)'s reading less the value set (\(setting.record.clock) ns)",
-          why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK")
-        guard let offset = timeline.tscOffset(of: vcpu, before: reading.index) else { continue }
+          above, in: Interval(0, 0), at: [setting.event, reading.event],
+          "vcpu\(vcpu)'s system_time less the value set (\(value) ns)",
+          why: "the value is the clock at the moment of tsc_timestamp",
+          // Before 5.12 the value is the clock's at a moment after tsc_timestamp, both within the call.
+          fits: above < 0 && -above <= setting.event.width + timeline.rounding)
+        findings.cover(vcpu: vcpu, of: "vCPUs whose system_time was compared")
+        findings.expectValue(value, since: setting.event, at: reading, in: timeline)
+        guard let offset = reading.tscOffset else { continue }
         let (began, ended) = (setting.event.began.tsc, setting.event.ended.tsc)
         let taken = page.tscTimestamp &- offset
         findings.expect(
-          taken &- began <= ended &- began, at: events,
+          taken &- began <= ended &- began, at: [setting.event, reading.event],
           "vcpu\(vcpu)'s tsc_timestamp less its TSC offset in [\(began), \(ended)], the host's TSC before and after "
             + "KVM_SET_CLOCK",
           seen: "\(taken), \(Int128(taken) - Int128(began)) cycles after the first")
+        findings.cover(vcpu: vcpu, of: "vCPUs whose tsc_timestamp was compared")
       }
     }
-    return findings.outcome(atLeast: 16, "facts of records after settings", in: timeline)
   }
 
   static let setclockNonMaster = Rule(
     "SETCLOCK-NONMASTER",
-    "Outside master-clock mode KVM_SET_CLOCK sets the clock as well: KVM_GET_CLOCK and every vCPU go on from the value "
-      + "given, for any 64-bit value.",
-    source:
-      "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock()",
+    "Outside master-clock mode KVM_SET_CLOCK sets the clock as well: KVM_GET_CLOCK and every vCPU's reading go on from the "
+      + "value given, for any 64-bit value.",
+    sources: [
+      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
+      .implementation("arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock()"),
+    ],
     method:
-      "The boot vCPU on the old MSR, or another clocksource: set the ends of the range, KVM_GET_CLOCK, both vCPUs read.",
+      "The boot vCPU on the old MSR, or a clocksource other than the TSC. Set the ends of the range and seeded values; then "
+      + "KVM_GET_CLOCK, and each vCPU reads.",
     scenarios: [.getClockNoMaster],
-    faults: ["a clock that starts 1 ms below the value", "a vCPU that keeps the old clock"]
-  ) { timeline in
-    var findings = Findings()
-    var byGuests = 0
+    coverage: [
+      .observations(12, "first values after settings without the master clock"),
+      .everyVCPU("vCPUs that read after a setting"), .count(4, "first results of KVM_GET_CLOCK"),
+      .different(4, "values set"),
+    ]
+  ) { timeline, findings in
     for setting in timeline.settings where !setting.record.hasRealtime {
+      let value = setting.record.clock
       for first in setting.first where !first.isStable {
-        let observed = findings.observed
-        findings.expect(first, since: setting, in: timeline)
-        if first.vcpu != nil { byGuests += findings.observed - observed }
+        guard findings.expectValue(value, since: setting.event, at: first, in: timeline) else {
+          continue
+        }
+        findings.cover("\(value)", of: "values set")
+        findings.cover(vcpu: first.vcpu, of: "vCPUs that read after a setting")
+        if first.vcpu == nil { findings.count("first results of KVM_GET_CLOCK") }
       }
     }
-    guard byGuests >= 8 || !findings.violations.isEmpty else {
-      return findings.outcome(
-        atLeast: .max, "guests' readings after settings without the master clock", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 12, "first values after settings, \(byGuests) of them guests' readings", in: timeline
-    )
   }
 
   static let setclockFlags = Rule(
     "SETCLOCK-FLAGS",
-    "KVM_SET_CLOCK refuses every flag but those that KVM_GET_CLOCK can return with EINVAL, and leaves the clock alone; "
-      + "a kernel whose KVM_GET_CLOCK has no real time refuses all flags.",
-    source: "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; Linux c68dc1b577ea (5.16)",
+    "KVM_SET_CLOCK takes the flags that KVM_GET_CLOCK can return, refuses every other flag with EINVAL, and then leaves "
+      + "the clock alone. A kernel whose KVM_GET_CLOCK has no realtime refuses all flags.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"flags returned by KVM_GET_CLOCK are accepted\")"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock(), KVM_CLOCK_VALID_FLAGS"),
+    ],
     method:
-      "Each of the 32 bits alone, and seeded combinations; KVM_GET_CLOCK before and after each call.",
+      "Each of the 32 bits alone, and seeded combinations; a value of the clock before and after each call.",
     scenarios: [.setClockFlags],
-    faults: [
-      "kvm_vm_ioctl_set_clock(): flags are not checked", "another error than EINVAL",
-      "a refused call that sets the clock", "KVM_CLOCK_TSC_STABLE refused",
+    coverage: [
+      .observations(60, "answers and what they did to the clock"),
+      .different(32, "flags set alone"),
+      .count(16, "refused calls between two values of the clock"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var bits: Set<UInt32> = []
+  ) { timeline, findings in
     guard let capability = timeline.clockFlagsCapability else {
-      return .notTested(reason: timeline.lacking ?? "KVM_CAP_ADJUST_CLOCK was not read")
+      return findings.lacks("KVM_CAP_ADJUST_CLOCK was not read")
     }
     let known: UInt32 = capability > 1 && capability & 4 != 0 ? UInt32(capability) & 0xe : 0
-    for (index, event) in timeline.history.events.enumerated() {
-      switch event.action {
-      case .setClock(let record):
-        bits.insert(record.flags)
-        findings.expect(
-          record.flags & ~known == 0, at: [event],
-          "EINVAL for flags \(Hex(record.flags)): KVM_CAP_ADJUST_CLOCK is \(capability)",
-          seen: "the call succeeded")
-      case .setClockRefused(let record, let error):
-        bits.insert(record.flags)
-        findings.expect(
-          record.flags & ~known != 0 && error == .invalidArgument, at: [event],
-          record.flags & ~known == 0
-            ? "success for flags \(Hex(record.flags)): KVM_CAP_ADJUST_CLOCK is \(capability)"
-            : "EINVAL for flags \(Hex(record.flags))", seen: error.description)
-        guard let before = timeline.observations.last(where: { $0.index < index }),
-          let after = timeline.observations.first(where: { $0.index > index }),
-          before.epoch == after.epoch
-        else { continue }
-        findings.expect(
-          difference(after.value, before.value),
-          in: timeline.allowedAdvance(from: before, to: after),
-          limit: Timeline.widestUseful, at: [before.event, event, after.event],
-          "the clock to go on over the refused call from \(before.value) ns by an amount",
-          why: "the time that CLOCK_MONOTONIC_RAW counted")
-      default: continue
+    for machine in timeline.machines {
+      var last: Observation?
+      var refused: [Event] = []
+      for step in machine.steps {
+        let event = step.event
+        switch event.action {
+        case .setClock(let record):
+          findings.cover(flagAlone: record.flags)
+          findings.expect(
+            record.flags & ~known == 0, at: [event],
+            "EINVAL for flags \(Hex(record.flags)): KVM_CAP_ADJUST_CLOCK is \(capability)",
+            seen: "the call succeeded")
+        case .setClockRefused(let record, let error):
+          findings.cover(flagAlone: record.flags)
+          findings.expect(
+            record.flags & ~known != 0 && error == .invalidArgument, at: [event],
+            record.flags & ~known == 0
+              ? "success for flags \(Hex(record.flags)): KVM_CAP_ADJUST_CLOCK is \(capability)"
+              : "EINVAL for flags \(Hex(record.flags))", seen: error.description)
+          refused.append(event)
+        default: break
+        }
+        for value in step.observations {
+          if let last, last.epoch == value.epoch {
+            for call in refused {
+              let counts = findings.expectAdvance(
+                from: last, to: value, over: [call], in: timeline,
+                why:
+                  "a refused call leaves the clock alone, and CLOCK_MONOTONIC_RAW counted so much")
+              if counts { findings.count("refused calls between two values of the clock") }
+            }
+          }
+          (last, refused) = (value, [])
+        }
       }
     }
-    let isWhole = (0..<32).allSatisfy { bits.contains(1 << $0) }
-    guard isWhole || !findings.violations.isEmpty else {
-      return findings.outcome(atLeast: .max, "each of the 32 flags alone", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 60, "answers and what they did to the clock, \(bits.count) sets of flags",
-      in: timeline)
   }
 
   static let setclockOtherFlagsIgnored = Rule(
     "SETCLOCK-OTHERFLAGS-IGNORED",
-    "KVM_CLOCK_TSC_STABLE and KVM_CLOCK_HOST_TSC, with any host_tsc, change nothing of what KVM_SET_CLOCK does; nor does "
-      + "realtime without its flag.",
-    source:
-      "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"This field is ignored when …\"); Linux c68dc1b577ea (5.16)",
+    "KVM_SET_CLOCK ignores KVM_CLOCK_TSC_STABLE, KVM_CLOCK_HOST_TSC with any host_tsc, and realtime without its flag: "
+      + "every vCPU's reading goes on from the value given.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"accepted but ignored\")"),
+      .commit("Linux c68dc1b577ea (5.16)"),
+    ],
     method:
-      "Set seeded values with the two flags, alone and together, a seeded host_tsc and a realtime.",
-    scenarios: [.setClockFlags], since: "5.16",
-    faults: ["a host_tsc that is taken for the moment of the value", "a realtime without its flag"]
-  ) { timeline in
-    var findings = Findings()
+      "Set seeded values with the two flags, alone and together, with a seeded host_tsc and a realtime; each vCPU reads.",
+    scenarios: [.setClockFlags],
+    coverage: [
+      .observations(12, "first values after settings"),
+      .each(["0x0", "0x2", "0x8", "0xa"], "flags with a host_tsc and a realtime"),
+      .everyVCPU("vCPUs that read after a setting"),
+    ], needs: [.clockDetails]
+  ) { timeline, findings in
     for event in timeline.history.events {
       if case .setClockRefused(let record, let error) = event.action, record.flags == 8 {
         findings.lacks("KVM_SET_CLOCK refuses KVM_CLOCK_HOST_TSC: \(error)")
       }
     }
-    for setting in timeline.settings
-    where setting.record.flags & ~0xa == 0 && setting.record.flags != 0 {
-      for first in setting.first { findings.expect(first, since: setting, in: timeline) }
+    for setting in timeline.settings {
+      let record = setting.record
+      guard record.flags & ~0xa == 0, record.realtime != 0, record.hostTSC != 0 else { continue }
+      for first in setting.first {
+        let counts = findings.expectValue(
+          record.clock, since: setting.event, at: first, in: timeline,
+          why:
+            "flags \(Hex(record.flags)), host_tsc \(record.hostTSC) and realtime \(record.realtime) are ignored, and "
+            + "CLOCK_MONOTONIC_RAW counted so much since KVM_SET_CLOCK")
+        guard counts else { continue }
+        findings.cover(
+          "\(Hex(record.flags))", of: "flags with a host_tsc and a realtime")
+        findings.cover(vcpu: first.vcpu, of: "vCPUs that read after a setting")
+      }
     }
-    return findings.outcome(atLeast: 12, "first values after settings with flags", in: timeline)
   }
 }
 
 extension Findings {
-  /// What was read first after a setting without a real time: the value and the time since.
-  mutating func expect(
-    _ first: Observation, since setting: Setting, in timeline: Timeline
-  ) {
-    expect(
-      difference(first.value, setting.record.clock),
-      in: timeline.allowedAdvance(since: setting, at: first), limit: Timeline.widestUseful,
-      at: [setting.event, first.event],
-      "\(first.name) less the value set (\(setting.record.clock) ns, flags \(Hex(setting.record.flags)))",
-      why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK")
+  fileprivate mutating func cover(flagAlone flags: UInt32) {
+    if flags.nonzeroBitCount == 1 { cover("\(Hex(flags))", of: "flags set alone") }
   }
 }
 

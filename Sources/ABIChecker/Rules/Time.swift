@@ -1,7 +1,5 @@
 internal import PVClock
 
-// Section D of the catalogue: what the clock says.
-
 extension Rule {
   static let time: [Rule] = [
     .clockBracket, .mulshiftExact, .mulshiftTSCKHz, .rateRaw, .monoVCPU, .systimeGlobalPair,
@@ -9,89 +7,93 @@ extension Rule {
 
   static let clockBracket = Rule(
     "CLOCK-BRACKET",
-    "A guest's reading lies between the KVM_GET_CLOCK before it and the one after it.",
-    source:
-      "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")",
+    "A guest's reading lies between the KVM_GET_CLOCK before it and the one after it, on every vCPU.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")"
+      )
+    ],
     method:
-      "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode; without it a record "
-      + "may run ahead by as long as the entry took that made it.",
+      "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode. Without it a record may run "
+      + "ahead by the width of the entry that made it.",
     scenarios: [.registration], everywhere: true,
-    faults: ["kvmclock_offset left out of the record", "vCPU 1's record 10 ms behind"]
-  ) { timeline in
-    var findings = Findings()
-    let all = timeline.observations
-    var nextClock: [Int?] = Array(repeating: nil, count: all.count)
-    var next: Int?
-    for at in all.indices.reversed() {
-      nextClock[at] = next
-      if all[at].vcpu == nil { next = at }
+    coverage: [
+      .observations(4, "readings between two KVM_GET_CLOCK"), .everyVCPU("vCPUs that read"),
+    ]
+  ) { timeline, findings in
+    for bracketed in timeline.bracketedReadings where findings.expect(bracketed, in: timeline) {
+      findings.cover(vcpu: bracketed.reading.vcpu, of: "vCPUs that read")
     }
-    var previous: Observation?
-    for (at, reading) in all.enumerated() {
-      guard reading.vcpu != nil else {
-        previous = reading
-        continue
+  }
+
+  static let clockBracketNonMaster = Rule(
+    "CLOCK-BRACKET-NONMASTER",
+    "Outside master-clock mode, too, a guest's reading lies between the KVM_GET_CLOCK before it and the one after it, on "
+      + "every vCPU. The record may run ahead by the time between two reads of the host's clocks in the entry that made it.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"KVM will try to make all VCPUs follow this clock\")"
+      )
+    ],
+    method:
+      "The boot vCPU on the old MSR, or a clocksource other than the TSC: KVM_GET_CLOCK, a reading, KVM_GET_CLOCK. The "
+      + "reading may be ahead by the width of the entry that made the record, and off by the drift between the two "
+      + "oscillators.",
+    scenarios: [.getClockNoMaster], everywhere: true,
+    coverage: [
+      .observations(5, "readings between two KVM_GET_CLOCK without the master clock"),
+      .everyVCPU("vCPUs that read"),
+    ]
+  ) { timeline, findings in
+    for bracketed in timeline.bracketedReadings
+    where !bracketed.before.isStable && !bracketed.reading.isStable && !bracketed.after.isStable {
+      if findings.expect(bracketed, in: timeline) {
+        findings.cover(vcpu: bracketed.reading.vcpu, of: "vCPUs that read")
       }
-      guard let before = previous, let after = nextClock[at].map({ all[$0] }),
-        before.epoch == reading.epoch, after.epoch == reading.epoch,
-        before.event.ended.raw <= reading.event.began.raw,
-        reading.event.ended.raw <= after.event.began.raw
-      else { continue }
-      let mayStep = timeline.mayHaveNewPair(from: before.event, to: after.event)
-      let passed = difference(after.value, before.value)
-      let slack =
-        reading.isStable && !mayStep ? 0 : timeline.drift(until: after) + timeline.rounding
-      guard passed >= -slack else {
-        findings.expect(
-          false, at: [before.event, after.event],
-          "KVM_GET_CLOCK at \(before.value) ns or above", seen: "\(after.value) ns after it")
-        continue
-      }
-      let allowed = Interval(-slack, passed + reading.lead + slack)
-      findings.expect(
-        difference(reading.value, before.value), in: allowed, limit: Timeline.widestUseful,
-        at: [before.event, reading.event, after.event],
-        "vcpu\(reading.vcpu ?? 0)'s reading, counted from the KVM_GET_CLOCK before it,",
-        why: "KVM_GET_CLOCK returned \(before.value) ns before and \(after.value) ns after")
     }
-    return findings.outcome(atLeast: 4, "readings between two KVM_GET_CLOCK", in: timeline)
   }
 
   static let mulshiftExact = Rule(
     "MULSHIFT-EXACT",
-    "tsc_to_system_mul and tsc_shift are what kvm_get_time_scale() makes of the vCPU's TSC frequency, to the bit, and "
-      + "the multiplier is at least 2^31.",
-    source: "arch/x86/kvm/x86.c, kvm_get_time_scale(); Linux 3ebcbd2244f5 (6.3)",
+    "tsc_to_system_mul and tsc_shift are the pair that kvm_get_time_scale() computes from the vCPU's TSC frequency, to the "
+      + "bit, and the multiplier is at least 2^31.",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_get_time_scale()")],
     method: "KVM_GET_TSC_KHZ of a fresh vCPU; compute the pair again.",
     scenarios: [.registration], everywhere: true,
-    faults: ["multiplier one too large", "frequency 1 kHz, or 300 kHz, too high"]
-  ) { timeline in
-    var findings = Findings()
-    for (event, page, rate) in timeline.pagesOfKnownRate {
+    coverage: [
+      .observations(2, "records of vCPUs whose TSC frequency is known"),
+      .everyVCPU("vCPUs whose record was read"),
+    ]
+  ) { timeline, findings in
+    for (event, vcpu, page, rate) in timeline.pagesOfKnownRate {
       let expected = TSCScale(tscKHz: rate)
       findings.expect(
         page.scale == expected && page.scale.isNormalized, at: [event],
         "tsc_to_system_mul \(Hex(expected.multiplier)) and tsc_shift \(expected.shift) for \(rate) kHz",
         seen: "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift)")
+      findings.cover(vcpu: vcpu, of: "vCPUs whose record was read")
     }
-    return findings.outcome(
-      atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
   }
 
   static let mulshiftTSCKHz = Rule(
     "MULSHIFT-TSCKHZ",
-    "A guest that derives its TSC's frequency from the record, as Linux does when it boots, gets what KVM_GET_TSC_KHZ "
-      + "says, to the last place that the record has.",
-    source:
-      "arch/x86/kernel/pvclock.c, pvclock_tsc_khz(); arch/x86/kernel/kvmclock.c, kvm_get_tsc_khz()",
+    "A guest that derives the frequency of its TSC from the record, as Linux does at boot, gets the result of "
+      + "KVM_GET_TSC_KHZ, to the last place that the record has.",
+    sources: [
+      .guest(
+        "Linux: arch/x86/kernel/pvclock.c, pvclock_tsc_khz(); arch/x86/kernel/kvmclock.c, kvm_get_tsc_khz()"
+      )
+    ],
     method:
-      "10^6 * 2^32 / tsc_to_system_mul, shifted by tsc_shift as the guest does it: to the left where that is negative, "
-      + "which loses so many binary places.",
+      "10^6 * 2^32 / tsc_to_system_mul, shifted by tsc_shift as the guest does it. A negative tsc_shift loses so many "
+      + "binary places.",
     scenarios: [.registration], everywhere: true,
-    faults: ["frequency 300 kHz too high, or in whole MHz", "multiplier one too large"]
-  ) { timeline in
-    var findings = Findings()
-    for (event, page, rate) in timeline.pagesOfKnownRate {
+    coverage: [
+      .observations(2, "records of vCPUs whose TSC frequency is known"),
+      .everyVCPU("vCPUs whose record was read"),
+    ]
+  ) { timeline, findings in
+    for (event, vcpu, page, rate) in timeline.pagesOfKnownRate {
       let lost: Int128 = page.tscShift < 0 ? (1 << Int128(min(63, -Int(page.tscShift)))) - 1 : 0
       let allowed = Interval(Int128(rate) - max(1, lost), Int128(rate) + 1)
       let derived = page.scale.tscKHz.map { Int128($0) }
@@ -99,112 +101,110 @@ extension Rule {
         derived.map(allowed.contains) ?? false, at: [event],
         "a TSC of \(allowed.lower) to \(allowed.upper) kHz by the record, \(rate) kHz by KVM_GET_TSC_KHZ",
         seen: derived.map { "\($0) kHz" } ?? "no frequency: the multiplier is 0")
+      findings.cover(vcpu: vcpu, of: "vCPUs whose record was read")
     }
-    return findings.outcome(
-      atLeast: 2, "records of vCPUs whose TSC frequency is known", in: timeline)
   }
 
   static let monoVCPU = Rule(
     "MONO-VCPU",
-    "On one vCPU, and as long as the host does not set it, the clock never goes back.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, field system_time (\"monotonic time\"); flags bit 0",
+    "On one vCPU the clock never goes back, unless the host sets it.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\"), and flags "
+          + "bit 0")
+    ],
     method:
       "A million readings in a ring-3 loop, and every pair of readings that follow each other on a vCPU.",
     scenarios: [.schedclock], everywhere: true,
-    faults: ["the restart of Linux 4.2", "a step back of 200 us in a loop of readings"]
-  ) { timeline in
-    var findings = Findings()
-    var looped: UInt64 = 0
-    for (index, event) in timeline.history.events.enumerated() {
-      guard case .looped(_, let result) = event.action, result.unstable == 0,
-        !timeline.loopsOnOldRecords.contains(index)
-      else { continue }
-      looped = looped.addingReportingOverflow(result.reads).partialValue
-      findings.expect(
-        result.backwards == 0, at: [event], "no step back in \(result.reads) readings",
-        seen: describeSteps(result))
+    coverage: [
+      .observations(1, "loops and pairs of readings"),
+      .count(100_000, "readings in loops with PVCLOCK_TSC_STABLE_BIT"),
+    ], needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var last: [Int: Observation] = [:]
+      for step in machine.steps {
+        // Without bit 0 the clock is only near to monotonic. A loop during which the clock was set shows no observations:
+        // the setting may have stepped it back.
+        if case .looped(_, let result) = step.event.action, result.unstable == 0,
+          !timeline.loopsOnOldRecords.contains(step.index), !step.observations.isEmpty
+        {
+          findings.count("readings in loops with PVCLOCK_TSC_STABLE_BIT", by: result.reads)
+          findings.expect(
+            result.backwards == 0, at: [step.event], "no step back in \(result.reads) readings",
+            seen: describeSteps(result))
+        }
+        for reading in step.observations {
+          guard let vcpu = reading.vcpu else { continue }
+          if let before = last[vcpu], before.epoch == reading.epoch {
+            findings.expectNoStepBack(from: before, to: reading, in: timeline)
+          }
+          last[vcpu] = reading
+        }
+      }
     }
-    var last: [Int: Observation] = [:]
-    for reading in timeline.observations {
-      guard let vcpu = reading.vcpu else { continue }
-      defer { last[vcpu] = reading }
-      guard let before = last[vcpu], before.epoch == reading.epoch else { continue }
-      let slack =
-        before.lead
-        + (!reading.isStable || !before.isStable
-          || timeline.mayHaveNewPair(from: before.event, to: reading.event)
-          ? timeline.drift(until: reading) + timeline.rounding : 0)
-      let step = difference(reading.value, before.value)
-      findings.expect(
-        step >= -slack, at: [before.event, reading.event],
-        "vcpu\(vcpu)'s clock at \(before.value) ns or above (less \(nanoseconds(slack)))",
-        seen: "\(reading.value) ns, a step of \(nanoseconds(step))")
-    }
-    guard looped >= 100_000 || !findings.violations.isEmpty else {
-      return .notTested(
-        reason: timeline.observations.contains { $0.vcpu != nil && !$0.isStable }
-          ? "only \(looped) readings in loops with PVCLOCK_TSC_STABLE_BIT; without it the clock is only near to monotone"
-          : "only \(looped) readings in loops, needs 100000")
-    }
-    return findings.outcome(
-      "loops and pairs of readings, \(looped) readings in loops", in: timeline)
+    let looped = findings.counted["readings in loops with PVCLOCK_TSC_STABLE_BIT"] ?? 0
+    findings.detail = "\(looped) readings in loops"
   }
 
   static let systimeGlobalPair = Rule(
     "SYSTIME-GLOBAL-PAIR",
     "In master-clock mode all vCPUs' records hold one pair: the same system_time, the same tsc_timestamp less each "
       + "vCPU's TSC offset, the same multiplier and shift.",
-    source: "arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()",
+    sources: [.implementation("arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()")],
     method:
-      "Look at vCPU 0's record, vCPU 1's, and vCPU 0's again; where the two of vCPU 0 agree, so must vCPU 1's.",
-    scenarios: [.registration, .setClock], faults: ["vCPU 1's system_time 1 ns, or 100 ns, ahead"]
-  ) { timeline in
-    var findings = Findings()
-    var offsets: [Int: UInt64] = [:]
-    var newest = NewestPair()
-    var looks: [Look] = []
-    for event in timeline.history.events {
-      _ = newest.take(event)
-      if case .vmCreated = event.action { offsets = [:] }
-      if case .tscOffset(let vcpu, let cycles) = event.action { offsets[vcpu] = cycles }
-      if case .page(let vcpu, _, let page) = event.action {
-        looks.append(
-          Look(
-            event: event, vcpu: vcpu, page: page, offset: offsets[vcpu],
-            isNewest: newest.isHeld(by: vcpu) && newest.knowsTSCOffset(of: vcpu)))
+      "Read one vCPU's record, another vCPU's, and the first one's again. If the first one's two are the same, so is the "
+      + "other.",
+    scenarios: [.registration, .setClock],
+    coverage: [
+      .observations(1, "records of one vCPU between two equal ones of another"),
+      .everyVCPU("vCPUs whose record was compared"),
+    ], needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      let looks = machine.steps.compactMap(Look.init)
+      for (first, (middle, last)) in zip(looks, zip(looks.dropFirst(), looks.dropFirst(2))) {
+        guard first.vcpu == last.vcpu, first.vcpu != middle.vcpu,
+          (first.offset == nil) == (middle.offset == nil), first.base == last.base
+        else { continue }
+        guard [first, middle, last].allSatisfy({ $0.page.flags.contains(.tscStable) }) else {
+          findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
+          continue
+        }
+        guard [first, middle, last].allSatisfy(\.isNewest) else {
+          findings.lacks(
+            "a vCPU was not entered after another one's first entry: its record may be old")
+          continue
+        }
+        findings.expect(
+          first.base == middle.base, at: [first.event, middle.event, last.event],
+          "vcpu\(middle.vcpu)'s record less its TSC offset \(middle.offset ?? 0), as vcpu\(first.vcpu)'s: "
+            + describe(first.base),
+          seen: describe(middle.base))
+        for vcpu in [first.vcpu, middle.vcpu] {
+          findings.cover(vcpu: vcpu, of: "vCPUs whose record was compared")
+        }
       }
     }
-    for (first, (middle, last)) in zip(looks, zip(looks.dropFirst(), looks.dropFirst(2))) {
-      guard first.vcpu == last.vcpu, first.vcpu != middle.vcpu,
-        (first.offset == nil) == (middle.offset == nil), first.base == last.base
-      else { continue }
-      guard [first, middle, last].allSatisfy({ $0.page.flags.contains(.tscStable) }) else {
-        findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
-        continue
-      }
-      guard [first, middle, last].allSatisfy(\.isNewest) else {
-        findings.lacks(
-          "a vCPU was not entered after another one's first entry: its record may be old")
-        continue
-      }
-      findings.expect(
-        first.base == middle.base, at: [first.event, middle.event, last.event],
-        "vcpu\(middle.vcpu)'s record, its TSC offset \(middle.offset ?? 0) taken off, as vcpu\(first.vcpu)'s: "
-          + describe(first.base),
-        seen: describe(middle.base))
-    }
-    return findings.outcome("records of one vCPU between two equal ones of another", in: timeline)
   }
 }
 
-/// The host's look at a record.
+/// The host's look at a vCPU's registered record.
 private struct Look {
   var event: Event
   var vcpu: Int
   var page: ClockPage
   var offset: UInt64?
   var isNewest: Bool
+
+  init?(_ step: Step) {
+    guard case .page(let vcpu, let address, let page) = step.event.action,
+      step.after.record == address.value
+    else { return nil }
+    (event, self.vcpu, self.page) = (step.event, vcpu, page)
+    offset = step.after.tscOffset
+    isNewest = step.after.holdsNewestPair && step.after.isTSCOffsetCertain
+  }
 
   /// The record without what is the vCPU's own.
   var base: ClockPage {
@@ -216,18 +216,71 @@ private struct Look {
   }
 }
 
+/// A guest's reading, with the `KVM_GET_CLOCK` before it and the one after it.
+private struct BracketedReading {
+  var before, reading, after: Observation
+}
+
 extension Timeline {
+  /// The readings between two `KVM_GET_CLOCK`, on one setting of the clock and apart in time.
+  fileprivate var bracketedReadings: [BracketedReading] {
+    var found: [BracketedReading] = []
+    for machine in machines {
+      var before: Observation?
+      var waiting: [BracketedReading] = []
+      for value in machine.steps.flatMap(\.observations) {
+        guard value.vcpu == nil else {
+          if let before, before.epoch == value.epoch,
+            before.event.ended.raw <= value.event.began.raw
+          {
+            waiting.append(BracketedReading(before: before, reading: value, after: value))
+          }
+          continue
+        }
+        for reading in waiting
+        where reading.reading.epoch == value.epoch
+          && reading.reading.event.ended.raw <= value.event.began.raw
+        {
+          found.append(
+            BracketedReading(before: reading.before, reading: reading.reading, after: value))
+        }
+        (before, waiting) = (value, [])
+      }
+    }
+    return found
+  }
+
   /// The records of vCPUs whose TSC frequency, in kHz, is known and was never set.
-  fileprivate var pagesOfKnownRate: [(event: Event, page: ClockPage, kHz: UInt32)] {
-    var kHz: [Int: UInt32] = [:]
-    var retuned: Set<Int> = []
-    for event in history.events {
-      if case .tscKHz(let vcpu, let value) = event.action { kHz[vcpu] = value }
-      if case .setTSCKHz(let vcpu?, _, _) = event.action { retuned.insert(vcpu) }
-    }
+  fileprivate var pagesOfKnownRate: [(event: Event, vcpu: Int, page: ClockPage, kHz: UInt32)] {
+    let kHz = Dictionary(
+      steps.compactMap { step in
+        step.after.tscKHz.flatMap { $0 > 0 ? (step.event.number, (step.vcpu, $0)) : nil }
+      }, uniquingKeysWith: { first, _ in first })
     return pages.compactMap { event, vcpu, page in
-      guard !retuned.contains(vcpu), let rate = kHz[vcpu], rate > 0 else { return nil }
-      return (event, page, rate)
+      guard let (owner, kHz) = kHz[event.number], owner == vcpu else { return nil }
+      return (event, vcpu, page, kHz)
     }
+  }
+}
+
+extension Findings {
+  /// - Returns: whether it counted.
+  fileprivate mutating func expect(_ bracketed: BracketedReading, in timeline: Timeline) -> Bool {
+    let (before, reading, after) = (bracketed.before, bracketed.reading, bracketed.after)
+    let isExact =
+      reading.isStable && !timeline.mayHaveNewPair(from: before.event, to: after.event)
+    let slack = isExact ? 0 : timeline.drift(until: after) + timeline.rounding
+    let passed = difference(after.value, before.value)
+    guard passed >= -slack else {
+      expect(
+        false, at: [before.event, after.event],
+        "KVM_GET_CLOCK at \(before.value) ns or above", seen: "\(after.value) ns after it")
+      return false
+    }
+    return expect(
+      difference(reading.value, before.value), in: Interval(-slack, passed + reading.lead + slack),
+      limit: Timeline.widestUseful, at: [before.event, reading.event, after.event],
+      "\(reading.name), counted from the KVM_GET_CLOCK before it,",
+      why: "KVM_GET_CLOCK returned \(before.value) ns before and \(after.value) ns after")
   }
 }

@@ -24,8 +24,10 @@ extension Scenario {
       try stage.boot(1, .agentLong)
       guard isSwitched else { return }
       for vcpu in [0, 1] { try stage.read(vcpu) }
-      // A record that was made during the loop may run ahead by all of it: another one.
-      for vcpu in [0, 1] { try readFreshRecord(stage, vcpu) }
+      // A record that was made during the loop may run ahead by all of it: others, one of them made in a short entry.
+      for _ in 0..<4 {
+        for vcpu in [0, 1] { try readFreshRecord(stage, vcpu) }
+      }
       // The two oscillators' ratio can be told from 100 ms.
       try stage.sleep(milliseconds: 100)
       try stage.settleAndLook()
@@ -97,18 +99,18 @@ extension Scenario {
     try stage.read(vcpu)
   }
 
-  /// SUSPEND-NOT-REFUSED, SUSPEND-STOPPED-FLAG, SUSPEND-INACTIVE-NOFLAG, RATE-BOOTTIME: vCPU 0, which has no record, and
-  /// vCPU 1, which has one, go through a suspend; then a machine without any record.
+  /// SUSPEND-NOT-REFUSED, SUSPEND-STOPPED-FLAG, SUSPEND-INACTIVE-NOFLAG, RATE-BOOTTIME: vCPU 0 has no record, vCPUs 1 and
+  /// 2 have one, and the host tests a suspend; then again with a machine without records.
   @Sendable static func suspend(_ stage: Stage) throws {
-    try stage.makeMachine()
+    try stage.makeMachine(vcpus: [0, 1, 2])
     try stage.enter(0)
-    try stage.register(1)
+    for vcpu in [1, 2] { try stage.register(vcpu) }
     try stage.read(1)
     try stage.readHostClock("CLOCK_BOOTTIME")
     guard stage.pretendToSuspend() != nil else { return }
     try stage.readHostClock("CLOCK_BOOTTIME")
-    for vcpu in [0, 1] { try stage.enter(vcpu) }
-    stage.look(1)
+    for vcpu in [0, 1, 2] { try stage.enter(vcpu) }
+    for vcpu in [1, 2] { stage.look(vcpu) }
     try stage.read(1)
     try stage.register(0)
     stage.look(0)
