@@ -29,6 +29,9 @@ public struct KTAPReport: Sendable {
     if let interruption = report.interruption {
       lines.append("Bail out! interrupted by \(escape(interruption))")
     }
+    if let reason = report.noGuestRuns {
+      lines.append("Bail out! no guest runs: \(escape(reason))")
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 
