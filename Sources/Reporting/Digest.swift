@@ -43,7 +43,8 @@ struct Digest {
 
   /// The answer in a few words, for a headline.
   var headline: String {
-    switch answer {
+    if report.noGuestRuns != nil { return "BROKEN" }
+    return switch answer {
     case .sound: "SOUND"
     case .broken: "NOT SOUND"
     case .undecided: "UNDECIDED"
@@ -53,6 +54,7 @@ struct Digest {
 
   /// The answer in one sentence.
   var sentence: String {
+    if let reason = report.noGuestRuns { return "no guest runs: \(reason)." }
     let tested = report.verdicts.count - report.count(.notTested)
     let scope = report.planned < Rule.all.count ? " (of \(Rule.all.count) in all)" : ""
     switch answer {

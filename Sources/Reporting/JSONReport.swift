@@ -16,7 +16,7 @@ extension ReportDocument {
       hostname: report.hostname, date: report.date, host: report.host, seed: report.seed,
       strict: report.strict, planned: report.planned, exitStatus: report.exitCode,
       counts: Counts(report), retries: report.retries, nanoseconds: report.nanoseconds,
-      interruption: report.interruption, notes: report.notes,
+      interruption: report.interruption, noGuestRuns: report.noGuestRuns, notes: report.notes,
       verdicts: report.verdicts.map { Entry($0, in: report) }, timings: report.timings,
       policies: report.policies, faults: report.faults)
   }

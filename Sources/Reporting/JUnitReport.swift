@@ -94,7 +94,9 @@ public struct JUnitReport: Sendable {
   private func errors(_ digest: Digest) -> [(name: String, message: String)] {
     var errors: [(name: String, message: String)] = []
     if let interruption = digest.interruption { errors.append(("complete", interruption)) }
-    if report.isEmpty { errors.append(("tested", "\(digest.headline): \(digest.sentence)")) }
+    if report.isEmpty || report.noGuestRuns != nil {
+      errors.append(("tested", "\(digest.headline): \(digest.sentence)"))
+    }
     return errors
   }
 

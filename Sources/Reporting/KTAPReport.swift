@@ -26,6 +26,7 @@ public struct KTAPReport: Sendable {
     if let interruption = report.interruption {
       lines.append("Bail out! interrupted by \(interruption)")
     }
+    if let reason = report.noGuestRuns { lines.append("Bail out! no guest runs: \(reason)") }
     return lines.joined(separator: "\n").text + "\n"
   }
 

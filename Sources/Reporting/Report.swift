@@ -25,6 +25,8 @@ public struct Report: Sendable {
   public var faults: FaultTable?
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
+  /// Why the run ended early: no guest of this host comes back. Then the host is broken, whatever its rules say.
+  public var noGuestRuns: String?
   /// What else the reader has to know.
   public var notes: [String] = []
   /// The command that made it, and makes it again.
@@ -70,7 +72,7 @@ extension Report {
   func count(_ status: Status) -> Int { verdicts.count { $0.status == status } }
 
   /// Whether the run says nothing at all, which is not the same as that all is well.
-  var isEmpty: Bool { verdicts.allSatisfy { $0.status == .notTested } }
+  var isEmpty: Bool { noGuestRuns == nil && verdicts.allSatisfy { $0.status == .notTested } }
 
   /// The statuses that fail the run.
   var failing: [Status] { strict ? [.broken, .known, .differs] : [.broken] }
@@ -85,9 +87,9 @@ extension Report {
     }
   }
 
-  /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
+  /// 1 if a rule is broken or no guest runs, else 2 if one could not be decided or none was tested, else 0.
   public var exitCode: Int32 {
-    if failing.contains(where: { count($0) > 0 }) { return 1 }
+    if noGuestRuns != nil || failing.contains(where: { count($0) > 0 }) { return 1 }
     return count(.inconclusive) > 0 || isEmpty ? 2 : 0
   }
 

@@ -22,6 +22,7 @@ public struct ReportDocument: Sendable, Codable {
   public var retries: Int
   public var nanoseconds: UInt64?
   public var interruption: String?
+  public var noGuestRuns: String?
   public var notes: [String]
   public var verdicts: [Entry]
   public var timings: [ScenarioTiming]

@@ -26,7 +26,7 @@ struct Kvmclock: ParsableCommand {
 
       EXIT STATUS
         0    no rule is broken
-        1    a rule is broken; with --strict also by a known deviation
+        1    a rule is broken, with --strict also by a known deviation; or no guest runs
         2    none is broken, but one is undecided, or none could be tested
         64   the command line is wrong
         65   a file is not a history

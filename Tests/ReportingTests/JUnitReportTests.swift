@@ -59,6 +59,9 @@ import Testing
     report.verdicts = [Samples.verdicts[3]]
     #expect(JUnitReport(report).text.contains(#"errors="1""#))
     #expect(JUnitReport(report).text.contains(#"message="NOTHING WAS TESTED: this run says"#))
+    report.noGuestRuns = "vcpu0 did not answer"
+    #expect(JUnitReport(report).text.contains(#"errors="1""#))
+    #expect(JUnitReport(report).text.contains(#"message="BROKEN: no guest runs: vcpu0 did not"#))
   }
 
   @Test func noTextFromAHistoryCanEndAnElement() {

@@ -69,4 +69,10 @@ import Testing
     #expect(text.contains("\n1..33\n"))
     #expect(text.hasSuffix("\nBail out! interrupted by SIGTERM\n"))
   }
+
+  @Test func aHostOnWhichNoGuestRunsBailsOut() {
+    var report = Samples.report
+    report.noGuestRuns = "vcpu0 did not answer"
+    #expect(KTAPReport(report).text.hasSuffix("\nBail out! no guest runs: vcpu0 did not answer\n"))
+  }
 }

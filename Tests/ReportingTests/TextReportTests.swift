@@ -117,6 +117,16 @@ import Testing
       TextReport(report).text.contains("\ninterrupted by SIGINT: 28 rules of 33 not judged\n"))
   }
 
+  @Test func aHostOnWhichNoGuestRunsIsBrokenAlthoughNothingWasTested() {
+    var report = Samples.report
+    report.verdicts = [Samples.verdicts[3]]
+    report.noGuestRuns = "vcpu0 did not answer within 5000 ms"
+    let text = TextReport(report).text
+    #expect(text.contains("\nBROKEN: no guest runs: vcpu0 did not answer within 5000 ms.\n"))
+    #expect(!text.contains("NOTHING WAS TESTED"))
+    #expect(report.exitCode == 1)
+  }
+
   @Test func timingsAreATable() {
     var report = Samples.report
     report.timings = [
