@@ -138,26 +138,6 @@ struct Findings {
 
   /// Something without which the rule can't be judged here.
   mutating func lacks(_ reason: String) { absent.append(reason) }
-
-  /// - Parameters:
-  ///   - minimum: how many observations make the rule tested.
-  ///   - ofRace: whether the scenario is a race, in which an emulator's TSC leaps each time: another run would not help.
-  func outcome(
-    atLeast minimum: Int = 1, _ what: String, in timeline: Timeline, ofRace: Bool = false
-  ) -> Outcome {
-    if !violations.isEmpty { return broken(timeline) }
-    if observed >= max(1, minimum) {
-      return .holds(evidence: "\(observed) \(what)\(power)", closest: closest)
-    }
-    if let wide = tooWide.first {
-      guard let unsteady = timeline.unsteady else { return .inconclusive(reason: wide) }
-      let reason = "\(unsteady); \(wide)"
-      return ofRace ? .notTested(reason: reason) : .inconclusive(reason: reason)
-    }
-    if let reason = absent.first ?? timeline.lacking { return .notTested(reason: reason) }
-    if minimum == .max { return .notTested(reason: "did not see all: \(what)") }
-    return .notTested(reason: "saw \(observed) \(what), needs \(max(1, minimum))")
-  }
 }
 
 /// "20134567 ns (20.1 ms)": exact for the reader who computes, short for the one who looks.

@@ -28,12 +28,6 @@ extension Timeline {
     return races
   }
 
-  /// A race that was over before it began: a machine with more time may tell, one with a single CPU never will.
-  func tooLittle(_ figures: String) -> Outcome {
-    if let lacking { return .notTested(reason: "\(lacking); \(figures)") }
-    return .inconclusive(reason: figures)
-  }
-
   /// By how much the record that a racer used may run ahead: by what the entry took that made it, or by the race if it
   /// was made then; and by the drift since.
   func lead(of part: RacePart) -> Int128? {
@@ -175,23 +169,6 @@ struct Storm {
 
   /// What `conclude` counts.
   static let enough = "storms with enough writes and readings side by side"
-
-  /// For rules that make their outcome by themselves.
-  func outcome(of findings: Findings, isStable: Bool, in timeline: Timeline) -> Outcome {
-    guard findings.violations.isEmpty, loops > 0 else {
-      return findings.outcome("loops", in: timeline)
-    }
-    guard isStable == self.isStable else {
-      return .notTested(
-        reason: isStable
-          ? "without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone"
-          : "the VM stayed in master-clock mode")
-    }
-    guard writes >= 499, witnessed >= 50, reads >= 1000 else {
-      return timeline.tooLittle("\(figures); needs 499, 50 and 1000")
-    }
-    return findings.outcome("loops, \(figures)", in: timeline, ofRace: true)
-  }
 }
 
 /// The steps back that a racer counted, with the worst one in full.

@@ -57,46 +57,23 @@ public struct Rule: Sendable {
   public let id: String
   /// The sentence.
   public let statement: String
-  /// Document and section, or kernel commit.
+  /// The texts of its sources, on one line.
   public let source: String
-  /// What is done and looked at.
+  /// What is done and read.
   public let method: String
   /// The scenarios that exercise it.
   public let scenarios: [ScenarioName]
   /// Whether every other history is judged too: the rule concerns whatever was observed.
   public let everywhere: Bool
-  /// The kernels that the sentence is about: "2.6.35", or "any" if older than all that can be tested.
-  public let since: String
-  /// On whose word it stands; empty while it is not typed yet.
+  /// On whose word it stands.
   public let sources: [Source]
   /// What its quantifiers ask for.
   public let coverage: [Coverage]
   /// What it needs of the host.
   public let needs: Set<HostNeed>
-  /// Faults that were seen to break it: what was changed, in the kernel or in a history.
-  public let faults: [String]
   /// Whether the ABI leaves this open: its value is reported, and never fails.
   public let isObservation: Bool
   private let judgement: @Sendable (Timeline) -> Outcome
-
-  init(
-    _ id: String, _ statement: String, source: String, method: String,
-    scenarios: [ScenarioName], everywhere: Bool = false, since: String = "any",
-    faults: [String] = [], isObservation: Bool = false,
-    judge: @escaping @Sendable (Timeline) -> Outcome
-  ) {
-    self.id = id
-    self.statement = statement
-    self.source = source
-    self.method = method
-    self.scenarios = scenarios
-    self.everywhere = everywhere
-    self.since = since
-    self.faults = faults
-    self.isObservation = isObservation
-    self.judgement = judge
-    (sources, coverage, needs) = ([], [], [])
-  }
 
   /// - Parameters:
   ///   - sources: on whose word it stands.
@@ -121,7 +98,6 @@ public struct Rule: Sendable {
     self.coverage = coverage
     self.needs = needs
     self.isObservation = isObservation
-    (since, faults) = ("any", [])
     judgement = { timeline in
       var findings = Findings()
       judge(timeline, &findings)
@@ -131,7 +107,7 @@ public struct Rule: Sendable {
 
   /// Whether only today's implementation says so: a host that breaks it differs from Linux, and is not unsound.
   public var restsOnImplementation: Bool {
-    !sources.isEmpty && sources.allSatisfy { $0.kind == .implementation }
+    sources.allSatisfy { $0.kind == .implementation }
   }
 
   /// Judges one history. A scenario that ended early can prove a rule broken but not that it holds.

@@ -186,31 +186,6 @@ extension Timeline {
       elapsed.lower - earlier.lead - slack, elapsed.upper + later.lead + slack)
   }
 
-  /// For each event that `separates`, the vCPU's last reading before it and its first one after.
-  func readings(
-    around separates: (Event) -> Int?
-  ) -> [(before: Observation, separator: Event, after: Observation)] {
-    var found: [(before: Observation, separator: Event, after: Observation)] = []
-    var last: [Int: Observation] = [:]
-    var waiting: [Int: (Observation, Event)] = [:]
-    var next = 0
-    for (index, event) in history.events.enumerated() {
-      if let vcpu = separates(event), let before = last[vcpu] { waiting[vcpu] = (before, event) }
-      while next < observations.count, observations[next].index == index {
-        let observation = observations[next]
-        next += 1
-        guard let vcpu = observation.vcpu else { continue }
-        if let (before, separator) = waiting.removeValue(forKey: vcpu),
-          before.epoch == observation.epoch
-        {
-          found.append((before, separator, observation))
-        }
-        last[vcpu] = observation
-      }
-    }
-    return found
-  }
-
 }
 
 /// The numbers of the clock's MSRs.

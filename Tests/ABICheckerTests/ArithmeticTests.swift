@@ -75,7 +75,7 @@ import Testing
   ) -> Outcome {
     var findings = Findings()
     collect(&findings)
-    return findings.outcome(atLeast: minimum, "things", in: timeline)
+    return findings.outcome(covering: [.observations(minimum, "things")], in: timeline)
   }
 
   @Test func twentyProofsAreShownAndAllAreCounted() {

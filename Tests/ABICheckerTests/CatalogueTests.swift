@@ -61,7 +61,8 @@ import Testing
       #expect(text.count >= 10 && text == text.split(separator: "\n").joined())
       #expect(text.first?.isWhitespace == false && text.last?.isWhitespace == false)
     }
-    #expect(!rule.since.isEmpty && rule.faults.allSatisfy { $0.count >= 10 })
+    #expect(!rule.sources.isEmpty && rule.sources.allSatisfy { $0.text.count >= 5 })
+    #expect(rule.isObservation || !rule.coverage.isEmpty)
     #expect(rule.statement.hasSuffix(".") && rule.method.hasSuffix("."))
     #expect(!rule.scenarios.isEmpty)
     #expect(Set(rule.scenarios).count == rule.scenarios.count)

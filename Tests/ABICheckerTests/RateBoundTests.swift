@@ -100,9 +100,11 @@ import Testing
     #expect(try #require(leaping.unsteady).contains("from event 2 to 3 the TSC gained"))
     var findings = Findings()
     findings.cannotTell("too wide")
-    guard case .notTested(let reason) = findings.outcome("looks", in: leaping, ofRace: true),
-      case .inconclusive(reason) = findings.outcome("looks", in: leaping),
-      case .inconclusive("too wide") = findings.outcome("looks", in: late, ofRace: true)
+    var race = findings
+    race.isRace = true
+    guard case .notTested(let reason) = race.outcome(covering: [], in: leaping),
+      case .inconclusive(reason) = findings.outcome(covering: [], in: leaping),
+      case .inconclusive("too wide") = race.outcome(covering: [], in: late)
     else {
       Issue.record("only a TSC that leaps in a race is no reason to try again")
       return

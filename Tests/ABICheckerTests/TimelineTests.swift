@@ -150,8 +150,8 @@ import Testing
     host.read(1)
     for _ in 0..<2 { host.register(0) }
     let timeline = Timeline(host.history)
-    let found = timeline.readings { event in
-      if case .replugged(let vcpu, _) = event.action { vcpu } else { nil }
+    let found = timeline.readings { step in
+      if case .replugged(let vcpu, _) = step.event.action { vcpu } else { nil }
     }
     let own = timeline.observations.filter { $0.vcpu == 0 }
     #expect(found.count == 1)

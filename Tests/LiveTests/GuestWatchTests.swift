@@ -84,7 +84,7 @@ extension Live {
     func notInARow() throws {
       var watch = GuestWatch()
       let late = ScenarioRuns(
-        lostGuest: .deadlinePassed(vcpu: 0, milliseconds: 5000, at: .unknown))
+        lostGuest: .deadlinePassed(vcpu: 0, milliseconds: 5000, at: nil))
       for runs in [late, late, ScenarioRuns(), late, late] { watch.saw(runs) }
       #expect(watch.reason == nil)
       watch.saw(late)

@@ -92,10 +92,3 @@ extension Findings {
     detail = "\(covered["vCPUs"]?.count ?? 0) vCPUs"
   }
 }
-
-extension Timeline {
-  /// The old name of `allowedAdvance(since:at:)`, which rules on migration still use.
-  func allowedAdvance(from set: Event, to reading: Observation) -> Interval {
-    allowedAdvance(since: set, at: reading)
-  }
-}

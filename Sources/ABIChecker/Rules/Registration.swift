@@ -77,13 +77,14 @@ extension Rule {
   static let systimeRewriteStorm = Rule(
     "SYSTIME-REWRITE-STORM",
     "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
-    source: document + ", system_time (\"monotonic time\")",
+    sources: [.document(document + ", system_time (\"monotonic time\")")],
     method:
       "vCPU 0 writes and reads 1000 times. vCPU 1 reads its own record in ring 3 and counts changes of vCPU 0's version "
       + "between two readings: these show how much ran side by side.",
-    scenarios: [.storm]
-  ) { timeline in
-    var findings = Findings()
+    scenarios: [.storm], coverage: [.observations(2, "loops"), .count(1, Storm.enough)],
+    needs: [.masterClock, .twoCPUs]
+  ) { timeline, findings in
+    findings.isRace = true
     var storm = Storm()
     for event in timeline.history.events {
       guard case .looped(let guest, let result) = event.action else { continue }
@@ -94,7 +95,7 @@ extension Rule {
         "no step back in \(result.reads) readings of \(guest) on \(event.actor)",
         seen: describeSteps(result))
     }
-    return storm.outcome(of: findings, isStable: true, in: timeline)
+    storm.conclude(&findings, isStable: true)
   }
 
   static let systimeMoveFreezesOld = Rule(
@@ -251,21 +252,6 @@ extension Timeline {
       }
     }
     return false
-  }
-
-  /// The clock carries on across every event that `separates` names the vCPU of.
-  func keepsTime(
-    across what: String, atLeast minimum: Int, why: String, _ separates: (Event) -> Int?
-  ) -> Outcome {
-    var findings = Findings()
-    for (before, separator, after) in readings(around: separates) {
-      findings.expect(
-        difference(after.value, before.value), in: allowedAdvance(from: before, to: after),
-        limit: Self.widestUseful, at: [before.event, separator, after.event],
-        "vcpu\(before.vcpu ?? 0)'s clock to go on from \(nanoseconds(Int128(before.value))) by an amount",
-        why: why)
-    }
-    return findings.outcome(atLeast: minimum, what, in: self)
   }
 
   func entered(_ vcpu: Int, between earlier: Event, and later: Event) -> Bool {
