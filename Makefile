@@ -136,7 +136,8 @@ bench:
 # Real KVM kernels as hosts, under emulation: lab/README.md.
 LAB := python3 lab/lab.py
 LAB_CHOICE = --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
-LAB_CHANGE = --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full)
+LAB_CHANGE = --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full) \
+	$(if $(AUTO),--auto $(AUTO)) $(if $(SEED),--seed $(SEED))
 
 lab: static
 	@$(LAB) run $(LAB_CHOICE)
@@ -147,9 +148,9 @@ lab-shell: static
 lab-fetch:
 	@$(LAB) fetch --kernels "$(KERNELS)"
 
-# All mutants on one series write the table of kills, a choice of them does not.
+# All mutants on one series write the table of kills, a choice of them does not. Mutants that nobody chose: AUTO=40 SEED=1.
 lab-mutants: static
-	@$(LAB) mutants $(LAB_CHANGE) $(if $(MUTANTS),,--write docs/mutants.md)
+	@$(LAB) mutants $(LAB_CHANGE) $(if $(MUTANTS)$(AUTO),$(if $(WRITE),--write docs/mutants.md),--write docs/mutants.md)
 
 lab-fixes: static
 	@$(LAB) fixes $(LAB_CHANGE)

@@ -27,6 +27,7 @@ let package = Package(
   ] + documentation,
   targets: [
     .systemLibrary(name: "CKVM"),
+    .target(name: "CArguments"),
     .target(name: "GuestImages", path: "guest-images", exclude: ["README.md"]),
     .target(name: "KVM", dependencies: ["CKVM"]),
     .target(name: "PVClock", swiftSettings: pure),
@@ -34,13 +35,12 @@ let package = Package(
     .target(name: "ABIChecker", dependencies: ["PVClock"], swiftSettings: pure),
     .target(name: "Scenarios", dependencies: ["ABIChecker", "KVM", "PVClock", "VMBuilder"]),
     .target(
-      name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"],
-      exclude: ["Recordings/make.sh"]),
+      name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "HostModel", "KVM", "Reporting", "Scenarios",
+        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),

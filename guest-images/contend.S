@@ -16,9 +16,10 @@ start:
     movq $0, MAILBOX_RESULT1(%rdi)
     movq MAILBOX_ARGUMENT1(%rdi), %rbx
     lock incl RACE_ARRIVED(%rbx)
+    BEGIN_LOOP
 1:  pause
-    cmpl $0, MAILBOX_STOP(%rdi)
-    jne again
+    READ_TSC
+    LEAVE_IF_OVER %rdx, again
     movl RACE_ARRIVED(%rbx), %eax
     cmpl RACE_EXPECTED(%rbx), %eax
     jb 1b
@@ -65,10 +66,8 @@ again:
     movq %rbx, %r13
     subq %rax, %r13
     jns 6b
-7:  cmpl $0, MAILBOX_STOP(%rdi)
-    jne 8f
-    decq MAILBOX_ARGUMENT2(%rdi)
-    jnz again
+7:  movq MAILBOX_TSC(%rdi), %rdx
+    REPEAT again, %rdx
 8:  movq MAILBOX_TSC(%rdi), %rdx
     STORE_READING LOOP_LAST
     movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
@@ -76,9 +75,9 @@ bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start
 stayed_odd:
-    cmpl $0, MAILBOX_STOP(%rdi)
-    je again
-    jmp 8b
+    READ_TSC
+    LEAVE_IF_OVER %rdx, 8b
+    jmp again
 
     LONG_FAULT_HANDLER bell
 guest_contend_end:

@@ -58,6 +58,36 @@ fault:
     iretq
 .endm
 
+/* RDX = the TSC. Uses RAX. */
+.macro READ_TSC
+    rdtsc
+    shlq $32, %rdx
+    orq %rax, %rdx
+.endm
+
+/* Begins a loop that LEAVE_IF_OVER or REPEAT ends. Locked: the host may end the loop now. Uses RAX, RDX. */
+.macro BEGIN_LOOP
+    READ_TSC
+    lock addq %rdx, MAILBOX_END(%rdi)
+.endm
+
+/*
+ * Jumps to \over if the loop is over at the TSC in \tsc. A loop has a last TSC because the host cannot end it while the
+ * host's own threads get no CPU, perhaps because of this loop.
+ */
+.macro LEAVE_IF_OVER tsc, over
+    cmpq MAILBOX_END(%rdi), \tsc
+    jae \over
+.endm
+
+/* The end of a loop's body: jumps to \again argument2 times, unless the loop is over before. */
+.macro REPEAT again, tsc
+    LEAVE_IF_OVER \tsc, 1f
+    decq MAILBOX_ARGUMENT2(%rdi)
+    jnz \again
+1:
+.endm
+
 /*
  * One read of the record at RSI under the version protocol:
  * R8 version | pad0 << 32, R9 tsc_timestamp, R10 system_time, R11D multiplier, R12D shift | flags << 8, RDX the TSC.
@@ -70,9 +100,7 @@ fault:
     testl $1, %r8d
     jnz 2f
     \fence
-    rdtsc
-    shlq $32, %rdx
-    orq %rax, %rdx
+    READ_TSC
     movq 0x08(%rsi), %r9
     movq 0x10(%rsi), %r10
     movl 0x18(%rsi), %r11d

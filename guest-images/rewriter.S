@@ -13,6 +13,7 @@ entry:
     leaq MAILBOX_LOOP(%rdi), %r15
     movl MAILBOX_ARGUMENT1(%rdi), %esi
     andl $~1, %esi
+    BEGIN_LOOP
 again:
     rdtsc
     movl %eax, MAILBOX_RESULT1(%rdi)
@@ -60,11 +61,8 @@ again:
     subq MAILBOX_RESULT1(%rdi), %rbx
     movq %rbx, MAILBOX_RESULT0(%rdi)
     incq LOOP_READS(%r15)
-    cmpl $0, MAILBOX_STOP(%rdi)
-    jne 4f
-    decq MAILBOX_ARGUMENT2(%rdi)
-    jnz again
-4:  STORE_READING LOOP_LAST
+    REPEAT again, %r14
+    STORE_READING LOOP_LAST
     movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
     jmp bell
 never_even:

@@ -9,9 +9,10 @@
 
 /* A reading as the clock's users make it: RAX = the clock's value, without counts. Uses RCX, RDX, R8, R9, R10, R11. */
 .macro COMPLETE_READING
-1:  movl 0x00(%rsi), %r8d
+complete_reading:
+    movl 0x00(%rsi), %r8d
     testl $1, %r8d
-    jnz 1b
+    jnz read_again
     lfence
     rdtsc
     shlq $32, %rdx
@@ -22,7 +23,7 @@
     subq 0x08(%rsi), %rax
     lfence
     cmpl 0x00(%rsi), %r8d
-    jne 1b
+    jne read_again
     testb %cl, %cl
     js 2f
     shlq %cl, %rax
@@ -77,6 +78,7 @@ entry:
 start:
     leaq MAILBOX_LOOP(%rdi), %r15
     movq MAILBOX_ARGUMENT0(%rdi), %rsi
+    BEGIN_LOOP
     cmpl $REQUEST_MEASURE, MAILBOX_REQUEST(%rdi)
     je measure
     TRACE_BEGIN
@@ -102,11 +104,8 @@ again:
 3:  movq %rax, %r13
     movq %rdx, %r14
     incq LOOP_READS(%r15)
-    cmpl $0, MAILBOX_STOP(%rdi)
-    jne 4f
-    decq MAILBOX_ARGUMENT2(%rdi)
-    jnz again
-4:  STORE_READING LOOP_LAST
+    REPEAT again, %r14
+    STORE_READING LOOP_LAST
     movq LOOP_STRETCHES(%r15), %rax
     addq LOOP_DROPPED(%r15), %rax
     decq %rax
@@ -125,6 +124,11 @@ measure:
     decl %r14d
     jnz 7b
     movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
+    jmp bell
+read_again:
+    READ_TSC
+    LEAVE_IF_OVER %rdx, never_even
+    jmp complete_reading
 bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start

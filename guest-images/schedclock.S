@@ -18,6 +18,7 @@ start:
     movabsq $0x7fffffffffffffff, %rax
     movq %rax, LOOP_MINIMUM(%r15)
     xorl %r13d, %r13d
+    BEGIN_LOOP
 again:
     READ_RECORD never_even, lfence
     COUNT_UNSTABLE
@@ -45,11 +46,8 @@ again:
     jge 5f
     movq %rax, LOOP_MINIMUM(%r15)
 5:  incq LOOP_READS(%r15)
-    cmpl $0, MAILBOX_STOP(%rdi)
-    jne 6f
-    decq MAILBOX_ARGUMENT2(%rdi)
-    jnz again
-6:  STORE_READING LOOP_LAST
+    REPEAT again, %r14
+    STORE_READING LOOP_LAST
     movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
     jmp bell
 never_even:

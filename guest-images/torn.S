@@ -1,7 +1,7 @@
 /*
  * Reads another vCPU's record in ring 3 as fast as it can until it is told to stop, or argument2 times: a stretch
  * of the trace for each version, readings that differ under one and the same even version, odd versions.
- * argument0 is the record. An update may be under way as long as its host likes: it never gives up on an odd version.
+ * argument0 is the record. The host may take any time for an update, so an odd version does not end the loop.
  */
 #include "long.h"
 
@@ -14,22 +14,20 @@ start:
     leaq MAILBOX_LOOP(%rdi), %r15
     movq MAILBOX_ARGUMENT0(%rdi), %rsi
     TRACE_BEGIN
+    BEGIN_LOOP
 again:
     READ_RECORD stayed_odd
     TRACE_READING
     incq LOOP_READS(%r15)
-    cmpl $0, MAILBOX_STOP(%rdi)
-    jne 1f
-    decq MAILBOX_ARGUMENT2(%rdi)
-    jnz again
+    REPEAT again, %rdx
 1:  movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
 bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start
 stayed_odd:
-    cmpl $0, MAILBOX_STOP(%rdi)
-    je again
-    jmp 1b
+    READ_TSC
+    LEAVE_IF_OVER %rdx, 1b
+    jmp again
 
     LONG_FAULT_HANDLER bell
 guest_torn_end:

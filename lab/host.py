@@ -23,6 +23,11 @@ TRIES = 3
 # run of the suite.
 QUIET_SECONDS = int(os.environ.get("LAB_QUIET", "60"))
 RUN_SECONDS = int(os.environ.get("LAB_RUN", "300"))
+# What begins the fate of a host whose KVM was never loaded: nothing that was changed in it is to blame.
+EARLY = "before KVM was loaded: "
+EARLY_TRIES = 3
+# Why a host was ended that has more modes than need be seen.
+ENOUGH = "enough"
 
 # Every QEMU that this process has started and not yet seen end, and whether there shall be no more of them.
 running = set()
@@ -116,6 +121,12 @@ class Cell:
         self.tries = []
         self.seconds = 0.0
         self.report = None
+        # Where its results are, once there are some.
+        self.place = None
+
+    def may_try(self, tries):
+        early = sum(fate.startswith(EARLY) for fate in self.tries)
+        return len(self.tries) - early < tries and early < EARLY_TRIES
 
     def facts(self):
         return {"kernel": self.kernel.facts, "mode": self.mode, "tries": self.tries, "seconds": round(self.seconds, 1),
@@ -132,7 +143,11 @@ class Cell:
                         target.write_bytes(tar.extractfile(member).read())
         except tarfile.TarError:
             return "no results on the disk"
+        self.place = place
         status = (place / "status").read_text().strip()
+        # It ended, with a report, but for a thread that the kernel does not give back.
+        if status == "stuck" and (place / "report.json").exists():
+            status = "1"
         if not status.isdigit():
             return f"not up: {status}"
         if status == "64":
@@ -146,8 +161,10 @@ class Cell:
 class Host:
     """A machine that goes through its cells, one mode after the other: they share a kernel, its modules and the rules."""
 
-    def __init__(self, cells):
-        self.cells = cells
+    def __init__(self, cells, tries=TRIES, is_enough=lambda cell: False):
+        self.cells, self.tries = cells, tries
+        # Whether what became of a cell makes the modes after it needless.
+        self.is_enough = is_enough
         self.kernel, self.modules = cells[0].kernel, cells[0].modules
         self.boots = 0
 
@@ -157,8 +174,8 @@ class Host:
             shutil.rmtree(bench.out / cell.name, ignore_errors=True)
             (bench.out / cell.name).mkdir(parents=True, exist_ok=True)
         while not stopping.is_set():
-            cells = [cell for cell in self.cells if not cell.report and len(cell.tries) < TRIES]
-            if not cells:
+            cells = [cell for cell in self.cells if not cell.report and cell.may_try(self.tries)]
+            if not cells or any(cell not in cells and self.is_enough(cell) for cell in self.cells):
                 break
             self.boots += 1
             before = [len(cell.tries) for cell in cells]
@@ -229,7 +246,9 @@ class Boot:
             ended = self.watch(self.host.command(self.bench, initramfs, self.disks, self.cells[0].mode))
             # Those whose turn did not come have lost no try.
             if self.waiting:
-                self.waiting[0][0].tries.append(ended or "ended before its turn was over")
+                cell = self.waiting[0][0]
+                loaded = f"lab: {cell.mode}: kvm loaded".encode() in self.log.read_bytes()
+                cell.tries.append(("" if loaded else EARLY) + (ended or "ended before its turn was over"))
         finally:
             for path in [initramfs, *self.disks]:
                 path.unlink(missing_ok=True)
@@ -250,7 +269,8 @@ class Boot:
                         pass
                     wrong = self.look(self.log.read_bytes())
                     if wrong:
-                        self.ask(process)
+                        if wrong != ENOUGH:
+                            self.ask(process)
                         return wrong
                     if process.returncode is not None:
                         return None if process.returncode == 0 else f"QEMU ended with {process.returncode}"
@@ -279,6 +299,9 @@ class Boot:
             self.since = time.monotonic()
             if cell.report:
                 self.on_cell(cell)
+                if self.host.is_enough(cell):
+                    self.waiting = []
+                    return ENOUGH
         crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
         if crash:
             return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"

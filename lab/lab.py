@@ -5,12 +5,14 @@ import argparse
 import concurrent.futures
 import json
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
 
 import edit
 import host
+import lot
 import matrix
 import mutants
 import needs
@@ -129,11 +131,53 @@ class Lab:
         return results, bad or wrong or not results
 
     def mutants(self):
+        names = words(self.arguments.mutants)
+        if self.arguments.auto is not None or any(name.startswith("A-") for name in names):
+            return self.drawn(names)
         results, bad = self.changed(mutants.Mutant, "mutants", self.arguments.full)
         if self.arguments.write and results:
-            Path(self.arguments.write).write_text(mutants.markdown(results))
-            say(f"wrote {self.arguments.write}")
+            path = Path(self.arguments.write)
+            section = lot.section(path.read_text()) if path.exists() else ""
+            text = mutants.markdown(results)
+            path.write_text(lot.replace(text, section) if section else text)
+            say(f"wrote {path}")
         return 1 if bad else 0
+
+    def drawn(self, names):
+        """Mutants that nobody chose, by a lot or by their names, on one series."""
+        if any(not name.startswith("A-") for name in names):
+            raise Problem("MUTANTS= names both mutants that somebody wrote and ones that nobody chose",
+                          "run the two kinds one after the other")
+        self.arguments.kernels = self.arguments.kernels or "6.12"
+        series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
+        if len(series) > 1:
+            raise Problem("AUTO= and names that begin with A- are for one series", "KERNELS=6.12, say")
+        known = lot.arguments(HERE / "survivors.txt")
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=1)
+        seed = self.arguments.seed or str(secrets.randbelow(1 << 32))
+        wanted = len(names) or self.arguments.auto or 1 << 32
+        kernel = self.kernels()[0]
+        place = tree.Tree(kernel, self.archive, say)
+        if not names:
+            say(f"{kernel.series}: the lot has seed {seed}")
+        changes = lot.changes(place, seed, names, OUT / "auto")
+
+        def keep(results):
+            score, wrong = lot.summary(results, known)
+            (OUT / "auto.json").write_text(json.dumps(
+                {"seed": None if names else seed, "score": score, "wrong": wrong, "mutants": results}, indent=1) + "\n")
+
+        results, differences = mutants.run_each(lot.Drawn, changes, wanted, lot.MODES, None, place, self.bench(),
+                                                self.arguments.jobs, say, keep)
+        score, wrong = lot.summary(results, known)
+        for line in [score, *wrong]:
+            say(line)
+        say(f"each as a text in {OUT / 'auto'}; results in {OUT}")
+        if self.arguments.write and results and not names:
+            path = Path(self.arguments.write)
+            path.write_text(lot.replace(path.read_text(), lot.markdown(results, known, seed)))
+            say(f"wrote {path}")
+        return 1 if wrong or differences or not results else 0
 
     def fixes(self):
         return 1 if self.changed(mutants.Fix, "fixes", True)[1] else 0
@@ -146,7 +190,8 @@ def main():
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
-    parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes; all if empty")
+    parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
+    parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")
     parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")
     parser.add_argument("--write", help="write the table of kills to this file")
     parser.add_argument("--jobs", type=int, default=needs.places(), help="hosts at once")

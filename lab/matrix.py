@@ -12,9 +12,9 @@ def unexpected(report):
     news = []
     for verdict in report["verdicts"]:
         known = verdict.get("known")
-        if verdict["verdict"] == "broken":
+        if verdict["verdict"] in ("broken", "differs"):
             seen = verdict["violations"][0]
-            news.append((verdict["rule"], f"broken: expected {seen['expected']}; seen {seen['seen']}"))
+            news.append((verdict["rule"], f"{verdict['verdict']}: expected {seen['expected']}; seen {seen['seen']}"))
         elif known and not known["shows"]:
             news.append((verdict["rule"], f"known of {known['range']}, but it did not show"))
     return news
@@ -30,7 +30,7 @@ def summary(cell):
         return "NEVER CAME UP: " + "; ".join(cell.tries)
     counts = cell.report["counts"]
     names = [("holds", "hold"), ("observed", "observed"), ("broken", "BROKEN"), ("known", "known"),
-             ("notTested", "not tested"), ("inconclusive", "inconclusive")]
+             ("differs", "DIFFER"), ("notOwed", "not owed"), ("notTested", "not tested"), ("inconclusive", "inconclusive")]
     words = [f"{counts[key]} {name}" for key, name in names if counts[key]]
     if len(cell.tries) > 1:
         words.append(f"{len(cell.tries)} boots ({'; '.join(cell.tries[:-1])})")

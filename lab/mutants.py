@@ -7,7 +7,7 @@ import time
 import host
 from problem import Problem
 
-BROKEN = ("broken", "known")
+BROKEN = ("broken", "known", "differs", "not owed")
 
 
 class Control:
@@ -21,6 +21,13 @@ class Control:
                               modules=tree.folder / "stock")
             self.cells[mode] = stock, built
         self.hosts = [host.Host(list(cells)) for cells in zip(*self.cells.values())]
+
+    def demand(self):
+        """Without a control's verdicts each known deviation would look like the work of a change."""
+        for mode, cells in self.cells.items():
+            if all(cell.report is None for cell in cells):
+                raise Problem(f"no sound host came up with clocksource {mode}: {'; '.join(cells[0].tries)}",
+                              "run it when this machine is less busy, or with JOBS=1 and LAB_QUIET=300")
 
     def differences(self):
         """What the two don't agree on. A verdict that the emulator's clocks left open says nothing of either."""
@@ -61,12 +68,15 @@ def evidence(cell, rule):
 class Trial:
     """One changed kernel on one series, in the modes where the change can show."""
 
+    # How often a host is booted for a mode that brings no results.
+    tries = host.TRIES
+
     def __init__(self, change, tree, rules):
         self.change, self.tree = change, tree
         self.folder = tree.folder / "built" / change.id
         self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder,
                                 name=f"{tree.kernel.series}-{change.id}-{mode}") for mode in change.modes]
-        self.host = host.Host(self.cells)
+        self.host = host.Host(self.cells, self.tries, self.is_enough)
         self.build_seconds = 0.0
         self.problem = None
 
@@ -80,13 +90,24 @@ class Trial:
         self.build_seconds = time.monotonic() - began
         return self.problem is None
 
+    def is_enough(self, cell):
+        """Whether the modes after this one, whose turn is over, need not be seen."""
+        return False
+
+    def counts(self):
+        """Whether this one is to be reported, however it was built."""
+        return True
+
+    def broken_in(self, cell, control):
+        return [rule for rule, verdict in (verdicts(cell) if cell.report else {}).items()
+                if verdict in BROKEN and not control.breaks(cell.mode, rule)]
+
     def broken(self, control):
         """Each rule that is broken here and not without the change, with the modes and what was seen in the first."""
         found = {}
         for cell in self.cells:
-            for rule, verdict in (verdicts(cell) if cell.report else {}).items():
-                if verdict in BROKEN and not control.breaks(cell.mode, rule):
-                    found.setdefault(rule, {"modes": [], "seen": evidence(cell, rule)})["modes"].append(cell.mode)
+            for rule in self.broken_in(cell, control):
+                found.setdefault(rule, {"modes": [], "seen": evidence(cell, rule)})["modes"].append(cell.mode)
         return found
 
     def facts(self, control):
@@ -130,34 +151,56 @@ class Fix(Trial):
 
 
 def run(kind, changes, tree, bench, at_once, full, say):
-    """Controls first, then one change after the other is built while those before it run."""
+    """The modes and rules that some changes name, and what became of each change."""
     named = sorted({rule for change in changes for rule in change.rules})
     modes = [mode for mode in host.MODES if any(mode in change.modes for change in changes)]
+    return run_each(kind, changes, len(changes), modes, None if full else named, tree, bench, at_once, say)
+
+
+def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, keep=lambda results: None):
+    """Controls first, then one change after the other is built while those before it run.
+
+    `named` are the rules to judge the controls by, and each change is judged by those that it names; None is all rules.
+    `keep` gets the results so far after each.
+    """
     tree.prepare()
-    control = Control(tree, modes, [] if full else named)
-    trials = [kind(change, tree, [] if full else change.rules) for change in changes]
-    results, began = [], time.monotonic()
+    control = Control(tree, modes, named or [])
+    trials, results, began = [], [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
             controls = [pool.submit(one.run, bench) for one in control.hosts]
             for future in controls:
                 future.result()
+            control.demand()
             differences = control.differences()
             for difference in differences:
                 say(f"control: {difference}")
             if not differences:
                 say(f"{tree.kernel.release}: the unmodified modules built here give the verdicts of the image's own")
             waiting = []
-            for trial in trials:
-                waiting.append((trial, [pool.submit(trial.host.run, bench)] if trial.build() else []))
+            for change in changes:
+                if len(trials) == wanted:
+                    break
+                trial = kind(change, tree, [] if named is None else change.rules)
+                trial.control = control
+                is_built = trial.build()
+                if not trial.counts():
+                    say(f"{change.id} does not count: {first_error(trial.problem)}")
+                    continue
+                trials.append(trial)
+                waiting.append((trial, [pool.submit(trial.host.run, bench)] if is_built else []))
                 waiting = [entry for entry in waiting if not finish(entry, False)]
                 # Not further ahead than the hosts can follow.
                 while len(waiting) > at_once:
-                    finish(waiting.pop(0), True)
-                results = report(trials, results, control, began, say)
+                    concurrent.futures.wait([future for _, futures in waiting for future in futures],
+                                            return_when=concurrent.futures.FIRST_COMPLETED)
+                    waiting = [entry for entry in waiting if not finish(entry, False)]
+                results = report(trials, wanted, results, control, began, say)
+                keep(results)
             for entry in waiting:
                 finish(entry, True)
-                results = report(trials, results, control, began, say)
+                results = report(trials, wanted, results, control, began, say)
+                keep(results)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             host.end_all()
@@ -175,14 +218,18 @@ def finish(entry, wait):
     return True
 
 
-def report(trials, results, control, began, say):
+def first_error(problem):
+    return next((line.strip() for line in problem.splitlines() if "error:" in line), problem.splitlines()[0])
+
+
+def report(trials, wanted, results, control, began, say):
     """Says each change's fate once, in order."""
     while len(results) < len(trials) and getattr(trials[len(results)], "is_over", False):
         facts = trials[len(results)].facts(control)
         results = results + [facts]
         fate = facts["problem"] or facts["fate"]
         boots = max(0, facts["boots"] - 1)
-        say(f"[{len(results):3}/{len(trials)}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
+        say(f"[{len(results):3}/{wanted}] {time.monotonic() - began:6.1f} s  {facts['series']} {facts['id']:5} "
             f"build {facts['buildSeconds']:5.1f} s, all {facts['seconds']:5.1f} s  {fate}"
             + (f"  ({boots} boots more)" if boots else ""))
     return results

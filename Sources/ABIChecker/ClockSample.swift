@@ -43,7 +43,9 @@ extension Timeline {
   }
 
   /// Whether a vCPU's TSC was moved: then it does not tell the host's.
-  public var movesTSC: Bool { !tscMoves.isEmpty }
+  public var movesTSC: Bool {
+    machines.contains { $0.steps.last?.machine.mayBeUnmatched ?? false }
+  }
 
   private func tsc(of event: Event, isSecond: Bool) -> UInt64? {
     switch event.action {

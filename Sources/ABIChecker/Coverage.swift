@@ -40,12 +40,12 @@ public struct Coverage: Hashable, Sendable {
   /// What all observations together are, if this says it.
   var observations: String? { if case .observations = demand { what } else { nil } }
 
-  /// "at least 6 writes of the MSR", "each of these MSRs: 0x12, 0x4b564d01".
+  /// "at least 6 writes of the MSR", "readings through: each of 0x12, 0x4b564d01".
   public var description: String {
     switch demand {
     case .observations(let least), .count(let least): "at least \(least) \(what)"
     case .different(let least): "at least \(least) different \(what)"
-    case .each(let values): "each of these \(what): \(values.joined(separator: ", "))"
+    case .each(let values): "\(what): each of \(values.joined(separator: ", "))"
     case .everyVCPU: "every vCPU of the machine (\(what))"
     }
   }
@@ -65,13 +65,13 @@ extension Findings {
       return seen.count < least ? "saw \(seen.count) different \(what)\(Self.list(seen))" : nil
     case .each(let values):
       let missing = values.filter { !seen.contains($0) }
-      return missing.isEmpty ? nil : "of the \(what) did not see \(missing.joined(separator: ", "))"
+      return missing.isEmpty ? nil : "\(what): did not see \(missing.joined(separator: ", "))"
     case .everyVCPU:
       let missing = timeline.createdVCPUs.filter { !seen.contains("vcpu\($0)") }
       if timeline.createdVCPUs.isEmpty { return "saw no vCPU" }
       return missing.isEmpty
         ? nil
-        : "of the \(what) did not see \(missing.prefix(8).map { "vcpu\($0)" }.joined(separator: ", "))"
+        : "\(what): did not see \(missing.prefix(8).map { "vcpu\($0)" }.joined(separator: ", "))"
     }
   }
 

@@ -93,21 +93,17 @@ public struct FaultTable: Sendable, Codable {
   public var faults: [FaultResult]
   public var graded: [GradedResult]
   public var harness: [HarnessResult]
-  /// Rules that no fault of the catalogue is for.
-  public var unproved: [String]
 
   public init(
-    faults: [FaultResult] = [], graded: [GradedResult] = [], harness: [HarnessResult] = [],
-    unproved: [String] = []
+    faults: [FaultResult] = [], graded: [GradedResult] = [], harness: [HarnessResult] = []
   ) {
     self.faults = faults
     self.graded = graded
     self.harness = harness
-    self.unproved = unproved
   }
 
   public var isAsExpected: Bool {
-    unproved.isEmpty && faults.allSatisfy(\.isAsExpected) && graded.allSatisfy(\.isAsExpected)
+    faults.allSatisfy(\.isAsExpected) && graded.allSatisfy(\.isAsExpected)
       && harness.allSatisfy(\.isAsExpected)
   }
 }

@@ -11,13 +11,24 @@ struct MachineFold {
   private var newest = NewestPair()
   private var givenUp: [UInt64: RecordOwner] = [:]
   private var onlyRegistered: Set<Int> = []
-  private var openMoves: [Int: (before: Observation, event: Event, isAmidOthers: Bool)] = [:]
+  /// The TSC offset that was set last, and the vCPUs that were given it since another one was set.
+  private var sameOffset: (cycles: UInt64, vcpus: Set<Int>)?
+  private var openMoves: [Int: OpenMove] = [:]
   /// The vCPUs that the host moved and that did not enter since.
   private var unentered: Set<Int> = []
   private var lastReading: [Int: Observation] = [:]
   private var lead: [Int: Int128] = [:]
   private var pending: [Int: Int128] = [:]
   private var lastPage: [Int: ClockPage] = [:]
+
+  /// A move of a TSC that no reading has followed yet.
+  private struct OpenMove {
+    let before: Observation
+    let event: Event
+    let wasMovedFirst: Bool
+    var isBeforeOthers = false
+    var readBack: Hex?
+  }
 
   init(number: Int, epoch: Int, first event: Event) {
     machine = MachineState(number: number, began: event.began, epoch: epoch)
@@ -57,11 +68,12 @@ struct MachineFold {
     case .setClock(let record):
       epoch += 1
       machine.epoch = epoch
+      machine.settings += 1
       machine.setting = (index, event, record)
     case .vcpuCreated(let vcpu):
       giveUp(vcpu, .disabled, event)
-      machine.records[vcpu] = nil
       vcpus[vcpu] = VCPUState(isCreated: true, isLate: machine.hasEntered)
+      machine.records[vcpu] = nil
     case .featuresSet(let vcpu, let eax):
       vcpus[vcpu, default: VCPUState()].cpuid = .features(eax.value)
     case .cpuidWithoutKVM(let vcpu): vcpus[vcpu, default: VCPUState()].cpuid = .withoutKVM
@@ -74,19 +86,22 @@ struct MachineFold {
       vcpus[vcpu, default: VCPUState()].isRetuned = true
       vcpus[vcpu]?.tscKHz = nil
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
+    case .slotSet, .slotDeleted, .remapped: machine.memory.take(event.action)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
       vcpus[vcpu, default: VCPUState()].tscOffset = cycles
+      vcpus[vcpu]?.isTSCOffsetSet = TSCMoves.vcpu(movedBy: event) != nil
     case .replugged(let vcpu, let how):
       let hadRecord = vcpus[vcpu]?.record != nil
       giveUp(vcpu, .reset(how), event)
-      machine.records[vcpu] = nil
       vcpus[vcpu, default: VCPUState()].systemTime = nil
       vcpus[vcpu]?.reset = (event, how, hadRecord)
+      machine.records[vcpu] = nil
     case .wroteMSR(let msr, let value, nil), .hostWroteMSR(_, let msr, let value):
       if MSR.isWallClock(msr) { machine.wallClock = (value, event) }
       if MSR.isSystemTime(msr) { register(value.value, msr, event) }
     default: break
     }
+    followOffsets(event)
     machine.vcpus = vcpus.values.count { $0.isCreated }
     machine.registered = onlyRegistered.count
     machine.hasEntered = newest.hasEntered
@@ -103,7 +118,7 @@ struct MachineFold {
     }
     vcpus[vcpu, default: VCPUState()].systemTime = write
     vcpus[vcpu]?.reset = nil
-    machine.records[vcpu] = write.record
+    machine.records[vcpu] = write.record == nil ? nil : write
     if let record = write.record {
       for address in givenUp.keys where Self.overlap(address, record) { givenUp[address] = nil }
     }
@@ -123,29 +138,76 @@ struct MachineFold {
 
   private func owner(_ event: Event) -> RecordOwner? {
     guard case .page(_, let address, _) = event.action else { return nil }
-    let isLive = vcpus.values.contains {
+    let isLive = machine.records.values.contains {
       $0.record.map { Self.overlap($0, address.value) } ?? false
     }
     return isLive ? .live : givenUp[address.value]
   }
 
-  private static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
+  static func overlap(_ one: UInt64, _ other: UInt64) -> Bool {
     let size = UInt64(ClockPage.size)
     return one &- other < size || other &- one < size
   }
 
+  // MARK: TSC offsets
+
+  private mutating func followOffsets(_ event: Event) {
+    switch event.action {
+    case .setTSCOffset(let vcpu, let cycles):
+      if sameOffset?.cycles != cycles { sameOffset = (cycles, []) }
+      sameOffset?.vcpus.insert(vcpu)
+      machine.tscOffsetSetting = event
+    case .vcpuCreated: (sameOffset, machine.tscOffsetSetting) = (nil, nil)
+    case .tscOffset: break
+    default:
+      guard TSCMoves.vcpu(movedBy: event) != nil else { return }
+      (sameOffset, machine.tscOffsetSetting) = (nil, nil)
+    }
+    machine.areTSCOffsetsEqual = machine.tscOffsetSetting == nil ? nil : compareOffsets()
+  }
+
+  private func compareOffsets() -> Bool? {
+    let created = vcpus.filter(\.value.isCreated)
+    guard created.count >= 2, created.keys.allSatisfy(newest.knowsTSCOffset(of:)) else {
+      return nil
+    }
+    let offsets = created.values.map(\.tscOffset)
+    guard !offsets.contains(nil) else { return nil }
+    if Set(offsets).count > 1 { return false }
+    return sameOffset?.vcpus.count == created.count ? true : nil
+  }
+
   // MARK: Moves of the TSC
 
-  /// A move is judged from a reading that was to be trusted to the next reading, if no other move came between.
+  /// A move is judged from a reading that was to be trusted to the next reading, if neither another move nor a write of
+  /// the system-time MSR, which makes a new record by itself, came between.
   private mutating func follow(_ event: Event, _ stale: Set<Int>) {
-    if case .vcpu(let vcpu) = event.actor { unentered.remove(vcpu) }
+    if case .vcpu(let vcpu) = event.actor, unentered.remove(vcpu) != nil {
+      openMoves[vcpu]?.isBeforeOthers = !unentered.isEmpty
+    }
+    readBack(event)
+    if event.isSystemTimeWrite, let vcpu = event.vcpu { openMoves[vcpu] = nil }
     guard let vcpu = TSCMoves.vcpu(movedBy: event) else { return }
     openMoves[vcpu] = nil
     unentered.remove(vcpu)
     if !stale.contains(vcpu), let before = lastReading[vcpu] {
-      openMoves[vcpu] = (before, event, !unentered.isEmpty)
+      openMoves[vcpu] = OpenMove(before: before, event: event, wasMovedFirst: unentered.isEmpty)
     }
     if event.actor == .host { unentered.insert(vcpu) }
+  }
+
+  /// The offset or the MSR that a move wrote, read again.
+  private mutating func readBack(_ event: Event) {
+    guard let vcpu = event.vcpu, let open = openMoves[vcpu], open.readBack == nil else { return }
+    switch (event.action, open.event.action) {
+    case (.tscOffset(_, let cycles), .setTSCOffset): openMoves[vcpu]?.readBack = Hex(cycles)
+    case (.hostReadMSR(_, let msr, let value), .hostWroteMSR(_, let written, _))
+    where msr == written:
+      openMoves[vcpu]?.readBack = value
+    case (.readMSR(let msr, let value, nil), .wroteMSR(let written, _, _)) where msr == written:
+      openMoves[vcpu]?.readBack = value
+    default: break
+    }
   }
 
   // MARK: Values of the clock
@@ -199,7 +261,8 @@ struct MachineFold {
       tscMoves.append(
         TSCMove(
           vcpu: vcpu, before: open.before, event: open.event, after: seen,
-          isAmidOthers: open.isAmidOthers))
+          isBeforeOthers: open.isBeforeOthers, wasMovedFirst: open.wasMovedFirst,
+          readBack: open.readBack))
     }
     guard !newest.moves.stale.contains(vcpu) else { return [] }
     lastReading[vcpu] = seen

@@ -24,6 +24,8 @@ struct VCPUState: Sendable {
   var lastEntry: Int?
   /// The TSC offset that was read or set last, in cycles.
   var tscOffset: UInt64?
+  /// Whether `tscOffset` was set by user space, and not read back since.
+  var isTSCOffsetSet = false
   /// False after the TSC was moved, until the offset is read again.
   var isTSCOffsetCertain = true
   /// Whether the record holds the newest pair of the master clock for certain.
@@ -64,26 +66,76 @@ struct MachineState: Sendable {
   var epoch: Int
   /// The last accepted `KVM_SET_CLOCK`.
   var setting: (index: Int, event: Event, record: ClockRecord)?
+  /// How often the clock was set.
+  var settings = 0
   var vcpus = 0
+  /// The writes that registered the records of now, by vCPU.
+  var records: [Int: SystemTimeWrite] = [:]
   /// vCPUs with a record whose guest's last write leaves the master clock in place: vCPU 0 on the new MSR, others on either.
   var registered = 0
-  /// The addresses of the registered records, by vCPU.
-  var records: [Int: UInt64] = [:]
   var hasEntered = false
   /// Whether the guest's last write on vCPU 0 went to the old MSR.
   var isBootVCPUOnOldMSR = false
   /// Whether the TSC of some vCPU was moved, so that the vCPUs' TSCs may differ.
   var mayBeUnmatched = false
+  /// The last setting of a TSC offset, if after it no vCPU was made and no TSC was moved otherwise.
+  var tscOffsetSetting: Event?
+  /// After a setting of a TSC offset, whether all vCPUs have the same, or nil where that is not clear. KVM compares each
+  /// setting with the one before, so offsets count as equal if they were set to one value without another between.
+  var areTSCOffsetsEqual: Bool?
   /// Whether a vCPU whose TSC the host moved has not entered since.
   var awaitsMovedVCPU = false
   /// Whether this event may have replaced the master clock's pair while the clock ran on.
   var mayHaveNewPair = false
   /// The MSRs that KVM_X86_SET_MSR_FILTER denies to the guest.
   var deniedMSRs: Set<Hex> = []
+  /// The memory slots, if the history shows any.
+  var memory = GuestMemory()
   /// The last accepted write of a wall clock MSR: one value for the whole machine.
   var wallClock: (value: Hex, event: Event)?
 
   var isWhollyRegistered: Bool { vcpus > 0 && registered == vcpus }
+}
+
+/// Which of the host's memories stands where in the guest's address space.
+struct GuestMemory: Sendable {
+  struct Slot: Sendable {
+    let address, size: Int128
+    let memory: Int
+    let flags: UInt64
+
+    var isLogged: Bool { flags & 1 != 0 }
+    var isReadOnly: Bool { flags & 2 != 0 }
+  }
+
+  private(set) var slots: [Int: Slot] = [:]
+  /// The memory whose pages are mapped in the place of a memory's own.
+  private var shown: [Int: Int] = [:]
+
+  /// Where the guest's bytes from `address` on are; nil if no slot holds them all.
+  func place(of address: UInt64, count: Int128) -> (place: Place, slot: Int)? {
+    let start = Int128(address)
+    for number in slots.keys.sorted() {
+      guard let slot = slots[number], slot.address <= start,
+        start + count <= slot.address + slot.size
+      else { continue }
+      let memory = shown[slot.memory] ?? slot.memory
+      return (Place(memory: memory, offset: start - slot.address, count: count), number)
+    }
+    return nil
+  }
+
+  mutating func take(_ action: Action) {
+    switch action {
+    case .slotSet(let slot, let address, let memory, let size, let flags):
+      slots[slot] = Slot(
+        address: Int128(address.value), size: Int128(size.value), memory: memory,
+        flags: flags.value)
+    case .slotDeleted(let slot): slots[slot] = nil
+    case .remapped(let memory, let other): shown[memory] = other
+    default: break
+    }
+  }
 }
 
 /// Who has a record in a piece of guest memory.

@@ -1,9 +1,9 @@
 internal import PVClock
 
-// What was written in the machine's memories between two comparisons of all of them, and what KVM had leave to write.
+// The changes of a machine's memories between two comparisons of all of them, and the memory that KVM may write.
 
 /// Bytes of one of the host's memories.
-struct Place: Hashable {
+struct Place: Hashable, Sendable {
   var memory: Int
   var offset: Int128
   var count: Int128
@@ -25,43 +25,51 @@ extension MemoryChange {
   var pages: ClosedRange<Int128> { start / 4096...max(start, end - 1) / 4096 }
 }
 
-/// A vCPU's registration, and what became of the memory behind it.
-struct RecordInMemory {
+/// A vCPU's registration, and the memory behind it since then.
+struct RecordInMemory: Sendable {
   enum Move { case slot, remap }
+
+  /// What the vCPU had registered before.
+  enum Former: Hashable, Sendable {
+    case nothing
+    case givenUp
+    case live(Place?)
+  }
 
   let vcpu: Int
   let address: UInt64
-  let write: Event
-  /// The live record that this write gave up.
-  let givenUp: Place?
-  /// Whether the vCPU had no registration before.
-  let wasOff: Bool
-  /// Where it stood at the write; nil where no slot held it.
+  let write: SystemTimeWrite
+  let former: Former
+  /// Where it lay at the write; nil where no slot held it.
   let first: Place?
   var place: Place?
-  var slot: Int?
-  var isReadOnly = false
-  /// Where it stood since the write, but no more.
-  var former: [Place] = []
+  var slot: GuestMemory.Slot?
+  /// Where it lay since the write, and lies no more.
+  var left: [Place] = []
   /// What moved it last.
   var moved: Move?
 
+  var isReadOnly: Bool { slot?.isReadOnly ?? false }
   var crossesPage: Bool { address % 4096 > 4096 - UInt64(ClockPage.size) }
 }
 
-struct MemoryWindow {
-  /// The two comparisons.
+/// The changes of memory between two comparisons of all of it, and what KVM may write meanwhile.
+struct MemoryWindow: Sendable {
+  /// The machine, and the places of the two comparisons in the history.
+  let machine: Int
+  let beganAt: Int
+  var endedAt: Int
   let began: Event
   var ended: Event
-  /// The last setting of the clock in it, and who was in the guest after that.
+  /// The last setting of the clock in it, and the vCPUs that entered after that.
   var setting: Event?
   var entered: Set<Int> = []
-  /// Whether nothing came to stand elsewhere meanwhile.
+  /// Whether no record moved meanwhile.
   var isSteady = true
-  /// Where KVM had leave to write at one time or another.
-  var allowed: Set<Place>
+  /// Where KVM may write at one time or another.
+  var allowed: Set<Place> = []
   /// Records of the wall clock that a guest asked for.
-  var walls: [(place: Place, write: Event)] = []
+  var walls: [(place: Place, msr: Hex, write: Event)] = []
   /// The registrations at its end, by vCPU.
   var records: [RecordInMemory] = []
   var changes: [MemoryChange] = []
@@ -75,69 +83,62 @@ struct MemoryWindow {
       return changes.contains { place.contains($0) }
     }
   }
+
+  /// The windows of one machine.
+  static func all(of machine: MachineRun) -> [Self] {
+    guard machine.steps.contains(where: \.isComparison) else { return [] }
+    var pass = MemoryPass()
+    return machine.steps.compactMap { pass.take($0) }
+  }
 }
 
-/// The forward pass over the events.
-struct MemoryPass {
-  private struct Slot {
-    var address: Int128
-    var size: Int128
-    var memory: Int
-    var flags: UInt64
+extension Step {
+  fileprivate var isComparison: Bool {
+    if case .compared = event.action { true } else { false }
   }
+}
 
-  private var slots: [Int: Slot] = [:]
-  private var shows: [Int: Int] = [:]
+/// The forward pass over the steps of a machine.
+private struct MemoryPass {
   private var records: [Int: RecordInMemory] = [:]
-  private(set) var window: MemoryWindow?
+  private var window: MemoryWindow?
 
-  /// The window that this event ends.
-  mutating func take(_ event: Event) -> MemoryWindow? {
-    if case .vcpu(let vcpu) = event.actor, window?.setting != nil {
-      window?.entered.insert(vcpu)
-    }
-    switch (event.action, event.actor) {
-    case (.vmCreated, _): self = MemoryPass()
-    case (.slotSet(let slot, let address, let memory, let size, let flags), _):
-      slots[slot] = Slot(
-        address: Int128(address.value), size: Int128(size.value), memory: memory,
-        flags: flags.value)
-      relocate(.slot)
-    case (.slotDeleted(let slot), _):
-      slots[slot] = nil
-      relocate(.slot)
-    case (.remapped(let memory, let other), _):
-      shows[memory] = other
-      relocate(.remap)
-    case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-      register(vcpu, value.value, event)
-    case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
-      register(vcpu, value.value, event)
-    case (.wroteMSR(let msr, let value, nil), _) where MSR.isWallClock(msr):
-      if let place = resolve(value.value, count: 12)?.place {
+  /// The window that this step ends.
+  mutating func take(_ step: Step) -> MemoryWindow? {
+    if step.isEntry, let vcpu = step.vcpu, window?.setting != nil { window?.entered.insert(vcpu) }
+    switch step.event.action {
+    case .slotSet, .slotDeleted: relocate(.slot, step)
+    case .remapped: relocate(.remap, step)
+    case .wroteMSR(let msr, let value, nil) where MSR.isWallClock(msr),
+      .hostWroteMSR(_, let msr, let value) where MSR.isWallClock(msr):
+      if let place = step.machine.memory.place(of: value.value, count: 12)?.place {
         window?.allowed.insert(place)
-        window?.walls.append((place, event))
+        window?.walls.append((place, msr, step.event))
       }
-    case (.setClock, _):
-      window?.setting = event
+    case .setClock:
+      window?.setting = step.event
       window?.entered = []
     // The host or a guest writes memory for other reasons.
-    case (.filled, _), (.poked, _), (.booted, _), (.vcpuCreated, _): window = nil
-    case (.replugged(let vcpu, _), _):
+    case .filled, .poked, .booted, .vcpuCreated: window = nil
+    case .replugged(let vcpu, _):
       window = nil
       records[vcpu] = nil
-    case (.compared(let changes), _): return compare(changes, event)
+    case .compared(let changes): return compare(changes, step)
     default: break
     }
+    if let write = step.systemTimeWrite, let vcpu = step.vcpu { register(vcpu, write, step) }
     return nil
   }
 
-  private mutating func compare(_ changes: [MemoryChange], _ event: Event) -> MemoryWindow? {
+  private mutating func compare(_ changes: [MemoryChange], _ step: Step) -> MemoryWindow? {
     var ended = window
-    ended?.ended = event
+    ended?.ended = step.event
+    ended?.endedAt = step.index
     ended?.changes = changes
     ended?.records = records.keys.sorted().compactMap { records[$0] }
-    window = MemoryWindow(began: event, ended: event, allowed: [])
+    window = MemoryWindow(
+      machine: step.machine.number, beganAt: step.index, endedAt: step.index, began: step.event,
+      ended: step.event)
     allowRecords()
     return ended
   }
@@ -148,29 +149,26 @@ struct MemoryPass {
     }
   }
 
-  private mutating func register(_ vcpu: Int, _ value: UInt64, _ event: Event) {
+  private mutating func register(_ vcpu: Int, _ write: SystemTimeWrite, _ step: Step) {
     window?.isSteady = false
-    let old = records[vcpu]
-    guard value & 1 == 1 else {
-      records[vcpu] = nil
-      return
-    }
-    let found = resolve(value & ~1, count: Int128(ClockPage.size))
+    let old = records.removeValue(forKey: vcpu)
+    let wasNeverWritten = step.before.systemTime == nil && step.before.reset == nil
+    guard let address = write.record else { return }
+    let found = step.machine.memory.place(of: address)
     records[vcpu] = RecordInMemory(
-      vcpu: vcpu, address: value & ~1, write: event, givenUp: old?.place, wasOff: old == nil,
-      first: found?.place, place: found?.place, slot: found?.slot,
-      isReadOnly: found?.isReadOnly ?? false)
+      vcpu: vcpu, address: address, write: write,
+      former: old.map { .live($0.place) } ?? (wasNeverWritten ? .nothing : .givenUp),
+      first: found?.place, place: found?.place, slot: found?.slot)
     allowRecords()
   }
 
-  private mutating func relocate(_ move: RecordInMemory.Move) {
+  private mutating func relocate(_ move: RecordInMemory.Move, _ step: Step) {
     for (vcpu, var record) in records {
-      let found = resolve(record.address, count: Int128(ClockPage.size))
-      record.isReadOnly = found?.isReadOnly ?? false
+      let found = step.machine.memory.place(of: record.address)
       record.slot = found?.slot
       if found?.place != record.place {
         record.moved = move
-        if let place = record.place { record.former.append(place) }
+        if let place = record.place { record.left.append(place) }
         record.place = found?.place
       }
       records[vcpu] = record
@@ -178,20 +176,15 @@ struct MemoryPass {
     window?.isSteady = false
     allowRecords()
   }
+}
 
-  private func resolve(
-    _ address: UInt64, count: Int128
-  ) -> (place: Place, slot: Int, isReadOnly: Bool)? {
-    let start = Int128(address)
-    for number in slots.keys.sorted() {
-      guard let slot = slots[number], slot.address <= start,
-        start + count <= slot.address + slot.size
-      else { continue }
-      let place = Place(
-        memory: shows[slot.memory] ?? slot.memory, offset: start - slot.address, count: count)
-      return (place, number, slot.flags & 2 != 0)
-    }
-    return nil
+extension GuestMemory {
+  /// Where a clock record at `address` lies.
+  fileprivate func place(of address: UInt64) -> (place: Place, slot: Slot)? {
+    guard let found = place(of: address, count: Int128(ClockPage.size)),
+      let slot = slots[found.slot]
+    else { return nil }
+    return (found.place, slot)
   }
 }
 
@@ -202,11 +195,6 @@ extension MSR {
 }
 
 extension Timeline {
-  var memoryWindows: [MemoryWindow] {
-    var pass = MemoryPass()
-    return history.events.compactMap { pass.take($0) }
-  }
-
   /// Each record whose vCPU was entered after a setting of the clock, in a window in which nothing else was done.
   func recordsUpdated(
     _ concerns: (RecordInMemory) -> Bool

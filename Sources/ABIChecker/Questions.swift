@@ -70,19 +70,23 @@ extension Findings {
   }
 
   /// PVCLOCK_TSC_STABLE_BIT of a record.
-  mutating func expectStable(_ expected: Bool, in page: ClockPage, of vcpu: Int, at events: [Event])
-  {
+  mutating func expectStable(
+    _ expected: Bool, in page: ClockPage, of vcpu: Int, at events: [Event], why: String? = nil
+  ) {
     expect(
       page.flags.contains(.tscStable) == expected, at: events,
-      "bit 0 \(expected ? "set" : "clear") in vcpu\(vcpu)'s record",
+      "bit 0 \(expected ? "set" : "clear") in vcpu\(vcpu)'s record" + (why.map { ": \($0)" } ?? ""),
       seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
   }
 
   /// KVM_CLOCK_TSC_STABLE of `KVM_GET_CLOCK`.
-  mutating func expectStable(_ expected: Bool, in record: ClockRecord, at events: [Event]) {
+  mutating func expectStable(
+    _ expected: Bool, in record: ClockRecord, at events: [Event], why: String? = nil
+  ) {
     expect(
       record.isTSCStable == expected, at: events,
-      "KVM_CLOCK_TSC_STABLE \(expected ? "set" : "clear")", seen: "flags \(Hex(record.flags))")
+      "KVM_CLOCK_TSC_STABLE \(expected ? "set" : "clear")" + (why.map { ": \($0)" } ?? ""),
+      seen: "flags \(Hex(record.flags))")
   }
 }
 

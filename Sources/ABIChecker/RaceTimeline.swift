@@ -1,6 +1,6 @@
 internal import PVClock
 
-// Races as rules look at them.
+// Loops that ran side by side on several vCPUs, as rules need them.
 
 /// One vCPU's part in a race.
 struct RacePart {
@@ -28,50 +28,10 @@ extension Timeline {
     return races
   }
 
-  /// The loops that watched one record.
-  var watches: [(event: Event, watched: (owner: Int, address: Hex), result: WatchResult)] {
-    history.events.compactMap { event in
-      guard case .watched(_, let owner, let address, let result) = event.action else { return nil }
-      return (event, (owner, address), result)
-    }
-  }
-
   /// A race that was over before it began: a machine with more time may tell, one with a single CPU never will.
   func tooLittle(_ figures: String) -> Outcome {
     if let lacking { return .notTested(reason: "\(lacking); \(figures)") }
     return .inconclusive(reason: figures)
-  }
-
-  /// Races with PVCLOCK_TSC_STABLE_BIT in which nobody may read less than was there before.
-  func neverGoesBack(_ record: String, where isMeant: ([RacePart]) -> Bool) -> Outcome {
-    var findings = Findings()
-    var figures: [String] = []
-    var shortage: String?
-    for parts in races where isMeant(parts) {
-      guard parts.allSatisfy({ $0.result.unstable == 0 }) else {
-        findings.lacks("without PVCLOCK_TSC_STABLE_BIT vCPUs' clocks are only near to each other")
-        continue
-      }
-      for part in parts {
-        let slack = mayHaveNewPair(from: part.event, to: part.event) ? driftBound(part) : 0
-        findings.expect(
-          part.result.backwards == 0 || -Int128(part.result.worst) <= slack, at: [part.event],
-          "no reading of \(part.event.actor) from \(record) below the maximum before it, in \(part.result.reads)",
-          seen: describeSteps(part.result))
-      }
-      shortage = shortage ?? parts.shortage(meeting: 2)
-      figures.append(parts.figures)
-    }
-    if findings.violations.isEmpty, let shortage { return tooLittle(shortage) }
-    return findings.outcome(
-      atLeast: 2, "racers: \(figures.joined(separator: "; "))", in: self)
-  }
-
-  /// What a new pair for the master clock may set right at once.
-  private func driftBound(_ part: RacePart) -> Int128 {
-    let seen = observations.first { $0.event.actor == part.event.actor }
-    return (seen.map { share(rateBound, of: $0.event.elapsed(to: part.event).upper) } ?? 0)
-      + rounding
   }
 
   /// By how much the record that a racer used may run ahead: by what the entry took that made it, or by the race if it
@@ -82,30 +42,66 @@ extension Timeline {
     return lead + drift(until: first) + rounding
   }
 
-  /// Each version that a vCPU saw of its own record begins no further below the end of the version before it than it
-  /// took to make that one.
-  func judgeSteps(in result: WatchResult, of event: Event, _ findings: inout Findings) {
-    let first = observations.first {
-      $0.event.actor == event.actor && $0.event.ended.raw == event.ended.raw
-    }
-    var lead = max(first?.lead ?? 0, event.width)
-    let slack = rounding + (first.map { drift(until: $0) } ?? 0)
-    for (earlier, later) in result.neighbours {
-      let step = difference(later.first, earlier.last)
-      findings.expect(
-        step >= -(lead + slack), at: [event],
-        "\(event.actor)'s clock at version \(later.page.version) to begin at \(earlier.last) ns or above (less "
-          + "\(nanoseconds(lead + slack)): what the record before took to make)",
-        seen: "\(later.first) ns, a step of \(nanoseconds(step))")
-      lead = Self.making(of: later, after: earlier)
-    }
-  }
-
   /// The most that the making of a version took: from its TSC, or the last reading before it, to its first reading.
-  private static func making(of later: Stretch, after earlier: Stretch) -> Int128 {
+  fileprivate static func making(of later: Stretch, after earlier: Stretch) -> Int128 {
     let cycles = min(
       later.firstTSC &- later.page.tscTimestamp, later.firstTSC &- earlier.lastTSC)
     return Int128(later.page.scale.nanoseconds(cycles: cycles))
+  }
+}
+
+extension Findings {
+  /// Races with PVCLOCK_TSC_STABLE_BIT in which nobody may read less than the maximum before. Counts "racers".
+  mutating func expectNoStepBack(
+    inRaces timeline: Timeline, on record: String, where isMeant: ([RacePart]) -> Bool
+  ) {
+    var figures: [String] = []
+    for parts in timeline.races where isMeant(parts) {
+      guard parts.allSatisfy({ $0.result.unstable == 0 }) else {
+        lacks("without PVCLOCK_TSC_STABLE_BIT vCPUs' clocks are only near to each other")
+        continue
+      }
+      for part in parts {
+        let slack = timeline.allowedStepBack(in: part)
+        count("racers")
+        expect(
+          part.result.backwards == 0 || -Int128(part.result.worst) <= slack, at: [part.event],
+          "no reading of \(part.event.actor) from \(record) below the maximum before it, in \(part.result.reads)",
+          seen: describeSteps(part.result))
+      }
+      if let shortage = parts.shortage(meeting: 2) { sawTooLittle(shortage) }
+      figures.append(parts.figures)
+    }
+    detail = figures.joined(separator: "; ")
+  }
+
+  /// Each version that a vCPU saw of its own record begins no further below the end of the version before it than it
+  /// took to make that one.
+  mutating func expectSteps(in result: WatchResult, of event: Event, _ timeline: Timeline) {
+    let first = timeline.observations.first {
+      $0.event.actor == event.actor && $0.event.ended.raw == event.ended.raw
+    }
+    var lead = max(first?.lead ?? 0, event.width)
+    let slack = timeline.rounding + (first.map { timeline.drift(until: $0) } ?? 0)
+    for (earlier, later) in result.neighbours {
+      let step = difference(later.first, earlier.last)
+      expect(
+        step >= -(lead + slack), at: [event],
+        "\(event.actor)'s clock at version \(later.page.version) to begin at \(earlier.last) ns or above (less "
+          + "\(nanoseconds(lead + slack)): the record before took that long to make)",
+        seen: "\(later.first) ns, a step of \(nanoseconds(step))")
+      lead = Timeline.making(of: later, after: earlier)
+    }
+  }
+}
+
+extension Timeline {
+  /// By how much a racer may read less than the maximum: not at all, unless the master clock may have got a new pair.
+  fileprivate func allowedStepBack(in part: RacePart) -> Int128 {
+    guard mayHaveNewPair(from: part.event, to: part.event),
+      let seen = observations.first(where: { $0.index == part.index })
+    else { return 0 }
+    return drift(until: seen) + rounding
   }
 }
 
@@ -154,7 +150,33 @@ struct Storm {
     witnessed = max(witnessed, result.witnessed ?? 0)
   }
 
+  private var figures: String {
+    "\(writes) writes that moved the version, \(witnessed) changes of it seen between \(reads) readings on another vCPU"
+  }
+
+  /// Whether enough was done side by side.
+  ///
   /// - Parameter isStable: whether the sentence is about a VM in master-clock mode.
+  func conclude(_ findings: inout Findings, isStable: Bool) {
+    findings.detail = figures
+    guard loops > 0 else { return }
+    guard isStable == self.isStable else {
+      return findings.lacks(
+        isStable
+          ? "without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone"
+          : "the VM stayed in master-clock mode")
+    }
+    if writes >= 499, witnessed >= 50, reads >= 1000 {
+      findings.count(Self.enough)
+    } else {
+      findings.sawTooLittle("\(figures); needs 499, 50 and 1000")
+    }
+  }
+
+  /// What `conclude` counts.
+  static let enough = "storms with enough writes and readings side by side"
+
+  /// For rules that make their outcome by themselves.
   func outcome(of findings: Findings, isStable: Bool, in timeline: Timeline) -> Outcome {
     guard findings.violations.isEmpty, loops > 0 else {
       return findings.outcome("loops", in: timeline)
@@ -165,9 +187,6 @@ struct Storm {
           ? "without PVCLOCK_TSC_STABLE_BIT the clock is only near to monotone"
           : "the VM stayed in master-clock mode")
     }
-    let figures =
-      "\(writes) writes that moved the version, \(witnessed) changes of it seen between \(reads) readings on "
-      + "another vCPU"
     guard writes >= 499, witnessed >= 50, reads >= 1000 else {
       return timeline.tooLittle("\(figures); needs 499, 50 and 1000")
     }

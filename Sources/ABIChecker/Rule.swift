@@ -183,11 +183,13 @@ public struct Rule: Sendable {
     let perScenario = byScenario.map { ($0.name, Outcome.ofAttempts($0.outcomes)) }
     let outcome = Outcome.ofScenarios(perScenario.map(\.1))
     let decisive = perScenario.first { $0.1 == outcome || (outcome.isBroken && $0.1.isBroken) }
-    // What kernels are known to do excuses no other clock.
+    // A deviation of kernels excuses no other clock.
     let host = timelines.first?.history.header.host
     let kernel = host?.clock == nil ? host?.kernel : nil
     return Verdict(
       rule: id, outcome: outcome, known: KnownDeviation.of(rule: id, kernel: kernel, outcome),
+      notOwed: outcome.isBroken ? Owed.later(rule: id, kernel: kernel) : nil,
+      differsOnly: outcome.isBroken && restsOnImplementation ? true : nil,
       scenario: decisive?.0 ?? scenarios.first?.rawValue ?? "")
   }
 }

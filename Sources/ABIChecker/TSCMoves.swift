@@ -87,21 +87,94 @@ struct TSCMove: Sendable {
   let before: Observation
   let event: Event
   let after: Observation
-  /// Whether another vCPU, whose TSC the host had moved before, had not been in the guest since.
-  let isAmidOthers: Bool
+  /// Whether the vCPU entered while another one, whose TSC the host had also moved, had not entered yet.
+  let isBeforeOthers: Bool
+  /// Whether no other vCPU's move waited for an entry when this one was moved.
+  let wasMovedFirst: Bool
+  /// What the offset or the MSR read as afterwards, before anything else was done to it; nil if nobody read it.
+  let readBack: Hex?
+}
 
-  /// How far the guest's TSC came to be from the host's, less what it was before, in cycles; nil where no reading tells.
-  var shift: Interval? {
-    guard let first = before.tsc, let second = after.tsc else { return nil }
-    let from = first &- before.event.began.tsc
-    let to = second &- after.event.began.tsc
-    let moved = difference(to, from)
-    let width = { (event: Event) in Int128(event.ended.tsc) - Int128(event.began.tsc) }
-    return Interval(moved - max(0, width(after.event)), moved + max(0, width(before.event)))
+extension TSCMove {
+  /// How far the guest's TSC came away from the host's in the move, in cycles; nil where no reading tells.
+  var shift: Interval? { before.tscShift(to: after) }
+
+  /// Whether the clock is off by the whole move: with the TSC as it was before, the record gives a value that advanced
+  /// by an allowed amount. So does a record that was made before the move and not since.
+  func isClockOffByTheMove(allowed: Interval) -> Bool {
+    guard let shift, let page = after.page, let tsc = after.tsc else { return false }
+    func advance(withoutMove cycles: Int128) -> Int128 {
+      let unmoved = tsc &- UInt64(truncatingIfNeeded: cycles)
+      let age = max(0, difference(unmoved, page.tscTimestamp))
+      return difference(page.systemTime(atTSC: page.tscTimestamp &+ UInt64(age)), before.value)
+    }
+    return advance(withoutMove: shift.upper) <= allowed.upper
+      && allowed.lower <= advance(withoutMove: shift.lower)
+  }
+
+  var isOffset: Bool {
+    if case .setTSCOffset = event.action { true } else { false }
+  }
+
+  func isWrite(of msr: UInt32, byHost: Bool) -> Bool {
+    switch event.action {
+    case .hostWroteMSR(_, let index, _): byHost && index == Hex(msr)
+    case .wroteMSR(let index, _, _): !byHost && index == Hex(msr)
+    default: false
+    }
+  }
+
+  /// Whether the guest read its clock without an exit to user space after its own write.
+  var isReadInSameEntry: Bool {
+    event.actor == after.event.actor && event.began == after.event.began
+  }
+
+  /// The value written to an MSR.
+  var written: Hex? {
+    switch event.action {
+    case .hostWroteMSR(_, _, let value), .wroteMSR(_, let value, _): value
+    default: nil
+    }
+  }
+
+  /// Whether the guest's own TSC shows the move.
+  var tookEffect: Bool {
+    if case .setTSCOffset(_, let cycles) = event.action, let tsc = after.tsc {
+      let late = difference(tsc &- after.event.began.tsc, cycles)
+      return late >= 0 && late <= Int128(after.event.ended.tsc) - Int128(after.event.began.tsc)
+    }
+    return shift.map { !$0.contains(0) } ?? false
+  }
+
+  /// Why a move proves nothing on this host.
+  var withoutEffect: String {
+    let read = readBack.map { "it reads back as \($0), and " } ?? ""
+    guard let shift else { return "\(description), and no reading followed it" }
+    return "\(description): \(read)the guest's TSC did not follow, it is "
+      + "\(shift.lower) to \(shift.upper) cycles from where it was"
+  }
+
+  var description: String {
+    let who = event.actor == .host ? "the host" : "the guest"
+    return switch event.action {
+    case .setTSCOffset(_, let cycles): "KVM_VCPU_TSC_OFFSET was set to \(cycles)"
+    case .setTSCKHz(_, let kHz, _): "KVM_SET_TSC_KHZ was called with \(kHz)"
+    default:
+      "\(who) wrote \(written?.description ?? "?") to "
+        + (isWrite(of: MSR.tsc, byHost: event.actor == .host) ? "IA32_TSC" : "IA32_TSC_ADJUST")
+    }
   }
 }
 
 extension Observation {
+  /// How far the guest's TSC came away from the host's between two single readings, in cycles.
+  func tscShift(to later: Observation) -> Interval? {
+    guard let first = tsc, let second = later.tsc else { return nil }
+    let moved = difference(second &- later.event.began.tsc, first &- event.began.tsc)
+    let width = { (event: Event) in Int128(event.ended.tsc) - Int128(event.began.tsc) }
+    return Interval(moved - max(0, width(later.event)), moved + max(0, width(event)))
+  }
+
   /// The guest's TSC in a single reading.
   var tsc: UInt64? {
     if case .read(_, _, let reading, _) = event.action { reading.tsc } else { nil }

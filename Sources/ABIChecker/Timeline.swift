@@ -12,6 +12,8 @@ public struct Timeline: Sendable {
   let observations: [Observation]
   /// Places of the loops that read a record that may be from before their vCPU's TSC was moved.
   let loopsOnOldRecords: Set<Int>
+  /// What was written to memory between two comparisons of it.
+  let memoryWindows: [MemoryWindow]
   /// What was seen around each move of a vCPU's TSC.
   let tscMoves: [TSCMove]
   /// The events in which KVM may have taken a new pair for the master clock while the clock ran on.
@@ -64,6 +66,7 @@ public struct Timeline: Sendable {
     self.lacking = lacking
     let folded = Folded(history)
     self.machines = folded.machines
+    self.memoryWindows = folded.machines.flatMap(MemoryWindow.all)
     self.observations = folded.observations
     self.newPairs = folded.newPairs
     self.tscMoves = folded.tscMoves
@@ -208,42 +211,6 @@ extension Timeline {
     return found
   }
 
-  /// The last reading of the vCPU that acted in an event before it, and the first one after it.
-  func readings(beside index: Int) -> (before: Observation, after: Observation)? {
-    guard case .vcpu(let vcpu) = history.events[index].actor,
-      let before = observations.last(where: { $0.index < index && $0.vcpu == vcpu }),
-      let after = observations.first(where: { $0.index > index && $0.vcpu == vcpu }),
-      before.epoch == after.epoch
-    else { return nil }
-    return (before, after)
-  }
-
-  /// Every clock record seen, by a guest or by the host, with the vCPU it belongs to: written by the host, and with a
-  /// version that came to rest.
-  var pages: [(event: Event, vcpu: Int, page: ClockPage)] {
-    writtenPages.filter {
-      if case .read(_, _, _, settled: false) = $0.event.action { false } else { true }
-    }
-  }
-
-  /// The same, with records whose version stayed odd.
-  var writtenPages: [(event: Event, vcpu: Int, page: ClockPage)] {
-    history.events.compactMap { event in
-      let seen: (vcpu: Int, page: ClockPage)? =
-        switch (event.action, event.actor) {
-        case (.page(let vcpu, _, let page), _): (vcpu, page)
-        case (.read(_, _, let reading, _), .vcpu(let vcpu)): (vcpu, reading.page)
-        case (.looped(_, let result), .vcpu(let vcpu)): (vcpu, result.last.page)
-        default: nil
-        }
-      guard let seen, !Self.untouched.contains(seen.page) else { return nil }
-      return (event, seen.vcpu, seen.page)
-    }
-  }
-
-  /// Memory as it was before any host wrote a record there.
-  private static let untouched: Set<ClockPage> = Set(
-    [0, 0xa5].compactMap { ClockPage(bytes: [UInt8](repeating: $0, count: ClockPage.size)) })
 }
 
 /// The numbers of the clock's MSRs.

@@ -53,15 +53,78 @@ public struct Verdict: Hashable, Sendable, Codable {
   /// The entry of the table of known deviations for this rule on this kernel: it explains a broken rule, and where the
   /// rule holds all the same the table is out of date.
   public var known: KnownDeviation?
+  /// Why this kernel does not owe the rule that it breaks, if so.
+  public var notOwed: Owed?
+  /// Whether the rule that is broken rests on today's implementation of Linux alone.
+  public var differsOnly: Bool?
   /// The scenario whose history decided.
   public var scenario: String
 
-  public init(rule: String, outcome: Outcome, known: KnownDeviation? = nil, scenario: String) {
+  public init(
+    rule: String, outcome: Outcome, known: KnownDeviation? = nil, notOwed: Owed? = nil,
+    differsOnly: Bool? = nil, scenario: String
+  ) {
+    self.notOwed = notOwed
+    self.differsOnly = differsOnly
     self.rule = rule
     self.outcome = outcome
     self.known = known
     self.scenario = scenario
   }
+}
+
+/// How a verdict is shown and counted, in one word.
+public enum Status: String, Hashable, Sendable, Codable, CaseIterable {
+  case holds
+  case observed
+  case broken
+  /// Broken, as a table of deviations says of this kernel.
+  case known
+  /// Broken, and only today's implementation of Linux promised it.
+  case differs
+  /// Broken, and only later kernels promise it.
+  case notOwed = "not owed"
+  case notTested = "not tested"
+  case inconclusive
+}
+
+extension Verdict {
+  public var status: Status {
+    switch outcome {
+    case .holds: .holds
+    case .observed: .observed
+    case .broken:
+      notOwed != nil ? .notOwed : known != nil ? .known : differsOnly == true ? .differs : .broken
+    case .notTested: .notTested
+    case .inconclusive: .inconclusive
+    }
+  }
+
+  /// Why a broken rule does not make the host unsound, in one sentence; nil if it does, or is not broken.
+  public var excuse: String? {
+    switch status {
+    case .known: known?.sentence
+    case .notOwed: notOwed.map { "not owed before Linux \($0.since), where \($0.before)" }
+    case .differs:
+      "differs from Linux as of \(Rule.implementationChecked); no document, guest or commit promises it"
+    default: nil
+    }
+  }
+}
+
+extension KnownDeviation {
+  /// "kernels since 5.19 and before 6.2".
+  public var range: String {
+    switch (since, until) {
+    case (nil, nil): "all kernels so far"
+    case (let first?, nil): "kernels since \(first)"
+    case (nil, let end?): "kernels before \(end)"
+    case (let first?, let end?): "kernels since \(first) and before \(end)"
+    }
+  }
+
+  /// Which kernels, why, and who says so.
+  public var sentence: String { "\(range): \(cause) (\(source))" }
 }
 
 extension Outcome {

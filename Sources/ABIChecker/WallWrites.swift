@@ -1,6 +1,6 @@
 internal import PVClock
 
-/// A write of a wall clock MSR, and what the host saw in guest memory before the next one.
+/// A write of a wall clock MSR, and guest memory as the host saw it before the next one.
 struct WallWrite {
   /// Place of the event in the history, from 0.
   var index: Int
@@ -10,10 +10,11 @@ struct WallWrite {
   var fault: Fault?
   /// Counts the machines and the settings of their clock, as observations do.
   var epoch: Int
+  /// Counts the machines.
   var machine: Int
   /// The version that the record had before, and the event that shows it.
   var before: (event: Event, version: UInt32)?
-  /// What of guest memory held 0xa5.
+  /// The guest memory that held 0xa5.
   var filled: Interval?
   /// The first look at the whole record.
   var look: (event: Event, start: UInt64, bytes: [UInt8])?
@@ -31,22 +32,16 @@ struct WallWrite {
   }
 }
 
-/// The forward pass that finds the writes.
+/// The writes of one machine, with the memory around their records.
 private struct WallPass {
   private(set) var writes: [WallWrite] = []
-  private var epoch = 0
-  private var machine = 0
   private var versions: [UInt64: (event: Event, version: UInt32)] = [:]
   private var filled: Interval?
   private var isOpen = false
 
-  mutating func take(_ event: Event, at index: Int) {
+  mutating func take(_ step: Step) {
+    let event = step.event
     switch event.action {
-    case .vmCreated:
-      epoch += 1
-      machine += 1
-      (versions, filled, isOpen) = ([:], nil, false)
-    case .setClock: epoch += 1
     case .filled(let address, let count, let byte):
       (versions, isOpen) = ([:], false)
       let start = Int128(address.value)
@@ -55,22 +50,20 @@ private struct WallPass {
       (filled, isOpen) = (nil, false)
       versions = [address.value: (event, UInt32(truncatingIfNeeded: value.value))]
     case .wroteMSR(let msr, let value, let fault) where MSR.isWallClock(msr):
-      add(event, index, msr, value.value, fault)
+      add(step, msr, value.value, fault)
     case .hostWroteMSR(_, let msr, let value) where MSR.isWallClock(msr):
-      add(event, index, msr, value.value, nil)
-    case .wroteMSR(let msr, _, _) where MSR.isSystemTime(msr): filled = nil
+      add(step, msr, value.value, nil)
     case .memory(let address, let hex): look(event, address.value, hex.bytes)
-    default: break
+    default: if event.isSystemTimeWrite { filled = nil }
     }
   }
 
-  private mutating func add(
-    _ event: Event, _ index: Int, _ msr: Hex, _ address: UInt64, _ fault: Fault?
-  ) {
+  private mutating func add(_ step: Step, _ msr: Hex, _ address: UInt64, _ fault: Fault?) {
     writes.append(
       WallWrite(
-        index: index, event: event, msr: msr, address: address, fault: fault, epoch: epoch,
-        machine: machine, before: versions[address], filled: filled))
+        index: step.index, event: step.event, msr: msr, address: address, fault: fault,
+        epoch: step.machine.epoch, machine: step.machine.number, before: versions[address],
+        filled: filled))
     (versions, filled, isOpen) = ([:], nil, true)
   }
 
@@ -115,9 +108,11 @@ struct RealtimeSpan {
 
 extension Timeline {
   var wallWrites: [WallWrite] {
-    var pass = WallPass()
-    for (index, event) in history.events.enumerated() { pass.take(event, at: index) }
-    return pass.writes
+    machines.flatMap { machine in
+      var pass = WallPass()
+      for step in machine.steps { pass.take(step) }
+      return pass.writes
+    }
   }
 
   var realtimeSpans: [RealtimeSpan] {

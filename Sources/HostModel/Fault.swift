@@ -1,7 +1,6 @@
-internal import ABIChecker
 internal import Scenarios
 
-/// One way in which a host, or what is recorded of it, can be wrong, and the rules that have to notice.
+/// One way in which a host can be wrong, and the rules that have to notice.
 public struct Fault: Sendable {
   /// What is changed.
   enum Change: Sendable {
@@ -9,16 +8,6 @@ public struct Fault: Sendable {
     case model(Deviation)
     /// Another clock serves the guests.
     case clock(ClockMaker)
-    /// What the kernel answers is altered before it comes into the history.
-    case result(@Sendable (inout Action) -> Void)
-    /// A history is altered: one that is recorded now, of the kernel.
-    case history(ScenarioName, @Sendable (inout History) -> Void)
-    /// The same of a history that was recorded on another host, for what this one may lack.
-    case recording(
-      Recording, _ sound: @Sendable (inout History) -> Void = { _ in },
-      _ alter: @Sendable (inout History) -> Void)
-    /// The kernel on which it was recorded is the fault; mended, the history is sound.
-    case kernel(Recording, mended: @Sendable (inout History) -> Void)
   }
 
   public let id: String

@@ -45,12 +45,6 @@ public struct FaultBench: Sendable {
       sizes: graded.sizes, caught: caught, mustCatch: graded.mustCatch)
   }
 
-  /// Rules of the catalogue that no fault is said to break.
-  public static var unproved: [String] {
-    let proved = Set(Fault.all.flatMap(\.rules))
-    return Rule.all.map(\.id).filter { !proved.contains($0) }
-  }
-
   private func broken(by fault: Fault) throws(KVMError) -> Set<String> {
     let rules = fault.rules.compactMap(Rule.named)
     let judge = FaultJudge(rules: rules)
@@ -65,31 +59,16 @@ public struct FaultBench: Sendable {
       return judge.broken(faulty, sound: sound)
     case .clock(let maker):
       return judge.broken(try record(rules, maker), sound: [try record(rules, nil)])
-    case .result(let alter):
-      return judge.broken(try record(rules, nil, alter), sound: [try record(rules, nil)])
-    case .history(let scenario, let alter):
-      let sound = try record(rules, in: [scenario], nil)
-      return judge.broken(sound.map { $0.altered(alter) }, sound: [sound])
-    case .recording(let recording, let prepare, let alter):
-      let sound = try recording.history().altered(prepare)
-      return judge.broken([sound.altered(alter)], sound: [[sound]])
-    case .kernel(let recording, let mend):
-      let history = try recording.history()
-      return judge.broken([history], sound: [[history.altered(mend)]])
     }
   }
 
   /// What the scenarios leave that exercise these rules; of several that exercise the same one, the first.
-  private func record(
-    _ rules: [Rule], in scenarios: [ScenarioName]? = nil, _ clock: ClockMaker?,
-    _ alteration: (@Sendable (inout Action) -> Void)? = nil
-  ) throws(KVMError) -> [History] {
+  private func record(_ rules: [Rule], _ clock: ClockMaker?) throws(KVMError) -> [History] {
     var plan = RunPlan(rules: rules, seed: seed, device: device)
     plan.clock = clock
-    plan.alteration = alteration
     var histories: [History] = []
     for name in ScenarioName.allCases
-    where (scenarios ?? rules.compactMap(\.scenarios.first)).contains(name) {
+    where rules.compactMap(\.scenarios.first).contains(name) {
       histories += try Runner.record(name, plan, host: facts, cancellation: cancellation)
     }
     return histories
@@ -131,12 +110,4 @@ private struct FaultJudge {
 
 extension Outcome {
   var holds: Bool { if case .holds = self { true } else { false } }
-}
-
-extension History {
-  fileprivate func altered(_ body: (inout History) -> Void) -> History {
-    var history = self
-    body(&history)
-    return history
-  }
 }

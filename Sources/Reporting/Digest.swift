@@ -11,7 +11,7 @@ struct Digest {
     var title: String
     var verdicts: [Verdict]
 
-    func count(_ status: Status) -> Int { verdicts.count { Status($0) == status } }
+    func count(_ status: Status) -> Int { verdicts.count { $0.status == status } }
 
     /// Rules that hold, and observations, which can't fail.
     var good: Int { count(.holds) + count(.observed) }
@@ -43,8 +43,9 @@ struct Digest {
 
   /// The answer in a few words, for a headline.
   var headline: String {
-    switch answer {
-    case .sound: report.count(.known) == 0 ? "SOUND" : "SOUND"
+    if report.noGuestRuns != nil { return "BROKEN" }
+    return switch answer {
+    case .sound: "SOUND"
     case .broken: "NOT SOUND"
     case .undecided: "UNDECIDED"
     case .nothing: "NOTHING WAS TESTED"
@@ -53,6 +54,7 @@ struct Digest {
 
   /// The answer in one sentence.
   var sentence: String {
+    if let reason = report.noGuestRuns { return "no guest runs: \(reason)." }
     let tested = report.verdicts.count - report.count(.notTested)
     let scope = report.planned < Rule.all.count ? " (of \(Rule.all.count) in all)" : ""
     switch answer {
@@ -61,18 +63,25 @@ struct Digest {
       return "no rule is broken, but \(Self.counted(report.count(.inconclusive), "rule")) of "
         + "\(tested) could not be decided\(scope)."
     case .broken:
-      let known = report.strict ? report.count(.known) : 0
-      let broken = report.count(.broken) + known
+      let broken = report.failing.reduce(0) { $0 + report.count($1) }
       return "\(Self.counted(broken, "rule")) of \(tested) tested \(broken == 1 ? "is" : "are") "
-        + "broken\(known > 0 ? ", \(known) of them as in all such kernels" : "")\(scope)."
-    case .sound:
-      let known = report.count(.known)
-      if known == 0 {
-        return "all \(Self.counted(tested, "rule")) that could be tested hold\(scope)."
-      }
-      return "\(tested - known) of \(Self.counted(tested, "rule")) tested hold, and \(known) "
-        + "\(known == 1 ? "is" : "are") broken as in all such kernels\(scope)."
+        + "broken\(excuses)\(scope)."
+    case .sound: return "no rule of \(tested) tested is broken\(excuses)\(scope)."
     }
+  }
+
+  /// "; 5 known kernel bugs, 1 difference from Linux".
+  private var excuses: String {
+    let counts: [(Status, String, String)] = [
+      (.known, "known kernel bug", "known kernel bugs"),
+      (.differs, "difference from Linux", "differences from Linux"),
+      (.notOwed, "rule not owed by this kernel", "rules not owed by this kernel"),
+    ]
+    let parts = counts.compactMap { status, one, several -> String? in
+      let count = report.failing.contains(status) ? 0 : report.count(status)
+      return count == 0 ? nil : "\(count) \(count == 1 ? one : several)"
+    }
+    return parts.isEmpty ? "" : "; \(parts.joined(separator: ", "))"
   }
 
   /// The topics of the catalogue that have verdicts.
@@ -87,7 +96,7 @@ struct Digest {
   /// The rules that one reason keeps from being tested, or from being decided; the longest list first.
   func groups(_ status: Status) -> [Group] {
     var groups: [Group] = []
-    for verdict in report.verdicts where Status(verdict) == status {
+    for verdict in report.verdicts where verdict.status == status {
       let reason = Plain.oneLine(verdict.outcome.summary)
       if let at = groups.firstIndex(where: { $0.reason == reason }) {
         groups[at].rules.append(verdict.rule)
@@ -101,7 +110,15 @@ struct Digest {
   }
 
   func verdicts(_ status: Status) -> [Verdict] {
-    report.verdicts.filter { Status($0) == status }
+    report.verdicts.filter { $0.status == status }
+  }
+
+  /// What fails the run, the broken ones first.
+  var failed: [Verdict] { report.failing.flatMap(verdicts) }
+
+  /// What is broken and does not fail the run.
+  var excused: [Verdict] {
+    Status.excused.filter { !report.failing.contains($0) }.flatMap(verdicts)
   }
 
   /// "140 rules: 107 hold, …".
@@ -109,9 +126,12 @@ struct Digest {
     let counts = [
       "\(report.count(.holds)) hold", "\(report.count(.observed)) observed",
       "\(report.count(.broken)) broken",
-      "\(report.count(.known)) known", "\(report.count(.notTested)) not tested",
+      "\(report.count(.known)) known",
+      report.count(.differs) > 0 ? "\(report.count(.differs)) differ" : "",
+      report.count(.notOwed) > 0 ? "\(report.count(.notOwed)) not owed" : "",
+      "\(report.count(.notTested)) not tested",
       "\(report.count(.inconclusive)) inconclusive",
-    ]
+    ].filter { !$0.isEmpty }
     return "\(Self.counted(report.verdicts.count, "rule")): \(counts.joined(separator: ", "))"
   }
 
@@ -123,7 +143,7 @@ struct Digest {
     }
   }
 
-  static func counted(_ number: Int, _ noun: String) -> String {
-    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  static func counted(_ number: Int, _ noun: String, _ plural: String? = nil) -> String {
+    "\(number) \(number == 1 ? noun : plural ?? noun + "s")"
   }
 }

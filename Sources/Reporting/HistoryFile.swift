@@ -1,5 +1,4 @@
 public import ABIChecker
-internal import FoundationEssentials
 internal import Glibc
 
 /// A history as a file of JSON Lines: the header first, then one event a line.
@@ -29,13 +28,11 @@ public enum HistoryFile {
   ///
   /// - Throws: `FileError` naming the path, the cause and a remedy.
   public static func write(_ history: History, to path: String) throws(FileError) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     var file = try AtomicFile(path)
     do throws(FileError) {
-      try file.append(json(history.header, encoder, path) + newline)
+      try file.append(Array(JSONText.line(history.header).utf8) + newline)
       for event in history.events {
-        try file.append(event.line(did: json(event.action, encoder, path)) + newline)
+        try file.append(event.line(did: Array(JSONText.line(event.action).utf8)) + newline)
       }
       try file.commit()
     } catch {
@@ -45,16 +42,6 @@ public enum HistoryFile {
   }
 
   private static let newline = Array("\n".utf8)
-
-  private static func json(
-    _ value: some Encodable, _ encoder: JSONEncoder, _ path: String
-  ) throws(FileError) -> [UInt8] {
-    do {
-      return Array(try encoder.encode(value))
-    } catch {
-      throw FileError(.unwritable, path: path, cause: "cannot encode the history: \(error)")
-    }
-  }
 
   /// Creates a folder, with those above it, and makes sure that files can be written there.
   ///

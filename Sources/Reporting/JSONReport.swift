@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import FoundationEssentials
 
 /// A report for programs: one JSON object, see `ReportDocument`.
 public struct JSONReport: Sendable {
@@ -7,15 +6,7 @@ public struct JSONReport: Sendable {
 
   public init(_ report: Report) { self.report = report }
 
-  public var text: String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    // Integers, strings, lists and objects: nothing in a document can fail to be encoded.
-    guard let data = try? encoder.encode(ReportDocument(report)) else {
-      preconditionFailure("a report holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
-  }
+  public var text: String { JSONText.pretty(ReportDocument(report)) }
 }
 
 extension ReportDocument {
@@ -25,7 +16,7 @@ extension ReportDocument {
       hostname: report.hostname, date: report.date, host: report.host, seed: report.seed,
       strict: report.strict, planned: report.planned, exitStatus: report.exitCode,
       counts: Counts(report), retries: report.retries, nanoseconds: report.nanoseconds,
-      interruption: report.interruption, notes: report.notes,
+      interruption: report.interruption, noGuestRuns: report.noGuestRuns, notes: report.notes,
       verdicts: report.verdicts.map { Entry($0, in: report) }, timings: report.timings,
       policies: report.policies, faults: report.faults)
   }
@@ -36,21 +27,8 @@ extension ReportDocument.Counts {
     self.init(
       holds: report.count(.holds), observed: report.count(.observed),
       broken: report.count(.broken), known: report.count(.known),
+      differs: report.count(.differs), notOwed: report.count(.notOwed),
       notTested: report.count(.notTested), inconclusive: report.count(.inconclusive))
-  }
-}
-
-extension ReportDocument.Word {
-  init(_ status: Status) {
-    self =
-      switch status {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
   }
 }
 
@@ -59,7 +37,7 @@ extension ReportDocument.Entry {
     let rule = Rule.named(verdict.rule)
     self.init(
       rule: verdict.rule, topic: Rule.topic(of: verdict.rule), statement: rule?.statement,
-      source: rule?.source, verdict: ReportDocument.Word(Status(verdict)),
+      source: rule?.source, excuse: verdict.excuse, verdict: verdict.status,
       summary: verdict.outcome.summary, scenario: verdict.scenario)
     if case .holds(_, let closest) = verdict.outcome { self.closest = closest }
     if case .broken(let violations) = verdict.outcome {

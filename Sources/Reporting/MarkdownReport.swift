@@ -4,109 +4,69 @@ internal import ABIChecker
 public struct MarkdownReport: Sendable {
   public var report: Report
 
-  private static let shown = 3
-
   public init(_ report: Report) { self.report = report }
 
-  public var text: String {
+  public var text: String { markup.text }
+
+  private var markup: Markdown {
     let digest = Digest(report)
-    var parts = ["# kvmclock: \(Self.escape(digest.headline))"]
+    var parts: [Markdown] = ["# kvmclock: \(digest.headline)"]
     let sentence = digest.sentence
-    parts.append(sentence.prefix(1).uppercased() + Self.escape(String(sentence.dropFirst())))
-    if let interruption = digest.interruption { parts.append("**\(Self.escape(interruption))**") }
-    parts.append(table(["", ""], report.facts.map { [$0.0, Self.escape($0.1)] }))
-    let broken = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
+    parts.append("\(sentence.prefix(1).uppercased())\(String(sentence.dropFirst()))")
+    if let interruption = digest.interruption { parts.append("**\(interruption)**") }
+    parts.append(Markdown.table(["", ""], report.facts.map { ["\($0.0)", "\($0.1)"] }))
+    let broken = digest.failed
     if !broken.isEmpty {
       parts.append("## Broken")
       parts += broken.map(proof)
     }
-    if !report.strict { parts += section("Known deviations", digest.verdicts(.known), known) }
+    parts += section("Broken, but excused", digest.excused, excused)
     parts += section("Inconclusive", digest.groups(.inconclusive), group)
     parts += section("Not tested", digest.groups(.notTested), group)
     parts += section("Observed", digest.verdicts(.observed)) {
-      "- `\($0.rule)`: \(Self.escape($0.outcome.summary))"
+      "- \(Markdown.code($0.rule)): \($0.outcome.summary)"
     }
     parts += bench
     parts.append("## All rules\n\n\(topics(digest))")
-    let notes = (report.outdated + report.notes).map { "- \(Self.escape($0))" }
+    let notes = (report.outdated + report.notes).map { "- \($0)" as Markdown }
     if !notes.isEmpty { parts.append("## Notes\n\n\(notes.joined(separator: "\n"))") }
     return parts.joined(separator: "\n\n") + "\n"
   }
 
   private func section<Item>(
-    _ title: String, _ items: [Item], _ line: (Item) -> String
-  ) -> [String] {
+    _ title: String, _ items: [Item], _ line: (Item) -> Markdown
+  ) -> [Markdown] {
     items.isEmpty ? [] : ["## \(title)\n\n\(items.map(line).joined(separator: "\n"))"]
   }
 
-  private func proof(_ verdict: Verdict) -> String {
-    guard case .broken(let violations) = verdict.outcome else { return "" }
-    var lines = ["### \(verdict.rule)", ""]
-    if let rule = Rule.named(verdict.rule) {
-      lines += ["> \(Self.escape(rule.statement))", ""]
-      lines += ["- *Source*: \(Self.escape(rule.source))"]
-      lines += ["- *Tested*: \(Self.escape(rule.method))"]
-    }
-    for violation in violations.prefix(Self.shown) {
-      lines.append("- *Expected*: \(Self.escape(violation.expected))")
-      lines.append("  *Seen*: **\(Self.escape(violation.seen))**")
-      lines.append("  *Where*: \(Self.escape(report.place(of: violation, in: verdict)))")
-    }
-    if violations.count > Self.shown {
-      lines.append("- and \(violations.count - Self.shown) more violations")
-    }
-    if let known = verdict.known { lines.append("- *Known*: \(Self.escape(known.sentence))") }
-    if let command = report.repeatCommand(verdict) {
-      lines.append("- *Repeat*: \(Self.escape(command))")
-    }
-    return lines.joined(separator: "\n")
-  }
-
-  private func known(_ verdict: Verdict) -> String {
-    "- `\(verdict.rule)`: \(Self.escape(verdict.known?.sentence ?? ""))"
-  }
-
-  private func group(_ group: Digest.Group) -> String {
-    let rules = group.rules.map { "`\($0)`" }.joined(separator: ", ")
-    return "- \(Self.escape(group.reason)): \(rules)"
-  }
-
-  private func topics(_ digest: Digest) -> String {
-    let statuses = Status.allCases
-    var rows = digest.topics.map { topic in
-      [Self.escape(topic.title)]
-        + statuses.map { topic.count($0) == 0 ? "" : "\(topic.count($0))" }
-    }
-    rows.append(["**All**"] + statuses.map { "**\(report.count($0))**" })
-    return table([""] + statuses.map(\.rawValue), rows)
-  }
-
-  private func table(_ heads: [String], _ rows: [[String]]) -> String {
-    let line = { (cells: [String]) in "| \(cells.joined(separator: " | ")) |" }
-    let rule = line(heads.indices.map { $0 == 0 ? "---" : heads.count > 2 ? "--:" : "---" })
-    return ([line(heads), rule] + rows.map(line)).joined(separator: "\n")
-  }
-
-  /// What Markdown and GitHub would take for their own, and mentions of people and issues.
-  static func escape(_ text: String) -> String {
-    var escaped = ""
-    for character in Plain.oneLine(text) {
-      switch character {
-      case "<": escaped += "&lt;"
-      case ">": escaped += "&gt;"
-      case "&": escaped += "&amp;"
-      case "@": escaped += "&#64;"
-      case "*", "_", "[", "]", "|", "`", "\\", "#", "~", "$":
-        escaped.append("\\")
-        escaped.append(character)
-      default: escaped.append(character)
+  private func proof(_ verdict: Verdict) -> Markdown {
+    let lines = report.proof(verdict).map { name, text -> Markdown in
+      let title = name.prefix(1).uppercased() + name.dropFirst()
+      switch name {
+      case "rule": return "> \(text)\n"
+      case "seen": return "  *\(title)*: **\(text)**"
+      case "where": return "  *\(title)*: \(text)"
+      case "": return "- \(text)"
+      default: return "- *\(title)*: \(text)"
       }
     }
-    return escaped
+    return (["### \(verdict.rule)\n"] + lines).joined(separator: "\n")
   }
-}
 
-extension KnownDeviation {
-  /// "kernels since 5.19: the cause (the source)".
-  var sentence: String { "\(range): \(cause) (\(source))" }
+  private func excused(_ verdict: Verdict) -> Markdown {
+    "- \(Markdown.code(verdict.rule)): \(verdict.status.rawValue); \(verdict.excuse ?? "")"
+  }
+
+  private func group(_ group: Digest.Group) -> Markdown {
+    "- \(group.reason): \(group.rules.map(Markdown.code).joined(separator: ", "))"
+  }
+
+  private func topics(_ digest: Digest) -> Markdown {
+    let statuses = Status.allCases
+    var rows = digest.topics.map { topic -> [Markdown] in
+      ["\(topic.title)"] + statuses.map { topic.count($0) == 0 ? "" : "\(topic.count($0))" }
+    }
+    rows.append(["**All**"] + statuses.map { "**\(report.count($0))**" })
+    return Markdown.table([""] + statuses.map { "\($0.label)" }, rows, columns: "--:")
+  }
 }

@@ -11,30 +11,24 @@ public enum PolicyReport {
       ([heads] + lines).map { $0[column].count }.max() ?? 0
     }
     let table = ([heads] + lines).map { line in
-      zip(line, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+      zip(line, widths).map { Plain.pad($0, to: $1) }
         .joined(separator: "  ").trimmedAtEnd
     }
     let width = (matrix.guests + matrix.rows.map(\.host)).map(\.count).max() ?? 0
-    let guests = zip(matrix.guests, matrix.summaries).map { "  \(pad($0, width))  \($1)" }
-    let hosts = matrix.rows.map { "  \(pad($0.host, width))  \($0.summary)" }
+    let guests = zip(matrix.guests, matrix.summaries).map { "  \(Plain.pad($0, to: width))  \($1)" }
+    let hosts = matrix.rows.map { "  \(Plain.pad($0.host, to: width))  \($0.summary)" }
     return
       (table + ["", "Guests"] + guests + ["", "Policies"] + hosts).joined(separator: "\n") + "\n"
   }
 
   /// The same as a table for documents.
-  public static func markdown(_ matrix: PolicyMatrix) -> String {
-    var lines = ["| guest | " + matrix.rows.map { "`\($0.host)`" }.joined(separator: " | ") + " |"]
-    lines.append("|---|" + matrix.rows.map { _ in "---|" }.joined())
-    for guest in matrix.guests.indices {
-      lines.append(
-        "| `\(matrix.guests[guest])`: \(matrix.summaries[guest]) | "
-          + matrix.rows.map { $0.outcomes[guest].cell }.joined(separator: " | ") + " |")
-    }
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  private static func pad(_ text: String, _ width: Int) -> String {
-    text + String(repeating: " ", count: max(0, width - text.count))
+  static func table(_ matrix: PolicyMatrix) -> Markdown {
+    Markdown.table(
+      ["guest"] + matrix.rows.map { Markdown.code($0.host) },
+      matrix.guests.indices.map { guest in
+        ["\(Markdown.code(matrix.guests[guest])): \(matrix.summaries[guest])"]
+          + matrix.rows.map { "\($0.outcomes[guest].cell)" }
+      })
   }
 }
 

@@ -25,6 +25,8 @@ public struct Report: Sendable {
   public var faults: FaultTable?
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
+  /// Why the run ended early: no guest of this host comes back. Then the host is broken, whatever its rules say.
+  public var noGuestRuns: String?
   /// What else the reader has to know.
   public var notes: [String] = []
   /// The command that made it, and makes it again.
@@ -58,32 +60,22 @@ public struct ScenarioTiming: Hashable, Sendable, Codable {
   }
 }
 
-/// How a verdict is shown and counted.
-enum Status: String, CaseIterable {
-  case holds
-  case observed
-  case broken = "BROKEN"
-  case known
-  case notTested = "not tested"
-  case inconclusive
+extension Status {
+  /// The word as people read it.
+  var label: String { self == .broken ? "BROKEN" : rawValue }
 
-  init(_ verdict: Verdict) {
-    self =
-      switch verdict.outcome {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: verdict.known == nil ? .broken : .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
-  }
+  /// What is broken and does not make the host unsound.
+  static let excused: [Status] = [.known, .differs, .notOwed]
 }
 
 extension Report {
-  func count(_ status: Status) -> Int { verdicts.count { Status($0) == status } }
+  func count(_ status: Status) -> Int { verdicts.count { $0.status == status } }
 
   /// Whether the run says nothing at all, which is not the same as that all is well.
-  var isEmpty: Bool { verdicts.allSatisfy { Status($0) == .notTested } }
+  var isEmpty: Bool { noGuestRuns == nil && verdicts.allSatisfy { $0.status == .notTested } }
+
+  /// The statuses that fail the run.
+  var failing: [Status] { strict ? [.broken, .known, .differs] : [.broken] }
 
   /// Known deviations of this kernel that did not show: then the table of them is out of date.
   var outdated: [String] {
@@ -95,9 +87,9 @@ extension Report {
     }
   }
 
-  /// 1 if a rule is broken, else 2 if one could not be decided or none was tested, else 0.
+  /// 1 if a rule is broken or no guest runs, else 2 if one could not be decided or none was tested, else 0.
   public var exitCode: Int32 {
-    if count(.broken) > 0 || (strict && count(.known) > 0) { return 1 }
+    if noGuestRuns != nil || failing.contains(where: { count($0) > 0 }) { return 1 }
     return count(.inconclusive) > 0 || isEmpty ? 2 : 0
   }
 
@@ -153,6 +145,27 @@ extension Report {
     seed.map { "kvmclock \(command) \(verdict.rule) --seed \($0)\(repeatOptions)" }
   }
 
+  /// Why a rule is broken, line by line, each with its name: the rule, its first violations, and how to see them again.
+  /// No lines where it is not broken.
+  func proof(_ verdict: Verdict, most: Int = 3) -> [(name: String, text: String)] {
+    guard case .broken(let violations) = verdict.outcome else { return [] }
+    var lines: [(name: String, text: String)] = []
+    if let rule = Rule.named(verdict.rule) {
+      lines += [("rule", rule.statement), ("source", rule.source), ("tested", rule.method)]
+    }
+    for violation in violations.prefix(most) {
+      lines += [("expected", violation.expected), ("seen", violation.seen)]
+      lines.append(("where", place(of: violation, in: verdict)))
+    }
+    if violations.count > most {
+      let more = Digest.counted(violations.count - most, "more violation")
+      lines.append(("", "and \(more)"))
+    }
+    if let excuse = verdict.excuse { lines.append((verdict.status.rawValue, excuse)) }
+    if let command = repeatCommand(verdict) { lines.append(("repeat", command)) }
+    return lines
+  }
+
   /// The events that prove a violation, and the history that holds them.
   func place(of violation: Violation, in verdict: Verdict) -> String {
     let numbers = violation.events.map(String.init).joined(separator: ", ")
@@ -190,21 +203,5 @@ extension Outcome {
     case .broken(let violations):
       violations.count == 1 ? "1 violation" : "\(violations.count) violations"
     }
-  }
-}
-
-extension KnownDeviation {
-  /// "kernels since 5.19 and before 6.2".
-  public var range: String {
-    switch (since.map(Self.name), until.map(Self.name)) {
-    case (nil, nil): "all kernels so far"
-    case (let first?, nil): "kernels since \(first)"
-    case (nil, let end?): "kernels before \(end)"
-    case (let first?, let end?): "kernels since \(first) and before \(end)"
-    }
-  }
-
-  private static func name(_ version: KernelVersion) -> String {
-    "\(version.major).\(version.minor)"
   }
 }

@@ -22,6 +22,7 @@ public struct ReportDocument: Sendable, Codable {
   public var retries: Int
   public var nanoseconds: UInt64?
   public var interruption: String?
+  public var noGuestRuns: String?
   public var notes: [String]
   public var verdicts: [Entry]
   public var timings: [ScenarioTiming]
@@ -33,6 +34,9 @@ public struct ReportDocument: Sendable, Codable {
     public var observed: Int
     public var broken: Int
     public var known: Int
+    /// Nil in reports of older versions.
+    public var differs: Int?
+    public var notOwed: Int?
     public var notTested: Int
     public var inconclusive: Int
   }
@@ -43,7 +47,9 @@ public struct ReportDocument: Sendable, Codable {
     public var topic: String?
     public var statement: String?
     public var source: String?
-    public var verdict: Word
+    /// Why a broken rule does not make the host unsound.
+    public var excuse: String?
+    public var verdict: Status
     /// The evidence, the value observed, the reason, or how many violations there are.
     public var summary: String
     /// The scenario whose history decided.
@@ -56,16 +62,10 @@ public struct ReportDocument: Sendable, Codable {
     public var again: String?
 
     private enum CodingKeys: String, CodingKey {
-      case rule, topic, statement, source, verdict, summary, scenario, closest, violations, known
+      case rule, topic, statement, source, excuse, verdict, summary, scenario, closest, violations,
+        known
       case again = "repeat"
     }
-  }
-
-  /// A verdict in one word, as the text report has it.
-  public enum Word: String, Hashable, Sendable, Codable, CaseIterable {
-    case holds, observed, broken, known
-    case notTested = "not tested"
-    case inconclusive
   }
 
   public struct Proof: Hashable, Sendable, Codable {

@@ -14,7 +14,7 @@ public struct SavedReport: Hashable, Sendable {
     public var rule: String
     public var topic: String?
     public var statement: String?
-    public var verdict: ReportDocument.Word
+    public var verdict: Status
     public var summary: String
     public var violations: [Proof]?
   }

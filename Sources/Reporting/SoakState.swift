@@ -70,13 +70,7 @@ extension SoakState {
   ///
   /// - Throws: `FileError` naming the path, the cause and a remedy.
   public func write(to path: String) throws(FileError) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    let text: String
-    do { text = String(decoding: try encoder.encode(self), as: UTF8.self) } catch {
-      throw FileError(.unwritable, path: path, cause: "cannot encode the checkpoint: \(error)")
-    }
-    try ReportFile.write(text + "\n", to: path)
+    try ReportFile.write(JSONText.pretty(self), to: path)
   }
 
   /// Reads a checkpoint, and trusts nothing in it.

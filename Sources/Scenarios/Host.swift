@@ -26,14 +26,12 @@ public final class Host: Sendable {
   public let facts: HostFacts
   let clock: ClockMaker?
   let sabotage: Sabotage?
-  let alteration: (@Sendable (inout Action) -> Void)?
 
   init(_ plan: RunPlan, _ facts: HostFacts) throws(KVMError) {
     system = try KVMSystem(path: plan.device)
     cpuid = try system.supportedCPUID()
     clock = plan.clock
     sabotage = plan.sabotage
-    alteration = plan.alteration
     var facts = facts
     facts.clock = plan.clock?.name
     self.facts = facts

@@ -33,14 +33,21 @@ public enum HostInspection {
       HostProbes.masterClock(system, facts), HostProbes.hostTSC(system),
       HostProbes.irqChip(system), HostProbes.tscOffset(system),
       HostProbes.capability(
-        system, .tscControl, "TSC scaling",
+        system, .kvmclockCtrl, .clockControl, remedy: "use a kernel with KVM_CAP_KVMCLOCK_CTRL"),
+      HostProbes.capability(
+        system, .enforcePVFeatureCPUID, .featureEnforcement, remedy: "use Linux 5.10 or newer"),
+      HostProbes.capability(
+        system, .msrFilter, .msrFilter, remedy: "use Linux 5.10 or newer"),
+      HostProbes.capability(
+        system, .readOnlyMemory, .readOnlyMemory,
+        remedy: "use a backend with KVM_CAP_READONLY_MEM"),
+      HostProbes.capability(
+        system, .vmTSCControl, .vmTSCFrequency,
+        remedy: "use Linux 5.18 or newer, and a backend that supports it"),
+      HostProbes.capability(
+        system, .tscControl, nil, name: "TSC scaling",
         remedy: "use a processor with TSC scaling, and a backend that supports it"),
-      HostProbes.capability(
-        system, .enforcePVFeatureCPUID, "enforcement of CPUID", ["ENFORCE-PV-GP"],
-        remedy: "use Linux 5.10 or newer"),
-      HostProbes.capability(
-        system, .msrFilter, "MSR filter", ["MSR-FILTER-GP"],
-        remedy: "use Linux 5.10 or newer"),
+      HostProbes.twoCPUs(),
     ]
     return HostReport(facts: facts, capabilities: capabilities, probes: probes)
   }

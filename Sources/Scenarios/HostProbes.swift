@@ -1,5 +1,6 @@
 internal import ABIChecker
 internal import KVM
+internal import VMBuilder
 
 /// Does a thing and looks whether it took effect; a capability bit alone can be wrong.
 enum HostProbes {
@@ -10,19 +11,7 @@ enum HostProbes {
       facts.clocksourceIsTSC == false
       ? "let the host run on its TSC: see why the kernel's log calls it unstable"
       : "run on a host whose TSCs are in step"
-    let rules = [
-      "SYSTIME-REWRITE-STORM", "MONO-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
-      "STABLE-INDEP-CPUID24", "STABLE-OLDMSR-VCPU0-CLEARS", "STABLE-OLDMSR-VCPU1-NOEFFECT",
-      "STABLE-NEWMSR-RESTORES", "SCHEDCLOCK-CONSTANT-OFFSET",
-      "SYSTIME-REWRITE-MASTER-EXACT", "STABLE-OLDMSR-HOST-NOEFFECT",
-      "HOTPLUG-STABLE", "HOTPLUG-NO-RESNAP", "RESNAP-BOUNDED", "RESNAP-NO-JUMP",
-      "GETCLOCK-FIELDS", "SETCLOCK-EXACT", "GETSET-ROUNDTRIP",
-      "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
-      "MIG-REALTIME-CONTINUES",
-      "MIG-OLDMSR-STATE",
-      "MIG-TSC-RELATION", "WALL-VALUE-EXACT",
-    ]
-    return probe("master clock", rules, remedy) { () throws(KVMError) in
+    return probe(.masterClock, remedy) { () throws(KVMError) in
       let (exit, flags) = try clockFlagsAfterARun(system)
       guard case .out = exit else {
         return (.unknown, "the guest's OUT instruction ended with \(exit)")
@@ -36,11 +25,7 @@ enum HostProbes {
 
   static func tscOffset(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "TSC offset",
-      [
-        "TSC-MATCHED-AT-CREATE", "STABLE-LOST-OFFSET-MISMATCH", "STABLE-REGAINED-OFFSET-MATCH",
-        "TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES-TOGETHER",
-      ], "use Linux 5.16 or newer with kvm_intel or kvm_amd"
+      .tscOffset, "use Linux 5.16 or newer with kvm_intel or kvm_amd"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
       let vcpu = try machine.createVCPU(id: 0)
@@ -61,15 +46,7 @@ enum HostProbes {
 
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
-      "in-kernel irqchip",
-      [
-        "REPLUG-VCPU0-KEEPS-TIME (the half by INIT)",
-        "KVMCLOCKCTRL-EINVAL (the case of INIT)",
-        "INIT-CLEARS-SYSTIME",
-        "INIT-FREEZES-PAGE",
-        "INIT-REREGISTER-KEEPS-TIME",
-      ],
-      "use a kernel with KVM_CAP_IRQCHIP"
+      .irqChip, "use a kernel with KVM_CAP_IRQCHIP"
     ) { () throws(KVMError) in
       let machine = try system.createVM()
       try machine.createIRQChip()
@@ -78,32 +55,37 @@ enum HostProbes {
   }
 
   static func hostTSC(_ system: borrowing KVMSystem) -> Probe {
-    let rules = [
-      "GETCLOCK-IS-GUEST-VIEW", "GETCLOCK-FIELDS", "GETSET-ROUNDTRIP", "SETCLOCK-REALTIME-FWD",
-      "SETCLOCK-REALTIME-NOBACK", "SETCLOCK-OTHERFLAGS-IGNORED",
-      "MIG-REALTIME-CONTINUES", "MIG-TSC-RELATION",
-    ]
-    return probe("host TSC in KVM_GET_CLOCK", rules, "use Linux 5.16 or newer") {
+    probe(.clockDetails, "use Linux 5.16 or newer") {
       () throws(KVMError) in
       let flags = try system.checkExtension(.adjustClock)
       return (flags & 8 != 0 ? .works : .absent, "KVM_CAP_ADJUST_CLOCK is \(flags), host TSC is 8")
     }
   }
 
+  /// - Parameter need: nil where no rule needs it yet.
   static func capability(
-    _ system: borrowing KVMSystem, _ capability: Capability, _ name: String,
-    _ rules: [String] = [], remedy: String
+    _ system: borrowing KVMSystem, _ capability: Capability, _ need: HostNeed?,
+    name: String? = nil, remedy: String
   ) -> Probe {
-    probe(name, rules, remedy) { () throws(KVMError) in
+    probe(need, name: name, remedy) { () throws(KVMError) in
       let value = try system.checkExtension(capability)
       return (value > 0 ? .works : .absent, "\(capability) is \(value)")
     }
   }
 
+  static func twoCPUs() -> Probe {
+    probe(.twoCPUs, "let the process run on a second CPU") { () throws(KVMError) in
+      let cpus = try Affinity.current().cpus
+      return (cpus.count >= 2 ? .works : .absent, "sched_getaffinity allows \(cpus)")
+    }
+  }
+
   private static func probe(
-    _ name: String, _ rules: [String], _ remedy: String,
+    _ need: HostNeed?, name: String? = nil, _ remedy: String,
     _ attempt: () throws(KVMError) -> (finding: Probe.Finding, evidence: String)
   ) -> Probe {
+    let rules = Rule.all.filter { rule in need.map(rule.needs.contains) ?? false }.map(\.id)
+    let name = name ?? need?.rawValue ?? ""
     do {
       let (finding, evidence) = try attempt()
       return Probe(

@@ -26,8 +26,6 @@ public struct RunPlan: Sendable {
   /// Who serves the guests' clock; nil for KVM itself.
   public var clock: ClockMaker?
   public var sabotage: Sabotage?
-  /// Alters what is done and seen before it comes into the history.
-  public var alteration: (@Sendable (inout Action) -> Void)?
 
   public init(
     rules: [Rule], seed: UInt64, retries: Int = 3, device: String = "/dev/kvm",
@@ -83,15 +81,24 @@ public struct RunResult: Sendable {
   /// Runs of a scenario beyond its first.
   public var retries: Int
   public var wasCancelled: Bool
+  /// Why the run ended early: no guest of this host comes back.
+  public var noGuestRuns: String?
 }
 
 /// Lets another thread end a run; what was recorded stays.
 public final class Cancellation: Sendable {
   private let flag = Atomic(false)
+  private let outer: Cancellation?
 
-  public init() {}
+  public init() { outer = nil }
+
+  /// Cancelled by itself or with another one.
+  init(within outer: Cancellation) { self.outer = outer }
+
   public func cancel() { flag.store(true, ordering: .releasing) }
-  public var isCancelled: Bool { flag.load(ordering: .acquiring) }
+  public var isCancelled: Bool {
+    flag.load(ordering: .acquiring) || outer?.isCancelled ?? false
+  }
 }
 
 public enum Runner {
@@ -106,18 +113,27 @@ public enum Runner {
   ) throws(KVMError) -> RunResult {
     let host = try Host(plan, facts)
     let plan = try plan.fitted(to: host.system)
-    let suite = Suite(plan: plan, host: host, cancellation: cancellation)
+    let stopping = Cancellation(within: cancellation)
+    let suite = Suite(plan: plan, host: host, cancellation: stopping)
+    var watch = GuestWatch()
+    if plan.scenarios.contains(where: { plan.omission(of: $0) == nil }) { watch.probe(suite) }
+    if watch.reason != nil { stopping.cancel() }
     // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.
-    let waiting = plan.scenarios.filter { $0.waits && plan.omission(of: $0) == nil }
+    let waiting = plan.scenarios
+      .filter { $0.waits && plan.omission(of: $0) == nil && watch.reason == nil }
       .compactMap { try? BackgroundRuns(suite, $0) }
     let begun = Set(waiting.map(\.name))
     var all: [ScenarioRuns] = []
     func run(_ names: [ScenarioName]) {
       for name in names {
-        if cancellation.isCancelled { break }
-        all.append(
-          plan.omission(of: name).map { suite.left(out: name, because: $0) }
-            ?? suite.runs(of: name, keep: keep))
+        if stopping.isCancelled { break }
+        if let omission = plan.omission(of: name) {
+          all.append(suite.left(out: name, because: omission))
+          continue
+        }
+        all.append(suite.runs(of: name, keep: keep))
+        watch.saw(all[all.count - 1])
+        if watch.reason != nil { stopping.cancel() }
       }
     }
     let others = plan.scenarios.filter { !begun.contains($0) }
@@ -128,26 +144,32 @@ public enum Runner {
     }
     // A host that changes is nothing that others can run beside.
     run(others.filter(\.changesHost))
-    return result(plan, all, wasCancelled: cancellation.isCancelled)
+    return result(
+      plan, all, noGuestRuns: watch.reason,
+      wasCancelled: cancellation.isCancelled && watch.reason == nil)
   }
 
   private static func result(
-    _ plan: RunPlan, _ all: [ScenarioRuns], wasCancelled: Bool
+    _ plan: RunPlan, _ all: [ScenarioRuns], noGuestRuns: String?, wasCancelled: Bool
   ) -> RunResult {
     let timelines = all.flatMap(\.timelines)
     let seen = Set(timelines.map(\.history.header.scenario))
     var verdicts: [Verdict] = []
     for rule in plan.rules {
-      let verdict = rule.verdict(on: timelines)
+      var verdict = rule.verdict(on: timelines)
       let isComplete = rule.scenarios.allSatisfy { seen.contains($0.rawValue) }
       if wasCancelled, !verdict.outcome.isBroken, !isComplete || verdict.outcome.isInconclusive {
         continue
+      }
+      if let noGuestRuns, !verdict.outcome.isBroken, !isComplete || verdict.outcome.isInconclusive {
+        verdict.outcome = .notTested(reason: "no guest runs: \(noGuestRuns)")
       }
       verdicts.append(verdict)
     }
     return RunResult(
       verdicts: verdicts, timings: all.flatMap(\.timings),
-      retries: all.reduce(0) { $0 + max(0, $1.timings.count - 1) }, wasCancelled: wasCancelled)
+      retries: all.reduce(0) { $0 + max(0, $1.timings.count - 1) }, wasCancelled: wasCancelled,
+      noGuestRuns: noGuestRuns)
   }
 }
 
@@ -155,6 +177,8 @@ public enum Runner {
 struct ScenarioRuns: Sendable {
   var timelines: [Timeline] = []
   var timings: [Timing] = []
+  /// Why the last run ended, if its guest did not come back.
+  var lostGuest: MachineError?
 }
 
 /// Runs scenarios, again where a verdict asks for it.
@@ -168,8 +192,9 @@ struct Suite: Sendable {
     let rules = plan.rules.filter { $0.isExercised(by: name.rawValue) }
     var runs = ScenarioRuns()
     for attempt in 1...(1 + max(0, plan.retries)) {
-      let (history, nanoseconds) = run(name, attempt: attempt)
+      let (history, nanoseconds, lostGuest) = run(name, attempt: attempt)
       keep(history)
+      runs.lostGuest = lostGuest
       runs.timings.append(
         Timing(scenario: name.rawValue, attempt: attempt, nanoseconds: nanoseconds))
       let timeline = Timeline(history)
@@ -180,9 +205,15 @@ struct Suite: Sendable {
     return runs
   }
 
+  func stage(named name: String, attempt: Int) -> Stage {
+    Stage(
+      named: name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation,
+      vcpus: plan.vcpus ?? RunPlan.usualVCPUs)
+  }
+
   /// A history that says why there is none.
   func left(out name: ScenarioName, because omission: Action) -> ScenarioRuns {
-    let stage = Stage(name, host: host, seed: plan.seed, attempt: 1, cancellation: cancellation)
+    let stage = stage(named: name.rawValue, attempt: 1)
     stage.note(omission)
     return ScenarioRuns(timelines: [Timeline(stage.history)])
   }
@@ -194,22 +225,24 @@ struct Suite: Sendable {
     try scenario.script(stage)
   }
 
-  private func run(_ name: ScenarioName, attempt: Int) -> (History, UInt64) {
+  private func run(_ name: ScenarioName, attempt: Int) -> (
+    History, UInt64, lostGuest: MachineError?
+  ) {
     let began = Moment.before().raw
     let state = HostState.now()
-    let stage = Stage(
-      name, host: host, seed: plan.seed, attempt: attempt, cancellation: cancellation,
-      vcpus: plan.vcpus ?? RunPlan.usualVCPUs)
+    let stage = stage(named: name.rawValue, attempt: attempt)
+    var lostGuest: MachineError?
     // The facts may be of a minute ago.
     stage.history.header.host.clocksource = state.clocksource
     do {
       try perform(Scenario.named(name), on: stage)
     } catch {
       stage.note(.failed(reason: "\(error)"))
+      lostGuest = (error as? MachineError).flatMap { $0.isLostGuest ? $0 : nil }
     }
     stage.dropMachine()
     if let change = HostState.now().change(since: state) { stage.note(.disturbed(how: change)) }
-    return (stage.history, Moment.after().raw - began)
+    return (stage.history, Moment.after().raw - began, lostGuest)
   }
 }
 

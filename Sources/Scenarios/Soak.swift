@@ -38,7 +38,9 @@ public final class Soak {
     drift.begin(seed: plan.seed)
     var result = try Runner.run(plan, host: host.facts, cancellation: cancellation, keep: keep)
     result.verdicts.removeAll { !$0.says(somethingOn: Self.raced) }
-    guard !result.wasCancelled, let history = drift.look() else { return result }
+    guard !result.wasCancelled, result.noGuestRuns == nil, let history = drift.look() else {
+      return result
+    }
     keep(history)
     result.wasCancelled = cancellation.isCancelled
     guard !result.wasCancelled else { return result }

@@ -46,8 +46,6 @@ final class Stage {
   }
 
   func record(_ actor: Actor, _ began: Moment, _ ended: Moment, _ action: Action) {
-    var action = action
-    host.alteration?(&action)
     history.events.append(
       Event(
         number: history.events.count + 1, actor: actor,

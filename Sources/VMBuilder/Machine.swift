@@ -13,7 +13,7 @@ public final class Machine {
     /// The highest id that may be added later.
     public var highest: Int
     public var hasIRQChip: Bool
-    /// How long a guest may run without an answer.
+    /// How long a guest may run without an answer, in waits of 20 ms: more time passes on a host that is busy or stopped.
     public var deadlineMilliseconds: Int
     /// Asked every few milliseconds while a guest runs; true ends the run.
     public var isCancelled: @Sendable () -> Bool
@@ -132,7 +132,7 @@ public final class Machine {
   /// Starts a guest with a request; it runs beside the caller until `finish`.
   public func begin(_ vcpu: Int, _ request: GuestRequest) throws(MachineError) {
     Mailbox(vcpu: vcpu).post(request, in: memory)
-    runner(vcpu).beginRun()
+    try runner(vcpu).beginRun()
   }
 
   /// Asks a guest's loop to end early.

@@ -4,9 +4,9 @@ public import KVM
 public enum MachineError: Error, Sendable, CustomStringConvertible {
   case kvm(KVMError)
   /// The guest ran past its deadline and was kicked out; where it was.
-  case deadlinePassed(vcpu: Int, milliseconds: Int, at: Whereabouts)
+  case deadlinePassed(vcpu: Int, milliseconds: Int, at: Whereabouts?)
   /// The guest left in a way that is not its doorbell.
-  case guestStopped(vcpu: Int, exit: VCPUExit, at: Whereabouts)
+  case guestStopped(vcpu: Int, exit: VCPUExit, at: Whereabouts?)
   /// The guest rang the doorbell but its mailbox holds nonsense.
   case mailboxUnreadable(vcpu: Int, reason: String)
   /// The vCPU's thread did not come back from KVM_RUN although it was kicked.
@@ -18,16 +18,20 @@ public enum MachineError: Error, Sendable, CustomStringConvertible {
     switch self {
     case .kvm(let error): "\(error)"
     case .deadlinePassed(let vcpu, let milliseconds, let at):
-      "vcpu\(vcpu) did not answer within \(milliseconds) ms and was kicked; it was at \(at)"
+      "vcpu\(vcpu) did not answer within \(milliseconds) ms and was kicked; \(at.text)"
     case .guestStopped(let vcpu, let exit, let at):
-      "vcpu\(vcpu)'s guest ended with \(exit) at \(at)"
+      "vcpu\(vcpu)'s guest ended with \(exit); \(at.text)"
     case .mailboxUnreadable(let vcpu, let reason): "vcpu\(vcpu)'s mailbox: \(reason)"
     case .threadLost(let vcpu):
-      "vcpu\(vcpu)'s thread did not come back from KVM_RUN within 2 s of kicks"
+      "vcpu\(vcpu)'s thread did not come back from KVM_RUN after 2 s of kicks"
     case .cannotStartThread(let errno): "no thread for a vCPU: pthread_create gave errno \(errno)"
     case .cancelled: "cancelled"
     }
   }
+}
+
+extension Whereabouts? {
+  fileprivate var text: String { map { "it was at \($0)" } ?? "where it was is not known" }
 }
 
 /// Where a guest was when it was stopped.
@@ -49,22 +53,10 @@ public struct Whereabouts: Hashable, Sendable, CustomStringConvertible {
     guard let registers = try? vcpu.registers(), let special = try? vcpu.specialRegisters() else {
       return nil
     }
-    self.init(
-      instructionPointer: registers.rip, stackPointer: registers.rsp,
-      codeSegment: special.cs.selector, controlRegister0: special.cr0, flags: registers.rflags)
+    instructionPointer = registers.rip
+    stackPointer = registers.rsp
+    codeSegment = special.cs.selector
+    controlRegister0 = special.cr0
+    flags = registers.rflags
   }
-
-  init(
-    instructionPointer: UInt64, stackPointer: UInt64, codeSegment: UInt16,
-    controlRegister0: UInt64, flags: UInt64
-  ) {
-    self.instructionPointer = instructionPointer
-    self.stackPointer = stackPointer
-    self.codeSegment = codeSegment
-    self.controlRegister0 = controlRegister0
-    self.flags = flags
-  }
-
-  static let unknown = Whereabouts(
-    instructionPointer: 0, stackPointer: 0, codeSegment: 0, controlRegister0: 0, flags: 0)
 }

@@ -7,6 +7,10 @@ public struct GuestRequest: Sendable {
   var code: Int32
   var ring: Int
   var argument0, argument1, argument2: UInt64
+  /// TSC cycles after which a loop ends by itself: 7 s at 5 GHz, longer than the watchdog waits and than a script needs.
+  var cycles: UInt64 = 1 << 35
+  /// Ends a loop whose TSC stands still. A reading takes more than 16 cycles, so `cycles` end any other loop earlier.
+  public static let mostReadings: UInt64 = 1 << 31
 
   private init(
     _ code: Int32, ring: Int = 0, _ argument0: UInt64 = 0, _ argument1: UInt64 = 0,
@@ -55,13 +59,15 @@ public struct GuestRequest: Sendable {
     Self(REQUEST_NOTHING, UInt64(msr), value, count)
   }
   /// The loop of `schedclock`: so many readings of a record, less the constant at an address.
-  public static func readLoop(record: UInt64, constantAt: UInt64, count: UInt64) -> Self {
+  public static func readLoop(
+    record: UInt64, constantAt: UInt64, count: UInt64 = mostReadings
+  ) -> Self {
     Self(REQUEST_NOTHING, record, constantAt, count)
   }
   /// The loop of `sampler` and of `torn`: so many readings of a record, or until it is stopped; `sampler` watches
   /// another 32-bit word meanwhile, if it is given one.
   public static func sample(
-    _ record: UInt64, witness: UInt64? = nil, count: UInt64 = UInt64(Int64.max)
+    _ record: UInt64, witness: UInt64? = nil, count: UInt64 = mostReadings
   ) -> Self {
     Self(REQUEST_NOTHING, record, witness ?? record, count)
   }
@@ -69,7 +75,7 @@ public struct GuestRequest: Sendable {
   public static func measure(_ record: UInt64) -> Self { Self(REQUEST_MEASURE, record) }
   /// The loop of `contend`: so many readings, or until it is stopped, in a race that meets at an address.
   public static func contend(
-    _ record: UInt64, meetingAt: UInt64, count: UInt64 = UInt64(Int64.max)
+    _ record: UInt64, meetingAt: UInt64, count: UInt64 = mostReadings
   ) -> Self {
     Self(REQUEST_NOTHING, record, meetingAt, count)
   }
@@ -142,7 +148,7 @@ struct Mailbox {
     memory.fill(0, at: base + Int(MAILBOX_LOOP), count: Int(LOOP_SIZE))
     memory.store32(UInt32(request.code), at: base + Int(MAILBOX_REQUEST))
     memory.store32(UInt32(request.ring), at: base + Int(MAILBOX_RING))
-    memory.store32(0, at: base + Int(MAILBOX_STOP))
+    memory.store64(request.cycles, at: base + Int(MAILBOX_END))
     memory.store64(request.argument0, at: base + Int(MAILBOX_ARGUMENT0))
     memory.store64(request.argument1, at: base + Int(MAILBOX_ARGUMENT1))
     memory.store64(request.argument2, at: base + Int(MAILBOX_ARGUMENT2))
@@ -151,7 +157,7 @@ struct Mailbox {
 
   /// Asks a loop to end.
   func stop(in memory: borrowing GuestMemory) {
-    memory.store32(1, at: base + Int(MAILBOX_STOP))
+    memory.store64(0, at: base + Int(MAILBOX_END))
   }
 
   func reply(in memory: borrowing GuestMemory, vcpu: Int) throws(MachineError) -> GuestReply {

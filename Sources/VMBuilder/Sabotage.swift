@@ -7,6 +7,8 @@ public struct Sabotage: Sendable {
   var afterBoot: @Sendable (Int, GuestImage, borrowing GuestMemory) -> Void = { _, _, _ in }
   /// Asked for each run of a vCPU; nil lets KVM_RUN do it.
   var insteadOfRun: @Sendable () throws(KVMError) -> VCPUExit? = { () throws(KVMError) in nil }
+  /// Done before a stopped guest's registers are read, on its thread.
+  var beforeRegisters: @Sendable () -> Void = {}
   /// How long a guest may run without an answer; the machine's own patience if nil.
   var deadlineMilliseconds: Int?
 

@@ -12,6 +12,9 @@ final class VCPURunner: @unchecked Sendable {
   private var error: KVMError?
   private var began = Moment(tsc: 0, raw: 0)
   private var ended = Moment(tsc: 0, raw: 0)
+  /// CLOCK_MONOTONIC_RAW, in nanoseconds, just before the thread got its job.
+  private var handedOver: UInt64 = 0
+  /// The thread did not come back from a job. It may go on with it at any time, so nothing that the job uses is read.
   private var isLost = false
   private var hasRun = false
 
@@ -23,10 +26,8 @@ final class VCPURunner: @unchecked Sendable {
   }
 
   /// Lets the guest run on the vCPU's thread.
-  func beginRun() {
-    hasRun = true
-    forget()
-    worker.begin { [self] in
+  func beginRun() throws(MachineError) {
+    try begin { [self] in
       began = .before()
       do throws(KVMError) {
         exit = try run()
@@ -35,6 +36,21 @@ final class VCPURunner: @unchecked Sendable {
       }
       ended = .after()
     }
+    hasRun = true
+  }
+
+  /// Hands the thread a job.
+  private func begin(_ job: @escaping () -> Void) throws(MachineError) {
+    try requireThread()
+    exit = nil
+    error = nil
+    // Not after it, when the worker reads the clock: with hpet, one of two readers at a time gets an old value.
+    handedOver = Moment.monotonicRaw()
+    worker.begin(job)
+  }
+
+  private func requireThread() throws(MachineError) {
+    if isLost { throw .threadLost(vcpu: id) }
   }
 
   /// Runs the guest until something has to be done that is not the clock's.
@@ -51,11 +67,6 @@ final class VCPURunner: @unchecked Sendable {
       case let exit: return exit
       }
     }
-  }
-
-  private func forget() {
-    exit = nil
-    error = nil
   }
 
   /// Waits until the guest rang its doorbell.
@@ -75,8 +86,7 @@ final class VCPURunner: @unchecked Sendable {
     _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
   ) throws(MachineError) -> Bracketed<Value> {
     let box = Box<Bracketed<Result<Value, KVMError>>>()
-    forget()
-    worker.begin { [self] in
+    try begin { [self] in
       let began = Moment.before()
       let result: Result<Value, KVMError>
       do throws(KVMError) {
@@ -96,6 +106,7 @@ final class VCPURunner: @unchecked Sendable {
 
   /// Puts the vCPU at the start of an image. A vCPU that never ran is nowhere yet, so this thread may do it.
   func boot(_ state: BootState) throws(MachineError) {
+    try requireThread()
     let isAwake = hasRun
     let hasIRQChip = options.hasIRQChip
     guard isAwake else {
@@ -113,7 +124,7 @@ final class VCPURunner: @unchecked Sendable {
 
   /// Joins the thread, kicking the guest out of a run that nobody waited for.
   func end() {
-    guard !isLost, worker.isDone(within: 0) || isBack(after: 2000) else {
+    guard !isLost, worker.isDone(within: 0) || isBack() else {
       worker.abandon()
       return
     }
@@ -121,14 +132,14 @@ final class VCPURunner: @unchecked Sendable {
   }
 
   private func waitForWorker() throws(MachineError) {
-    var waited = 0
     let slice = 20
-    let deadline = options.sabotage?.deadlineMilliseconds ?? options.deadlineMilliseconds
+    var patience = options.sabotage?.deadlineMilliseconds ?? options.deadlineMilliseconds
     while !worker.isDone(within: slice) {
-      waited += slice
+      patience -= slice
       let cancelled = options.isCancelled()
-      guard cancelled || waited >= deadline else { continue }
-      guard isBack(after: 2000) else {
+      guard cancelled || patience <= 0 else { continue }
+      let waited = Int((Moment.monotonicRaw() - handedOver) / 1_000_000)
+      guard isBack() else {
         isLost = true
         throw .threadLost(vcpu: id)
       }
@@ -141,22 +152,26 @@ final class VCPURunner: @unchecked Sendable {
     }
   }
 
-  /// Kicks until the thread is out of KVM_RUN.
-  private func isBack(after milliseconds: Int) -> Bool {
+  /// Kicks until the thread is out of KVM_RUN, for 2 s or longer.
+  private func isBack() -> Bool {
     vcpu.requestImmediateExit(true)
     defer { vcpu.requestImmediateExit(false) }
-    for _ in 0..<milliseconds {
+    for _ in 0..<2000 {
       worker.kick()
       if worker.isDone(within: 1) { return true }
     }
     return false
   }
 
-  private func whereabouts() -> Whereabouts {
+  /// Nil where KVM does not give the registers, or the thread not within a second: it is lost then.
+  private func whereabouts() -> Whereabouts? {
     let box = Box<Whereabouts>()
-    worker.begin { [self] in box.value = Whereabouts(of: vcpu) }
-    _ = worker.isDone(within: 1000)
-    return box.value ?? .unknown
+    worker.begin { [self] in
+      options.sabotage?.beforeRegisters()
+      box.value = Whereabouts(of: vcpu)
+    }
+    isLost = !worker.isDone(within: 1000)
+    return isLost ? nil : box.value
   }
 }
 

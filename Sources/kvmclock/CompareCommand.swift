@@ -5,19 +5,24 @@ import Reporting
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare",
-    abstract: "Say what differs between reports: of two kernels, two hosts or a thousand.",
+    abstract: "Say what is broken and what differs: on two kernels, two hosts or a thousand.",
     discussion: """
       The reports are those that `run --output FILE.json` and `check --output FILE.json` write. Of \
-      two, the second is held against the first; of more, each against what most of them say.
+      two, the second is compared with the first; of more, each with what most of them say.
 
       EXIT STATUS
-        0    no report breaks a rule that the first one, or most, do not break
-        1    one does
+        0    no report breaks a rule
+        1    one does; with --only-differences only if the first one, or most, do not
         65   a file is not a report; 66: it cannot be read
       """)
 
   @Argument(help: ArgumentHelp("Two or more reports.", valueName: "report"))
   var reports: [String]
+
+  @Flag(
+    help: "Count only what differs: a rule that the first report, or most, break too is no failure."
+  )
+  var onlyDifferences = false
 
   @Option(help: "What goes to stdout: text, json, markdown or html.")
   var format = ReportFormat.text
@@ -56,7 +61,7 @@ struct CompareCommand: ParsableCommand {
     }
     // One that cannot be read must not make the others look alike.
     guard failure == nil || saved.count >= 2 else { throw ExitCode(failure?.code ?? 65) }
-    let comparison = Comparison(saved)
+    let comparison = Comparison(saved, onlyDifferences: onlyDifferences)
     var isComplete = true
     let files = output.compactMap { path in ReportFormat(path: path).map { (path, $0) } }
     for (path, format) in files + html.map({ ($0, .html) }) {

@@ -1,5 +1,6 @@
 import ABIChecker
 import ArgumentParser
+import HostModel
 import Reporting
 
 /// Lists rules.
@@ -26,7 +27,8 @@ struct ListCommand: ParsableCommand {
       let topics = Rule.topics.map { topic in
         Topic(topic.title, topic.rules.filter { ids.contains($0.id) })
       }
-      return try Output.write(Catalogue.markdown(topics.filter { !$0.rules.isEmpty }))
+      return try Output.write(
+        Catalogue.markdown(topics.filter { !$0.rules.isEmpty }, faults: Fault.meanings))
     }
     let indent = (rules.map(\.id.count).max() ?? 0) + 2
     let lines = rules.map { Layout.item($0.id, $0.statement, indent: indent) }
@@ -38,7 +40,7 @@ struct ListCommand: ParsableCommand {
 struct ExplainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "explain",
-    abstract: "Say what a rule demands, on whose word, and how it is tested.")
+    abstract: "Show what a rule checks, its sources, the method and the coverage.")
 
   @Argument(
     help: "Ids of rules, * and ? allowed.",
@@ -53,15 +55,18 @@ struct ExplainCommand: ParsableCommand {
   }
 
   private func explanation(_ rule: Rule) -> String {
-    var items = [
-      ("rule", rule.statement), ("source", rule.source), ("method", rule.method),
-      ("scenarios", rule.scenarios.map(\.rawValue).joined(separator: ", ")),
-    ]
-    if rule.everywhere { items.append(("also", "judged on the histories of all other scenarios")) }
-    let known = KnownDeviation.table.filter { $0.rule == rule.id }
-    items += known.map { ("known", "\($0.range): \($0.cause) (\($0.source))") }
-    if known.isEmpty { items.append(("known", "no deviation of a shipped kernel")) }
-    let lines = items.map { Layout.item("  \($0.0)", $0.1, indent: 13) }
+    var items = [("rule", rule.statement)]
+    items += Catalogue.items(rule, faults: Fault.meanings[rule.id] ?? [])
+      .map { ($0.0.lowercased(), $0.1) }
+    if Rule.neverSeenToFail.contains(rule.id) {
+      items.append(
+        (
+          "fails on",
+          "nothing so far: no fault, no mutated kernel and no shipped kernel is known to break it"
+        ))
+    }
+    let indent = 4 + (items.map(\.0.count).max() ?? 0)
+    let lines = items.map { Layout.item("  \($0.0)", $0.1, indent: indent) }
     return "\(rule.id)\n\(lines.joined())"
   }
 }

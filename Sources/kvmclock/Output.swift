@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Reporting
 import Synchronization
@@ -16,7 +17,10 @@ enum Output {
     }
   }
 
+  /// Writes lines to stderr. What they quote, of a file or of the command line, can't move the cursor.
   static func complain(_ text: String) {
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+    let text = lines.map { Plain.oneLine(String($0)) }.joined(separator: "\n")
     // What stands in the live line gives way; the line comes again below.
     let start = hasLive.exchange(false, ordering: .relaxed) ? "\r\u{1b}[K" : ""
     _ = Descriptor.write(Array((start + text + "\n").utf8), to: STDERR_FILENO)
@@ -43,14 +47,7 @@ enum Output {
   }
 
   /// Now, as ISO 8601 has it, in UTC.
-  static var date: String {
-    var now = time(nil)
-    var parts = tm()
-    gmtime_r(&now, &parts)
-    func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-      + "T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
-  }
+  static var date: String { Date().formatted(.iso8601) }
 
   static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 

@@ -1,5 +1,6 @@
 import ABIChecker
 import ArgumentParser
+import Glibc
 
 /// Which rules the user means.
 enum RuleSelection {
@@ -27,24 +28,7 @@ enum RuleSelection {
 
   /// Whether a text matches a pattern in which `*` stands for any characters and `?` for one.
   static func matches(_ text: String, _ pattern: String) -> Bool {
-    let (text, pattern) = (Array(text.uppercased()), Array(pattern.uppercased()))
-    var (at, wanted) = (0, 0)
-    var star: (wanted: Int, at: Int)?
-    while at < text.count {
-      if wanted < pattern.count, pattern[wanted] == "*" {
-        star = (wanted, at)
-        wanted += 1
-      } else if wanted < pattern.count, pattern[wanted] == "?" || pattern[wanted] == text[at] {
-        (at, wanted) = (at + 1, wanted + 1)
-      } else if let last = star {
-        // Let the last star take one character more; an earlier one never needs to.
-        star = (last.wanted, last.at + 1)
-        (at, wanted) = (last.at + 1, last.wanted + 1)
-      } else {
-        return false
-      }
-    }
-    return pattern[wanted...].allSatisfy { $0 == "*" }
+    fnmatch(pattern.uppercased(), text.uppercased(), FNM_NOESCAPE) == 0
   }
 
   /// The rules whose id contains the text, else those a few keystrokes away.

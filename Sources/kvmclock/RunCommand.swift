@@ -133,6 +133,7 @@ struct RunCommand: ParsableCommand {
       + (vcpus.map { " --vcpus \($0)" } ?? "")
     report.strict = options.strict
     report.interruption = result.wasCancelled ? "" : nil
+    report.noGuestRuns = result.noGuestRuns
     return report
   }
 }

@@ -87,11 +87,12 @@ struct SoakCommand: ParsableCommand {
       try state(on: host), checkpoint: checkpoint, prometheus: prometheus, history: history)
     try options.prepare()
     try keeper.begin()
-    try soak(keeper, host, cancellation)
+    let noGuestRuns = try soak(keeper, host, cancellation)
     keeper.finish()
     // Without --for a signal is how a soak ends.
     let isEarly = cancellation.isCancelled && time != nil
     var report = keeper.state.report()
+    report.noGuestRuns = noGuestRuns
     if options.showsHistories { report.histories = keeper.shown }
     try conclude(
       report, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
@@ -131,9 +132,10 @@ struct SoakCommand: ParsableCommand {
     do { return try SoakState.read(checkpoint) } catch { throw Failure(error) }
   }
 
+  /// Goes on until the time is over, or no guest runs any more: then why.
   private func soak(
     _ keeper: SoakKeeper, _ host: HostFacts, _ cancellation: Cancellation
-  ) throws(Failure) {
+  ) throws(Failure) -> String? {
     let rules = keeper.state.rules.compactMap(Rule.named)
     let plan = RunPlan(rules: rules, seed: keeper.state.seed, device: device)
     do {
@@ -142,7 +144,9 @@ struct SoakCommand: ParsableCommand {
         let round = keeper.state.rounds &+ 1
         let result = try soak.round(round) { keeper.keep($0) }
         keeper.end(round, result, newPairs: soak.newPairs)
+        if let reason = result.noGuestRuns { return reason }
       }
+      return nil
     } catch {
       keeper.finish()
       throw Failure(error)

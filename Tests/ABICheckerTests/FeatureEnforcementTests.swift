@@ -137,7 +137,7 @@ import Testing
     }
     try expectBroken(
       Self.free, history, "no fault from vcpu14's RDMSR of 0x11: EAX 0x0",
-      "vcpu15's RDMSR of 0x4b564d01: no leaf of KVM's", "exception vector 13")
+      "vcpu15's RDMSR of 0x4b564d01: no KVM leaf", "exception vector 13")
   }
 
   @Test func aRecordThatNobodyServesIsBroken() throws {
@@ -147,7 +147,7 @@ import Testing
         address: address, bytes: HexBytes([UInt8](repeating: 0xa5, count: 160)))
     }
     try expectBroken(
-      Self.free, history, "a record at 0x40e300, which the guest registered through 0x12",
+      Self.free, history, "a record at 0x40e300, which the guest asked for through 0x12",
       "version 2779096485")
     try expectHolds(Self.enforce, history)
   }
@@ -157,7 +157,7 @@ import Testing
     host.createMachine()
     host.createVCPU(0, features: 0x0100_7efb, enforced: nil)
     host.tryClockMSRs(0)
-    try expectNotTested(Self.free, host.history, "does not offer")
+    try expectNotTested(Self.free, host.history, "does not offer", "saw 0")
   }
 
   /// An access that the filter lets through, or one that it stops.
@@ -189,7 +189,8 @@ import Testing
       guard case .hostWroteMSR(let vcpu, 0x12, let value) = action else { return }
       action = .hostMSRRefused(vcpu: vcpu, msr: 0x12, value: value)
     }
-    try expectBroken(Self.filter, refused, "KVM_SET_MSRS of 0x12 to take 0x9001", "refused")
+    try expectBroken(
+      Self.filter, refused, "KVM_SET_MSRS of 0x12 on vcpu0 to accept 0x9001", "refused")
     let lost = Self.broken(.msrFilter) { action, _, _ in
       guard case .hostReadMSR(let vcpu, 0x12, _) = action else { return }
       action = .hostReadMSR(vcpu: vcpu, msr: 0x12, value: 5)
@@ -205,5 +206,86 @@ import Testing
     try expectNotTested(Self.filter, host.history, "while it was denied")
     host.host(.lacking(what: "KVM_CAP_X86_MSR_FILTER", evidence: "KVM_CHECK_EXTENSION returns 0"))
     try expectNotTested(Self.filter, host.history, "KVM_CHECK_EXTENSION returns 0")
+  }
+
+  // MARK: Coverage
+
+  /// The wall clock, through either MSR, is one of the clock's MSRs too.
+  @Test(arguments: [1, 2])
+  func aWallClockThatNobodyServesIsBroken(part: Int) throws {
+    let msr = part == 1 ? MSR.wallClockOld : MSR.wallClock
+    let history = Self.broken(.pvFeatures) { action, _, events in
+      guard case .memory(let address, var hex) = action,
+        events.contains(where: {
+          if case .wroteMSR(Hex(msr), let value, nil) = $0.action {
+            value.value == address.value + 64
+          } else {
+            false
+          }
+        })
+      else { return }
+      hex.bytes.replaceSubrange(64..<76, with: repeatElement(0xa5, count: 12))
+      action = .memory(address: address, bytes: hex)
+    }
+    try expectBroken(
+      Self.free, history, "which the guest asked for through \(Hex(msr))", "sec 2779096485")
+    try expectHolds(Self.enforce, history)
+  }
+
+  @Test(arguments: MSR.clock)
+  func theRecordOfEachMSRIsNeeded(msr: UInt32) throws {
+    var history = Script.history(of: .pvFeatures)
+    let events = history.events
+    history.events.removeAll { event in
+      guard case .memory(let address, _) = event.action else { return false }
+      let asked = Hex(MSR.request(msr, at: address.value + 64))
+      return events.contains {
+        $0.action == .wroteMSR(msr: Hex(msr), value: asked, fault: nil)
+      }
+    }
+    try expectNotTested(Self.free, history, "records by MSR", Hex(msr).description)
+  }
+
+  @Test func aCPUIDWithoutLeavesIsNeeded() throws {
+    var host = HistoryBuilder(.pvFeatures)
+    host.createMachine()
+    for id in 0..<3 {
+      host.createVCPU(id, features: 0, enforced: nil)
+      host.tryClockMSRs(id)
+    }
+    try expectNotTested(Self.free, host.history, "did not see no KVM leaf")
+  }
+
+  @Test(arguments: [(enforce, ScenarioName.pvFeatures), (filter, .msrFilter)])
+  func memoryThatNobodyReadShowsNothing(rule: String, scenario: ScenarioName) throws {
+    var history = Script.history(of: scenario)
+    history.events.removeAll { if case .memory = $0.action { true } else { false } }
+    try expectNotTested(rule, history, "records whose WRMSR faulted")
+  }
+
+  @Test func theHostsOwnAccessesAreNeeded() throws {
+    var history = Script.history(of: .msrFilter)
+    history.events.removeAll { if case .hostReadMSR = $0.action { true } else { false } }
+    try expectNotTested(Self.filter, history, "MSRs that the host read")
+    var host = HistoryBuilder(.msrFilter)
+    host.createMachine()
+    host.createVCPU(0, features: 9, enforced: nil)
+    for msr in MSR.clock {
+      host.deny([msr])
+      host.tryClockMSRs(0)
+    }
+    try expectNotTested(Self.filter, host.history, "MSRs that the host wrote")
+  }
+
+  /// After the write that faulted another one named the same memory.
+  @Test func memoryThatALaterWriteNamedAccusesNobody() throws {
+    var host = HistoryBuilder(.pvFeatures)
+    host.createMachine()
+    host.createVCPU(0, features: 1, enforced: .after)
+    host.fill(0x9000, count: 32)
+    host.tryWrite(0, MSR.systemTime, 0x9001)
+    host.tryWrite(0, MSR.systemTimeOld, 0x9001)
+    host.dump(0x9000, count: 32)
+    try expectNotTested(Self.enforce, host.history)
   }
 }

@@ -17,20 +17,48 @@ import Testing
     var host = HistoryBuilder(.freeze)
     host.machine(0, 1)
     for id in [0, 1] { host.register(id) }
-    host.run(0, .write(MSR.systemTime, how == .moved ? 0x20001 : 0x10000))
-    host.look(0, at: 0x10000)
-    host.look(1)
-    if setsClock { host.setClock(3_600_000_000_000) }
-    for id in enter { host.enter(id) }
-    fault(&host)
-    host.look(0, at: 0x10000)
-    host.look(1)
+    for value: UInt64 in how == .moved ? [0x20001] : [0x10000, 0] {
+      if value == 0 { host.register(0) }
+      host.run(0, .write(MSR.systemTime, value))
+      host.look(0, at: 0x10000)
+      host.look(1)
+      if setsClock { host.setClock(3_600_000_000_000) }
+      for id in enter { host.enter(id) }
+      fault(&host)
+      host.look(0, at: 0x10000)
+      host.look(1)
+    }
     return host.history
   }
 
   @Test func aRecordThatWasGivenUpStaysAsItIs() throws {
     try expectHolds(Self.move, Self.given(up: .moved))
     try expectHolds(Self.disable, Self.given(up: .disabled))
+  }
+
+  /// "Whatever the other bits are": 0 alone does not show it.
+  @Test func oneValueIsNotAnyValue() throws {
+    var history = Self.given(up: .disabled)
+    let last = try #require(
+      history.events.lastIndex { if case .wroteMSR(_, 0, _) = $0.action { true } else { false } })
+    history.events.removeSubrange(last...)
+    try expectNotTested(Self.disable, history, "writes with bit 0 clear")
+  }
+
+  /// Two vCPUs share a record: it is live until both have given it up.
+  @Test func aRecordThatAnotherVCPUStillHasMayChange() throws {
+    var host = HistoryBuilder(.freeze)
+    host.machine(0, 1, 2)
+    for id in [0, 1] { host.register(id, at: 0x10000) }
+    host.register(2)
+    host.register(0, at: 0x20000)
+    for _ in 0..<2 {
+      host.look(1, at: 0x10000)
+      host.setClock(3_600_000_000_000)
+      for id in [0, 1, 2] { host.enter(id) }
+    }
+    host.look(1, at: 0x10000)
+    #expect(try !judge(Self.move, host.history).isBroken)
   }
 
   @Test func anUpdateOfTheOldRecordIsBroken() throws {
@@ -126,7 +154,8 @@ import Testing
 
   @Test func aRestartAtTheEnableIsBroken() throws {
     try expectBroken(
-      Self.reenable, Self.reenabled { $0.restartClock() }, "vcpu1's clock to go on from 50", "[20",
+      Self.reenable, Self.reenabled { $0.restartClock() }, "the advance of vcpu1's reading from 50",
+      "[20",
       "too ")
   }
 

@@ -41,7 +41,7 @@ import Testing
       host.register(0, msr: msr)
       host.loop(0, "rewriter", reads: 4000)
     }
-    try expectNotTested(Self.rule, host.history, "readings before and after")
+    try expectNotTested(Self.rule, host.history, "between two readings")
   }
 
   @Test(arguments: [day, 0, 1 << 63, 0 &- 1_000_000])
@@ -59,12 +59,26 @@ import Testing
     }.history
     try expectBroken(
       Self.rule, history, "4000 writes of 0x4b564d01", "3999 steps back", "86400000000000 ns",
-      "4000 writes of 0x12", "the last time that the guest computed", "(-24.0 h)")
+      "4000 writes of 0x12", "vcpu0's reading in the loop, less the value set", "(-24.0 h)")
   }
 
   @Test func aStepBackIsBrokenWithTheMasterClock() throws {
     let history = Self.rewriter { ($0.backwards, $0.worst) = (1, -5) }.history
     try expectBroken(Self.rule, history, "no step back in 4000 writes of 0x4b564d01", "5 ns")
+  }
+
+  /// A clock that stood still shows no step back.
+  @Test func aReadingBelowTheTimeSinceTheSettingIsBroken() throws {
+    var host = HistoryBuilder(.rewriter)
+    host.machine(0)
+    host.setClock(Self.day)
+    host.wait(milliseconds: 30)
+    host.register(0)
+    host.loop(0, "rewriter", reads: 4000) { result in
+      result.first.page.systemTime &-= 20_000_000
+      result.last.page.systemTime &-= 20_000_000
+    }
+    try expectBroken(Self.rule, host.history, "less the value set", "(20.0 ms) too low")
   }
 
   /// Without it a step is one only beyond what the write before it took.
@@ -145,7 +159,7 @@ import Testing
     let history = Self.guests { result, round in
       if round == 3 { result.first.page.systemTime = 0 }
     }.history
-    try expectBroken(Self.rule, history, "vcpu0 to start at or above", "where vcpu2 had ended")
+    try expectBroken(Self.rule, history, "vcpu0's reading at or above", "vcpu2's reading before it")
   }
 
   /// The late vCPU has the pair taken anew: after 100 s that may cost 25 us, not 1 ms.
@@ -175,6 +189,11 @@ import Testing
       return event
     }
     try expectHolds(Self.rule, host.history)
+  }
+
+  /// Each vCPU counts, not the number of them.
+  @Test func aVCPUThatDoesNotReadIsNotTested() throws {
+    try expectNotTested(Self.rule, Self.guests(ids: [0, 0, 2, 0]).history, "did not see vcpu1")
   }
 
   @Test func withoutALateVCPUOrAReplugItIsNotTested() throws {

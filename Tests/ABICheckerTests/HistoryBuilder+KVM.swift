@@ -150,6 +150,9 @@ extension HistoryBuilder {
       let offset = Int(address - start)
       bytes.replaceSubrange(offset..<offset + 32, with: page.bytes)
     }
+    for (address, byte) in wall.bytes where address &- start < UInt64(count) {
+      bytes[Int(address - start)] = byte
+    }
     change(&bytes)
     host(.memory(address: Hex(start), bytes: HexBytes(bytes)))
   }

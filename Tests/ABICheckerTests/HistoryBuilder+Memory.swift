@@ -94,12 +94,14 @@ extension HistoryBuilder {
 
   func key(of address: UInt64) -> UInt64 { memory.place(of: address) ?? .max }
 
-  /// A machine with two vCPUs and RAM, both registered.
-  mutating func machineInMemory(_ fault: SimulatedMemory.Fault? = nil) {
+  /// A machine with two vCPUs and RAM, both registered unless said otherwise.
+  mutating func machineInMemory(
+    _ fault: SimulatedMemory.Fault? = nil, registering ids: [Int] = [0, 1]
+  ) {
     machine(0, 1)
     memory.fault = fault
     setSlot(0, at: 0, 0, size: 0x20_0000)
-    for id in [0, 1] { register(id) }
+    for id in ids { register(id) }
   }
 
   mutating func setSlot(

@@ -18,7 +18,7 @@ struct SimulatedGate {
 extension HistoryBuilder {
   /// A vCPU with a CPUID of its own; `features` nil leaves KVM's leaves out.
   mutating func createVCPU(
-    _ id: Int, features: UInt64?, enforced: ClockMSRAccess.Enforcement?
+    _ id: Int, features: UInt64?, enforced: VCPUState.Enforcement?
   ) {
     createVCPU(id)
     if enforced == .before { host(.featuresEnforced(vcpu: id)) }
@@ -51,6 +51,7 @@ extension HistoryBuilder {
       serve(id)
     } else {
       gate.wallClock = value
+      serveWall(value)
     }
   }
 
@@ -76,6 +77,9 @@ extension HistoryBuilder {
     records = records.filter { !(page..<page + 4096).contains($0.key) }
     for (index, msr) in MSR.clock.enumerated() {
       let address = page + UInt64(index) * 0x200 + 0x100
+      if MSR.isWallClock(Hex(msr)) {
+        wall.store([UInt8](repeating: 0xa5, count: WallClock.size), at: address)
+      }
       tryWrite(id, msr, MSR.request(msr, at: address))
       for other in MSR.clock { tryRead(id, other) }
       dump(address - 64, count: 160)

@@ -31,7 +31,7 @@ struct SimulatedWallClock {
 
 extension HistoryBuilder {
   /// What KVM does at the write, as kvm_write_wall_clock() has it.
-  private mutating func serveWall(_ address: UInt64) {
+  mutating func serveWall(_ address: UInt64) {
     wall.msr = address
     guard address != 0, address < 1 << 40 else { return }
     let realtime = time.raw &+ wall.realtimeOffset

@@ -31,14 +31,17 @@ import Testing
     _ fault: SimulatedMemory.Fault? = nil, isOff: Bool = false, enter: [Int] = [0, 1],
     _ change: (inout [MemoryChange]) -> Void = { _ in }
   ) -> History {
-    history(.crossPage, fault) { host in
-      for _ in 0..<3 {
-        host.register(0)
-        if isOff { host.run(0, .write(MSR.systemTime, 0)) }
-        host.run(0, .write(MSR.systemTime, 0x22ff1))
-        host.update(enter, change)
-      }
+    var host = HistoryBuilder(.crossPage)
+    host.machineInMemory(fault, registering: isOff ? [1] : [0, 1])
+    for round in 0..<3 {
+      // The first time there is nothing to give up.
+      if !isOff || round > 0 { host.register(0) }
+      if isOff && round > 0 { host.run(0, .write(MSR.systemTime, 0)) }
+      host.run(0, .write(MSR.systemTime, 0x22ff1))
+      host.update(enter, change)
+      if isOff { host.run(0, .write(MSR.systemTime, 0)) }
     }
+    return host.history
   }
 
   @Test func aRecordAcrossTwoPagesIsServed() throws {
@@ -70,7 +73,7 @@ import Testing
 
   @Test func aRecordWrittenAtAStaleAddressIsBroken() throws {
     try expectBroken(
-      Self.noStray, Self.crossing(.strays, isOff: true), "outside of the live records",
+      Self.noStray, Self.crossing(.strays, isOff: true), "outside of the registered records",
       "32 bytes from 0x10000 of the RAM")
     let fromNothing = Self.history(.crossPage, .strays) { host in
       host.machine(0, 1)
@@ -111,10 +114,15 @@ import Testing
     _ change: (inout [MemoryChange]) -> Void = { _ in }
   ) -> History {
     history(.slots, fault) { host in
+      // In the other half of the address space all is well.
+      host.setSlot(2, at: page < 1 << 32 ? 1 << 40 : 0x3000_0000, 8)
       host.setSlot(1, at: page, 7)
-      for offset: UInt64 in [0, 64, 128, 0x3fe0] {
-        host.run(0, .write(MSR.systemTime, page + offset | 1))
-        host.update([0, 1], change)
+      for slot in [1, 2] {
+        let start = host.memory.slots[slot]!.address
+        for offset: UInt64 in [0, 64, 128, 0x3fe0] {
+          host.run(0, .write(MSR.systemTime, start + offset | 1))
+          host.update([0, 1]) { if slot == 1 { change(&$0) } }
+        }
       }
     }
   }
@@ -169,7 +177,7 @@ import Testing
 
   @Test func memoryThatWentAwayAndIsWrittenIsBroken() throws {
     try expectBroken(
-      Self.delete, Self.exchange(.keepsPlace), "vcpu0's record stood at 0x20000100",
+      Self.delete, Self.exchange(.keepsPlace), "vcpu0's record was at 0x20000100",
       "32 bytes from 0x100 of memory 1")
     try expectBroken(
       Self.readd, Self.exchange(.keepsPlace), "32 bytes from 0x100 of memory 2, and nothing beside",
@@ -266,9 +274,9 @@ import Testing
       #expect(
         outcome
           == .observed(
-            value: "served by the next update, without a write of the MSR, in \(count) of 1 cases"))
+            value: "updated without a write of the MSR in \(count) of 1 cases"))
     }
-    try expectNotTested(Self.late, Self.inSlot(), "no RAM came")
+    try expectNotTested(Self.late, Self.inSlot(), "RAM appeared later")
   }
 
   // MARK: The dirty log
@@ -278,12 +286,15 @@ import Testing
       host.setSlot(1, at: 0x1000_0000, 1)
       host.register(0, at: 0x1000_1000)
       host.setSlot(1, at: 0x1000_0000, 1, flags: flags)
-      for _ in 0..<4 {
+      for round in 0..<4 {
+        // From then on the registration is younger than the log.
+        if round == 2 { host.register(0, at: 0x1000_1000) }
         host.dirtyLog(1)
         host.update()
         host.dirtyLog(1)
         host.compare()
-        host.requestWall(0, at: 0x1000_2ffc)
+        host.requestWall(
+          0, at: 0x1000_2ffc, msr: round % 2 == 0 ? MSR.wallClock : MSR.wallClockOld)
         host.compare()
       }
       host.dirtyLog(1)
@@ -354,5 +365,91 @@ import Testing
         host.requestWall(id, at: record)
       }
     }
+  }
+
+  // MARK: Coverage
+
+  @Test func neverRegisteredAndGivenUpAreBothNeeded() throws {
+    for isNever in [true, false] {
+      let history = Self.history(.crossPage) { host in
+        host.machineInMemory(registering: isNever ? [1] : [0, 1])
+        for _ in 0..<(isNever ? 1 : 3) {
+          if !isNever { host.run(0, .write(MSR.systemTime, 0)) }
+          host.run(0, .write(MSR.systemTime, 0x22ff1))
+          for _ in 0..<3 { host.update() }
+        }
+      }
+      try expectNotTested(Self.noStray, history, isNever ? "given up" : "never registered")
+    }
+  }
+
+  @Test(arguments: [(0x1000_0000, "above"), (0x1_0000_0000, "below")] as [(UInt64, String)])
+  func slotsBelowAndAbove4GiBAreNeeded(page: UInt64, missing: String) throws {
+    let history = Self.history(.slots) { host in
+      host.setSlot(1, at: page, 7)
+      for offset: UInt64 in [0, 64, 128, 192, 256, 0x3fe0] {
+        host.run(0, .write(MSR.systemTime, page + offset | 1))
+        host.update()
+      }
+    }
+    try expectNotTested(Self.slot, history, "first byte of a slot \(missing) 4 GiB")
+  }
+
+  @Test func theLastByteOfASlotIsNeeded() throws {
+    let history = Self.history(.slots) { host in
+      for (slot, page): (Int, UInt64) in [(1, 0x1000_0000), (2, 0x1_0000_0000)] {
+        host.setSlot(slot, at: page, slot)
+        for offset: UInt64 in [0, 64, 128, 192] {
+          host.run(0, .write(MSR.systemTime, page + offset | 1))
+          host.update()
+        }
+      }
+    }
+    try expectNotTested(Self.slot, history, "did not see last byte of a slot below 4 GiB")
+  }
+
+  @Test func bothMSRsAreNeededInReadOnlyMemory() throws {
+    let history = Self.history(.slots) { host in
+      host.setSlot(5, at: 0x3000_0000, 9, flags: 2)
+      for _ in 0..<3 {
+        host.run(0, .write(MSR.systemTime, 0x3000_0041))
+        host.update()
+      }
+    }
+    try expectNotTested(Self.readOnly, history, "did not see 0x12")
+  }
+
+  /// Logging began before each registration, and the wall clock was asked for through one MSR.
+  @Test func bothOrdersAndBothMSRsAreNeededInTheLog() throws {
+    let history = Self.history(.dirtyLog) { host in
+      host.setSlot(1, at: 0x1000_0000, 1, flags: 1)
+      host.register(0, at: 0x1000_1000)
+      for _ in 0..<4 {
+        host.dirtyLog(1)
+        host.update()
+        host.dirtyLog(1)
+        host.compare()
+        host.requestWall(0, at: 0x1000_2ffc)
+        host.compare()
+      }
+      host.dirtyLog(1)
+    }
+    try expectNotTested("DIRTY-LOG-PVCLOCK", history, "did not see after")
+    try expectNotTested("DIRTY-LOG-WALL", history, "did not see 0x11")
+  }
+
+  /// The host writes the wall clock MSR: KVM writes the record, and no record of the guest's is stale for it.
+  @Test func aWallClockThatTheHostAskedForIsNoStrayWrite() throws {
+    let history = Self.history(.crossPage) { host in
+      host.machineInMemory(registering: [1])
+      host.compare()
+      host.run(0, .write(MSR.systemTime, 0x22ff1))
+      host.host(.hostWroteMSR(vcpu: 0, msr: Hex(MSR.wallClock), value: 0x30000))
+      host.memory.note(0x30000, [UInt8](repeating: 7, count: 12))
+      host.setClock(5)
+      for id in [0, 1] { host.enter(id) }
+      host.compare()
+    }
+    #expect(try !judge(Self.noStray, history).isBroken)
   }
 }

@@ -37,8 +37,8 @@ import Testing
       Self.lookAround(&host)
     }
     try expectBroken(
-      Self.host, history, "bit 0 still set in vcpu0's record", "vcpu1's record", "flags 0x0",
-      "KVM_CLOCK_TSC_STABLE still set")
+      Self.host, history, "bit 0 set in vcpu0's record", "vcpu1's record", "flags 0x0",
+      "KVM_CLOCK_TSC_STABLE set")
   }
 
   @Test func whatIsSeenBeforeTheEntryProvesNothing() throws {
@@ -52,14 +52,15 @@ import Testing
 
   @Test func withoutAMasterClockThereIsNothingToTakeAway() throws {
     try expectNotTested(
-      Self.host, Self.written(source: .hpet, Self.lookAround), "did not say before the write")
+      Self.host, Self.written(source: .hpet, Self.lookAround),
+      "did not show a master clock before the write")
     var host = HistoryBuilder(.hostRegisters)
     host.machine(0, 1)
     for id in [0, 1] { host.register(id, msr: MSR.systemTimeOld) }
     host.getClock()
     host.hostWriteMSR(0, MSR.systemTimeOld, host.vcpus[0]!.msr)
     Self.lookAround(&host)
-    try expectNotTested(Self.host, host.history, "did not say before the write")
+    try expectNotTested(Self.host, host.history, "did not show a master clock before the write")
   }
 
   @Test func theGuestsOwnWriteAccusesNobody() throws {
@@ -114,6 +115,44 @@ import Testing
         host.register(id, msr: id == 0 ? MSR.systemTime : MSR.systemTimeOld)
       }
     }
-    try expectNotTested(Self.stamp, host.history, "two vCPUs")
+    try expectNotTested(Self.stamp, host.history, "did not see vcpu0")
+  }
+}
+
+extension OldMSRDetailsTests {
+  /// vCPU 0's entry serves the host's write; vCPU 1's record is from before it.
+  @Test func aRecordFromBeforeVCPU0EnteredProvesNothing() throws {
+    let history = Self.written { host in
+      for id in [1, 0] { host.enter(id) }
+      for _ in 0..<3 { host.look(1) }
+    }
+    try expectNotTested(Self.host, history)
+  }
+
+  @Test func aRecordThatNobodyReadIsNotTested() throws {
+    let history = Self.written { host in
+      for id in [0, 1] { host.enter(id) }
+      for _ in 0..<3 { host.look(0) }
+      host.getClock()
+    }
+    try expectNotTested(Self.host, history, "records", "vcpu1")
+  }
+
+  /// The reading before the write was made by the TSC as it was before the host moved it.
+  @Test func aTSCThatTheHostMovesIsNoFault() throws {
+    var host = HistoryBuilder(.oldMSRTimestamp)
+    Script.oldMSRTimestamp(&host)
+    host.read(0)
+    host.setTSCOffset(0, Script.origin &- 1 << 40)
+    host.register(0, msr: MSR.systemTimeOld)
+    try expectHolds(Self.stamp, host.history)
+  }
+
+  /// "On any vCPU": the third one did not write.
+  @Test func everyVCPUHasToWrite() throws {
+    var host = HistoryBuilder(.oldMSRTimestamp)
+    host.machine(0, 1, 2)
+    for id in [0, 1, 0, 1, 0, 1, 0, 1, 0, 1] { host.register(id, msr: MSR.systemTimeOld) }
+    try expectNotTested(Self.stamp, host.history, "vcpu2")
   }
 }

@@ -11,7 +11,8 @@ import Testing
     host.machine(0, 1)
     for id in [0, 1] {
       for value: UInt64 in [0x10001, 0xffff_ffff_ffff_f001, 3, 0] {
-        host.run(id, .write(MSR.systemTime, value), .readMSR(both[0]), .readMSR(both[1]))
+        host.run(
+          id, .write(value == 3 ? both[0] : both[1], value), .readMSR(both[0]), .readMSR(both[1]))
         for msr in both { host.hostReadMSR(id, msr) }
       }
     }

@@ -6,9 +6,10 @@ extension Script {
     for id in [0, 1] { host.tellStopped(id) }
     for id in [0, 1] { host.register(id) }
     for id in [0, 1] {
-      host.look(id)
+      for each in [0, 1] { host.look(each) }
       host.tellStopped(id)
       host.look(id)
+      host.setClock(77_777_777_777)
       host.settleAndLook()
       updateOften(&host, id)
       host.clearStopped(id)

@@ -29,10 +29,12 @@ extension Script {
       host.machine(0, 1)
       host.register(0, msr: msr)
       host.register(1)
+      for id in [0, 1, 0, 1] { host.read(id) }
       host.machine(0)
       host.register(0, msr: msr)
       host.createVCPU(1)
       host.register(1)
+      for id in [0, 1, 0, 1] { host.read(id) }
     }
   }
 

@@ -59,12 +59,12 @@ extension Script {
   }
 
   static func crossPage(_ host: inout HistoryBuilder) {
-    host.machineInMemory()
+    host.machineInMemory(registering: [1])
     for record: UInt64 in [0x22ff0, 0x22fe4] {
-      host.run(0, .write(MSR.systemTime, 0))
       host.compare()
       host.run(0, .write(MSR.systemTime, record | 1))
       host.update()
+      host.run(0, .write(MSR.systemTime, 0))
     }
     for record: UInt64 in [0x22ff0, 0x22ffc, 0x22fe4] {
       host.register(0)
@@ -89,7 +89,8 @@ extension Script {
         host.compare()
         host.dirtyLog(slot)
         host.compare()
-        host.requestWall(0, at: page + number << 12 + 2048)
+        let msr = number % 2 == 0 ? MSR.wallClock : MSR.wallClockOld
+        host.requestWall(0, at: page + number << 12 + 2048, msr: msr)
         host.compare()
       }
       host.dirtyLog(slot)

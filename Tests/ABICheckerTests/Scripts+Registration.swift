@@ -8,12 +8,12 @@ extension Script {
   static func pvFeatures(_ host: inout HistoryBuilder) {
     host.createMachine()
     var next = 0
-    func add(_ features: UInt64?, _ enforced: ClockMSRAccess.Enforcement?) {
+    func add(_ features: UInt64?, _ enforced: VCPUState.Enforcement?) {
       host.createVCPU(next, features: features, enforced: enforced)
       host.tryClockMSRs(next)
       next += 1
     }
-    for enforced in [ClockMSRAccess.Enforcement.before, .after] {
+    for enforced in [VCPUState.Enforcement.before, .after] {
       for features in offers { add(features, enforced) }
     }
     for features: UInt64? in [0, nil] { add(features, nil) }

@@ -21,10 +21,12 @@ extension Script {
       enterAndRead(&host, 0)
     }
     host.machine(0, 1)
-    for id in [0, 1, 0, 1] { host.register(id) }
-    for id in [0, 1] { renew(&host, id) }
-    for id in [0, 1] { host.setTSCOffset(id, 3_000_000_000_000) }
-    for id in [1, 0] { enterAndRead(&host, id) }
+    for first in [1, 0] {
+      for id in [0, 1, 0, 1] { host.register(id) }
+      for id in [0, 1] { renew(&host, id) }
+      for id in [0, 1] { host.setTSCOffset(id, UInt64(first + 3) * 1_000_000_000_000) }
+      for id in [first, 1 - first] { enterAndRead(&host, id) }
+    }
     for id in [0, 1, 0, 1] { host.register(id) }
     for id in [0, 1, 0, 0] {
       renew(&host, id)

@@ -154,6 +154,10 @@ enum Script {
     setAndLook(&host, [(0, 0x20000), (1, 0x11000)])
     host.register(1)
     host.run(1, .write(MSR.systemTime, 0))
+    setAndLook(&host, [(0, 0x20000), (1, 0x11000)])
+    host.register(1)
+    host.read(1)
+    host.run(1, .write(MSR.systemTime, 0))
     host.wait(milliseconds: 20)
     host.register(1)
   }

@@ -139,6 +139,21 @@ import Testing
       "too low")
   }
 
+  /// The known deviation leaves the TSC at the host's rate and the clock right.
+  @Test func onlyTheHostsRateFitsTheDeviation() throws {
+    for (history, isKnown) in [
+      (Self.upscaled(isFrozen: true), true),
+      (Self.upscaled { $0.stepClock(by: 5_000_000) }, false),
+      (Self.upscaled(isFrozen: true) { $0.vcpus[0]!.tscOffset &+= 2_000_000 }, false),
+    ] {
+      guard case .broken(let violations) = try judge("TSCKHZ-UPSCALE", history) else {
+        Issue.record("not broken")
+        continue
+      }
+      #expect(violations.allSatisfy { ($0.fitsDeviation == true) == isKnown })
+    }
+  }
+
   @Test func aClockThatRunsFastIsBroken() throws {
     try expectBroken(
       "TSCKHZ-UPSCALE", Self.upscaled { $0.stepClock(by: 5_000_000) }, "(5.0 ms) too high")
@@ -180,6 +195,23 @@ import Testing
     try expectBroken("TSCKHZ-VM-SCOPE", Self.ofVM(late: nil), "with a vCPU to fail", "succeeded")
     try expectBroken("TSCKHZ-VM-SCOPE", Self.ofVM(early: "ENOTTY"), "failed with ENOTTY")
     try expectBroken("TSCKHZ-VM-SCOPE", Self.ofVM(got: 5), "2596118 kHz", "5 kHz")
+  }
+
+  @Test func withoutAVCPUMadeAfterwardsItIsNotTested() throws {
+    var builder = HistoryBuilder(.tscFrequency)
+    builder.host(.capability(name: "KVM_CAP_VM_TSC_CONTROL", value: 1))
+    for _ in 0..<3 {
+      builder.createMachine()
+      builder.host(.setTSCKHz(vcpu: nil, kHz: Self.host, error: nil))
+    }
+    try expectNotTested("TSCKHZ-VM-SCOPE", builder.history, "with a vCPU")
+  }
+
+  @Test func oneFrequencyAgainAndAgainIsNotEnough() throws {
+    let history = Self.history { host in
+      for _ in 0..<5 { host.setTSCKHz(0, Self.host + 100) }
+    }
+    try expectNotTested("TSCKHZ-ROUNDTRIP", history, "different frequencies")
   }
 
   @Test func withoutTheCapabilityItIsNotTested() throws {

@@ -40,14 +40,14 @@ import Testing
   @Test func aMasterClockThatStaysIsBroken() throws {
     let history = Self.after(Self.thereAndBack) { $0.offsetsDiffer = false }
     try expectBroken(
-      Self.lost, history, "bit 0 of vcpu0's record clear: the TSC offsets differ",
-      "bit 0 of vcpu1's record clear", "KVM_CLOCK_TSC_STABLE clear", "flags 0x1", "flags 0xe")
+      Self.lost, history, "bit 0 clear in vcpu0's record: the TSC offsets differ",
+      "bit 0 clear in vcpu1's record", "KVM_CLOCK_TSC_STABLE clear", "flags 0x1", "flags 0xe")
   }
 
   @Test func aMasterClockThatStaysAwayIsBroken() throws {
     let history = Self.after(Self.thereAndBack) { $0.offsetsDiffer = true }
     try expectBroken(
-      Self.regained, history, "bit 0 of vcpu1's record set: all TSC offsets are equal again",
+      Self.regained, history, "bit 0 set in vcpu1's record: all TSC offsets are equal again",
       "KVM_CLOCK_TSC_STABLE set", "flags 0x0")
     try expectHolds(Self.lost, history)
   }
@@ -128,6 +128,74 @@ import Testing
   }
 
   @Test func withoutAProofThatTheAttributeWorksItIsNotTested() throws {
-    try expectNotTested(Self.created, Self.machine(proves: false), "no TSC offset was set")
+    try expectNotTested(
+      Self.created, Self.machine(proves: false), "saw 0 TSC offsets that were set")
+  }
+}
+
+extension TSCMatchingTests {
+  /// "Every record": of two vCPUs' only one was read.
+  @Test(arguments: [lost, regained])
+  func aRecordThatNobodyReadIsNotTested(id: String) throws {
+    var host = HistoryBuilder(.tscMatching)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    for (id, cycles) in Self.thereAndBack {
+      host.setTSCOffset(id, cycles)
+      for each in [id, 1 - id] { host.enter(each) }
+      for _ in 0..<6 { host.look(0) }
+      host.getClock()
+    }
+    try expectNotTested(id, host.history, "saw 1 different records (vcpu0)")
+  }
+
+  /// With the boot vCPU on the old MSR no offset brings the master clock back.
+  @Test func theOldMSRIsNoFaultOfTheOffsets() throws {
+    var host = HistoryBuilder(.tscMatching)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    host.setTSCOffset(0, Self.other)
+    host.settleAndLook()
+    host.register(0, msr: MSR.systemTimeOld)
+    host.setTSCOffset(1, Self.other)
+    for _ in 0..<2 { host.settleAndLook() }
+    #expect(try !judge(Self.regained, host.history).isBroken)
+  }
+
+  /// The guest moved its TSC after user space had set all offsets to one value.
+  @Test func aTSCThatTheGuestMovesIsNoFaultOfTheOffsets() throws {
+    var host = HistoryBuilder(.tscMatching)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    for id in [0, 1] {
+      host.setTSCOffset(id, Self.other)
+      host.settleAndLook()
+    }
+    host.guestWriteTSC(0, MSR.tsc, 5)
+    host.offsetsDiffer = true
+    host.vcpus[0]?.wantsPair = true
+    host.settleAndLook()
+    #expect(try !judge(Self.regained, host.history).isBroken)
+  }
+
+  /// The host had moved the new vCPU's TSC before its offset was read.
+  @Test func aTSCThatTheHostMovesIsNoFaultOfTheCreation() throws {
+    var host = HistoryBuilder(.tscMatching)
+    host.machine(0, 1)
+    host.host(.vcpuCreated(vcpu: 2))
+    host.host(.hostWroteMSR(vcpu: 2, msr: Hex(MSR.tsc), value: 5))
+    host.host(.tscOffset(vcpu: 2, cycles: 77))
+    host.setTSCOffset(0, Self.other)
+    #expect(try !judge(Self.created, host.history).isBroken)
+  }
+
+  @Test func aVCPUThatComesLateIsNeeded() throws {
+    var host = HistoryBuilder(.tscMatching)
+    for _ in 0..<4 { host.machine(0, 1) }
+    host.setTSCOffset(0, Self.other)
+    try expectNotTested(Self.created, host.history, "made while the VM ran")
   }
 }

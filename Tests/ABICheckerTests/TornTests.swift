@@ -41,7 +41,7 @@ import Testing
       $0.stretches[9].page.tscTimestamp = $0.stretches[8].page.tscTimestamp
       mixed = $0.stretches[9].page.tscTimestamp
     }.history
-    try expectBroken("VERSION-NO-TORN", history, "as the host saw it", "tsc_timestamp \(mixed)")
+    try expectBroken("VERSION-NO-TORN", history, "as the host read it", "tsc_timestamp \(mixed)")
   }
 
   @Test func tooLittleWorkIsInconclusive() throws {
@@ -86,5 +86,35 @@ import Testing
       $0.stretches[$0.stretches.count - 1].page.version = first &- 2
     }.history
     #expect(try !judge("VERSION-MONO", history).isBroken)
+  }
+
+  @Test func withoutAReaderNothingIsShown() throws {
+    var history = Self.race().history
+    history.events.removeAll { if case .watched = $0.action { true } else { false } }
+    for id in ["VERSION-NO-TORN", "VERSION-MONO"] {
+      try expectNotTested(id, history, "readers without pause")
+    }
+  }
+
+  /// The host itself reads two records under one version.
+  @Test func anUpdateThatLeavesTheVersionIsBroken() throws {
+    var host = Self.race()
+    host.look(0)
+    host.amend { $0.systemTime += 1 }
+    try expectBroken("VERSION-NO-TORN", host.history, "as it was read before")
+    // After the guest wrote there, the version says nothing.
+    var other = Self.race()
+    other.host(.poked(address: 0x1001c, value: 0))
+    other.look(0)
+    other.amend { $0.flags = [] }
+    #expect(try !judge("VERSION-NO-TORN", other.history).isBroken)
+  }
+
+  @Test func aVersionInOtherMemoryIsAnother() throws {
+    var host = Self.race()
+    host.setSlot(1, at: 0x1000_0000, 1)
+    host.look(0)
+    host.amend { $0.version = 2 }
+    try expectHolds("VERSION-MONO", host.history)
   }
 }

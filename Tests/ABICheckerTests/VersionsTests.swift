@@ -92,4 +92,64 @@ import Testing
     }
     try expectHolds("VERSION-STEP", host.history)
   }
+
+  // MARK: Whose update it is
+
+  /// A loop also begins again where its vCPU left the guest in the middle of a reading.
+  @Test func aReadingThatWasBegunAgainIsNoFault() throws {
+    var host = HistoryBuilder(.hop)
+    host.machine(0)
+    host.register(0)
+    host.sample(0) { $0.odd = 3 }
+    #expect(try !judge("VERSION-EVEN", host.history).isBroken)
+  }
+
+  /// The other vCPU's entry may be updating the record that both have.
+  @Test func aSharedRecordMayBeUnderWay() throws {
+    var host = HistoryBuilder(.sharedPage)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id, at: 0x10000) }
+    let reading = Reading(tsc: 5, page: ClockPage(version: 1, systemTime: 1))
+    host.bracketed(.vcpu(1)) { _ in
+      [.read(address: 0x10000, ring: 3, reading: reading, settled: false)]
+    }
+    #expect(try !judge("VERSION-EVEN", host.history).isBroken)
+    host.register(0, at: 0x20000)
+    host.bracketed(.vcpu(1)) { _ in
+      [.read(address: 0x10000, ring: 3, reading: reading, settled: false)]
+    }
+    try expectBroken("VERSION-EVEN", host.history, "vcpu1's record", "version 1")
+  }
+
+  /// Nobody asked for an update, or another vCPU did.
+  @Test func withoutAWriteOfTheMSRNoUpdateIsDue() throws {
+    var host = HistoryBuilder(.version)
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    for version: UInt32 in [0, 1, 6, 7, 0xffff_fffe, 0xffff_ffff] {
+      host.poke(0x10000, version)
+      host.register(1)
+      host.look(0)
+      host.amend { $0.version = version }
+    }
+    try expectNotTested("VERSION-STEP", host.history, "saw 0")
+  }
+
+  @Test func anotherMachinesRecordIsNotThePlantedOne() throws {
+    var host = HistoryBuilder(.version)
+    host.machine(0)
+    host.register(0)
+    host.poke(0x10000, 100)
+    host.machine(0)
+    host.register(0)
+    host.look(0)
+    try expectNotTested("VERSION-STEP", host.history, "saw 0")
+  }
+
+  /// How many updates an entry makes is nobody's promise; 2^30 of them are too many to be told from a step back.
+  @Test func aStepOfHalfTheNumbersIsBroken() throws {
+    try expectBroken(
+      "VERSION-STEP", Self.updates(Self.good + [(8, 8 + 1 << 31)]), "2 after 8,",
+      "version \(8 + 1 << 31)")
+  }
 }

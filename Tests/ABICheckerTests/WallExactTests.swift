@@ -39,15 +39,29 @@ import Testing
       error > 0 ? "too high" : "too low")
   }
 
-  /// Before 6.7: broken, and known.
-  @Test func readingsApartAreBrokenAndKnownOfOldKernels() throws {
+  /// Before 6.7: broken, and not owed.
+  @Test func readingsApartAreBrokenAndNotOwedByOldKernels() throws {
     var history = Self.records { $0.wall.readsApart = 30_000 }
     history.header.host.kernel = "6.1.0"
     let rule = try #require(Rule.named(Self.id))
-    #expect(rule.verdict(on: [Timeline(history)]).known != nil)
+    #expect(rule.verdict(on: [Timeline(history)]).status == .notOwed)
     history.header.host.kernel = "6.12.0"
     let verdict = rule.verdict(on: [Timeline(history)])
-    #expect(verdict.outcome.isBroken && verdict.known == nil)
+    #expect(verdict.status == .broken)
+  }
+
+  /// The known deviation is no larger than the write took.
+  @Test func onlyAnErrorWithinTheWriteFitsTheDeviation() throws {
+    for (history, isKnown) in [
+      (Self.records { $0.wall.readsApart = 30_000 }, true),
+      (Self.records { $0.wall.error = 1_000_000 }, false),
+    ] {
+      guard case .broken(let violations) = try judge(Self.id, history) else {
+        Issue.record("not broken")
+        continue
+      }
+      #expect(violations.allSatisfy { ($0.fitsDeviation == true) == isKnown })
+    }
   }
 
   @Test func withoutTheMasterClockOrTheOffsetItIsNotTested() throws {

@@ -8,9 +8,10 @@ struct BrowserTests {
 
   init() throws { folder = try Folder() }
 
-  /// Opens a page in which a script has been put that notes errors before all others, and one that looks at it last.
+  /// Opens a page behind a script that notes errors and, at the end, what there is to see. The page's own policy would
+  /// not let it run further down.
   private func open(_ page: String, at place: String = "") throws -> Child {
-    try folder.write(Browser.first + (try folder.read(page)) + Browser.last, to: "seen.html")
+    try folder.write(Browser.script + (try folder.read(page)), to: "seen.html")
     return try Child(
       """
       mkdir -p profile; export HOME="$D"
@@ -20,7 +21,7 @@ struct BrowserTests {
       """, in: folder)
   }
 
-  /// What the last script found, by name.
+  /// What the script found, by name.
   private func found(_ child: Child) -> [String: String] {
     var found: [String: String] = [:]
     for match in child.output.matches(of: #/data-seen-([a-z]+)="([^"]*)"/#) {
@@ -38,6 +39,34 @@ struct BrowserTests {
     #expect(seen["open"] == "rule-VERSION-EVEN")
     #expect(seen["evidence"] == "e-version.1-2", "the first link to the evidence was followed")
     #expect(seen["answer"].flatMap(Double.init) ?? 800 < 300, "it is on the first screen")
+  }
+
+  private static let injection = "<script>document.title='PWNED'</script>"
+
+  /// It ran.
+  @Test func aScriptInAHistoryDoesNotRun() throws {
+    try folder.writeHistory("h", versions: [2, 4, 6, 8], scenario: "x\">\(Self.injection)")
+    #expect(try Child("\"$K\" check h --html a.html", in: folder).code != 65)
+    let seen = found(try open("a.html"))
+    #expect(seen["title"]?.hasPrefix("kvmclock: ") ?? false, "\(seen)")
+    #expect(seen["pictures"] == "1" && seen["dead"] == "none" && seen["errors"] == "none")
+  }
+
+  /// Should markup ever get in, the page's policy stops what it would do.
+  @Test func thePolicyStopsAScriptThatIsNotThePagesOwn() throws {
+    try folder.writeHistory("h", versions: [2, 3, 4])
+    try Child("\"$K\" check h --html a.html", in: folder).expect(1)
+    let page = try folder.read("a.html")
+    #expect(page.contains("<main"))
+    let more = Self.injection + "<style>h1 { display: none }</style><main onclick='x'"
+    try folder.write(page.replacing("<main", with: more), to: "b.html")
+    let seen = found(try open("b.html"))
+    #expect(seen["title"]?.hasPrefix("kvmclock: ") ?? false, "\(seen)")
+    let errors = seen["errors"] ?? ""
+    for directive in ["script-src-elem", "script-src-attr", "style-src-elem"] {
+      #expect(errors.contains("stopped by \(directive)"), "\(errors)")
+    }
+    #expect(seen["open"] == "rule-VERSION-EVEN", "the page's own script has run")
   }
 
   @Test func aLinkOpensARuleThatIsClosed() throws {
@@ -78,18 +107,16 @@ struct BrowserTests {
 enum Browser {
   static let chromium = Tool(path: "/usr/bin/chromium", remedy: "apt-get install chromium")
 
-  static let first = """
+  static let script = """
     <!DOCTYPE html><script>
     window.problems = [];
     addEventListener("error", event => problems.push(event.message || "resource"), true);
-    </script>
-    """
-
-  static let last = """
-    <script>
+    addEventListener("securitypolicyviolation",
+      event => problems.push("stopped by " + event.effectiveDirective));
     addEventListener("load", () => {
       const note = (name, value) => document.body.setAttribute("data-seen-" + name, value);
       const all = what => [...document.querySelectorAll(what)];
+      note("title", document.title);
       note("answer", document.querySelector("h1").getBoundingClientRect().bottom);
       note("open", all("details.rule[open]").map(rule => rule.id).join(" "));
       note("dead", all("a[href^='#']").filter(link =>

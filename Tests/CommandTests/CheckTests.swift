@@ -30,6 +30,19 @@ import Testing
     #expect(child.output.contains("repeat:   kvmclock run VERSION-EVEN --seed 9\n"))
   }
 
+  /// Histories of format 2 had resets and errors as other texts, and errors as numbers.
+  @Test(arguments: [
+    ("replug", "REPLUG-VCPU0-KEEPS-TIME"), ("migration", "MIG-STOPPED"),
+    ("tsc-frequency", "TSCKHZ-ROUNDTRIP"),
+  ])
+  func aHistoryOfFormat2IsStillRead(scenario: String, rule: String) throws {
+    let file = URL(filePath: #filePath).deletingLastPathComponent().appending(
+      path: "../Fixtures/format-2-\(scenario).kvmclock.jsonl").standardized.path()
+    let child = try check("--verbose \(file)")
+    child.expect(0)
+    #expect(child.output.split(separator: "\n").contains { $0.hasPrefix("holds         \(rule)") })
+  }
+
   @Test func theSameVerdictAsKTAP() throws {
     try history("odd.jsonl", versions: [2, 3, 4])
     let child = try check("odd.jsonl --format ktap")

@@ -102,6 +102,28 @@ extension Folder {
 enum Host {
   static let isRoot = getuid() == 0
 
+  /// Whether a program may be run at a realtime policy, on CPU 1 alone.
+  static let canBeRealtime: Bool = {
+    guard let folder = try? Folder() else { return false }
+    return (try? Child("taskset -c 1 chrt --fifo 1 true", in: folder))?.code == 0
+  }()
+
+  /// Whether a command can be run in a mount namespace without /proc, and if not why.
+  static let canHideProc = procObstacle == nil
+  static let procReason = Comment(rawValue: procObstacle ?? "/proc can be hidden")
+  private static let procObstacle: String? = {
+    do {
+      let child = try Child("\(withoutProc) true", in: Folder())
+      return child.code == 0 ? nil : "/proc cannot be unmounted: \(child.complaint)"
+    } catch {
+      return "\(error)"
+    }
+  }()
+
+  /// What a shell script puts before a command that is to run without /proc.
+  static let withoutProc =
+    "unshare --mount sh -c 'mount --make-rprivate / && umount -l /proc && exec \"$@\"' -"
+
   /// Why KVM cannot be used here, if so.
   static let obstacle: String? = {
     do {

@@ -20,6 +20,19 @@ struct RunTests {
       """, in: folder)
   }
 
+  /// All on one CPU, so that one is left for the rest of the host if a thread never lets go of it.
+  @Test(
+    .enabled(if: Host.canBeRealtime, "needs chrt, taskset, CPU 1 and the right to be SCHED_FIFO"),
+    arguments: ["--fifo 1", "--rr 1", "--fifo 10"])
+  func aRunUnderARealtimePolicyEnds(policy: String) throws {
+    let child = try Child(
+      """
+      exec timeout -s KILL 45 taskset -c 1 chrt \(policy) \
+        "$K" run SYSTIME-REWRITE-STORM MONO-CROSS-VCPU VERSION-NO-TORN
+      """, in: folder)
+    #expect(child.code == 0 || child.code == 2)
+  }
+
   @Test func aQuickRunLeavesOutWhatWaits() throws {
     let child = try Child("\"$K\" run --quick RATE-RAW MSR-INDEX-LIST", in: folder)
     child.expect(0)

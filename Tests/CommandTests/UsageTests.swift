@@ -64,6 +64,12 @@ import Testing
     #expect(child.output == "")
   }
 
+  @Test func aComplaintThatQuotesTheCommandLineDoesNotMoveTheCursor() throws {
+    let child = try Child("exec \"$K\" run \"$(printf 'A\\033[2J\\nB')\"", in: folder)
+    child.expect(64, "there is no rule 'A [2J\nB'")
+    #expect(!child.complaint.contains("\u{1b}"))
+  }
+
   @Test(arguments: [
     ("'*'", 20), ("version-even", 1), ("'VERSION-*'", 2), ("'v*-E?EN'", 1), ("'*SIZE*' '*EVEN'", 2),
     ("'??GE-SIZE-32'", 1), ("'*-*-*-*' VERSION-EVEN", 2),
@@ -91,6 +97,11 @@ import Testing
     }
   }
 
+  @Test func onlyARuleThatNothingBreaksIsExplainedAsNeverSeenToFail() throws {
+    #expect(try kvmclock("explain RATE-BOOTTIME").output.contains("never seen to fail"))
+    #expect(try !kvmclock("explain VERSION-EVEN").output.contains("never seen to fail"))
+  }
+
   @Test func aPartOfTheCatalogueComesAsMarkdown() throws {
     let child = try kvmclock("list --format markdown VERSION-EVEN RATE-RAW")
     child.expect(0)
@@ -109,6 +120,31 @@ import Testing
   @Test(arguments: ["done", ""])
   func whereNothingIsToBePutBackNothingIsSaid(farewell: String) throws {
     try Child("printf '\(farewell)' | \"$K\" restore-host", in: folder).expect(0)
+  }
+
+  /// It made every command print the help and exit 0.
+  @Test(.enabled(if: Host.canHideProc, Host.procReason))
+  func withoutProcACommandDoesTheSame() throws {
+    try folder.writeHistory("odd", versions: [2, 3, 4])
+    for (arguments, code) in [
+      ("--version", 0), ("explain VERSION-EVEN", 0), ("check odd", 1), ("check none", 66),
+      ("list NO-SUCH-RULE", 64), ("run --device /dev/null", 69),
+    ] {
+      let usual = try kvmclock(arguments)
+      #expect(usual.code == code)
+      let child = try Child("exec \(Host.withoutProc) \"$K\" \(arguments)", in: folder)
+      #expect(child.code == usual.code, "\(arguments)")
+      #expect(child.output == usual.output)
+      #expect(child.complaint == usual.complaint)
+    }
+  }
+
+  @Test(
+    .enabled(if: Host.canHideProc, Host.procReason), .enabled(if: Host.hasKVM, Host.reason))
+  func withoutProcARunJudgesTheSameRules() throws {
+    let child = try Child("exec \(Host.withoutProc) \"$K\" run 'VERSION-*'", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("\nholds         VERSION-EVEN "))
   }
 
   @Test func aReaderWhoLeavesEarlyGetsNoComplaint() throws {

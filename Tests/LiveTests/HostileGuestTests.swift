@@ -36,9 +36,56 @@ extension Live {
       else { throw Unexpected() }
       #expect(vcpu == 0)
       #expect(milliseconds >= 100)
-      #expect(at.instructionPointer == GuestImage.agentLong.entry)
-      #expect(at.codeSegment == 8)
+      #expect(at?.instructionPointer == GuestImage.agentLong.entry)
+      #expect(at?.codeSegment == 8)
       #expect(-began.timeIntervalSinceNow < 30)
+    }
+
+    @Test("the time that is reported passed, however long each look at the guest took")
+    func elapsed() throws {
+      let machine = try LiveHost.machine(
+        Machine.Options(
+          deadlineMilliseconds: 100,
+          isCancelled: {
+            usleep(100_000)
+            return false
+          }))
+      machine.memory.write([0xeb, 0xfe], at: Int(GuestImage.agentLong.entry))
+      let began = ContinuousClock.now
+      let error = #expect(throws: MachineError.self) { try machine.ask(0, .nothing()) }
+      guard case .deadlinePassed(_, let milliseconds, _)? = error else { throw Unexpected() }
+      // Five waits, and what is asked after each.
+      #expect(milliseconds >= 500)
+      #expect(.milliseconds(milliseconds) <= ContinuousClock.now - began)
+    }
+
+    @Test("registers that do not come in time are not known, and the vCPU is of no more use")
+    func registersTooLate() throws {
+      var sabotage = Sabotage.run { () throws(KVMError) in .halt }
+      sabotage.beforeRegisters = { usleep(2_500_000) }
+      let machine = try LiveHost.machine(Machine.Options(sabotage: sabotage))
+      let first = #expect(throws: MachineError.self) { try machine.ask(0, .nothing()) }
+      guard case .guestStopped(_, .halt, let at)? = first else { throw Unexpected() }
+      #expect(at == nil)
+      #expect(first?.description.contains("where it was is not known") == true)
+      try expectLost(machine)
+    }
+
+    @Test("a vCPU whose thread is lost refuses whatever it is asked")
+    func lostThread() throws {
+      let machine = try LiveHost.machine(Machine.Options(sabotage: .threadDies))
+      let first = #expect(throws: MachineError.self) { try machine.ask(0, .nothing()) }
+      guard case .threadLost(vcpu: 0)? = first else { throw Unexpected() }
+      try expectLost(machine)
+    }
+
+    private func expectLost(_ machine: Machine) throws {
+      func lost(_ error: (any Error)?) -> Bool {
+        if case MachineError.threadLost(vcpu: 0)? = error as? MachineError { true } else { false }
+      }
+      #expect { try machine.ask(0, .nothing()) } throws: { lost($0) }
+      #expect { try machine.boot(0, .agentLong) } throws: { lost($0) }
+      #expect { try machine.withVCPU(0) { _ throws(KVMError) in 0 } } throws: { lost($0) }
     }
 
     @Test("HLT, a foreign port and memory that is not there end the run with the exit")

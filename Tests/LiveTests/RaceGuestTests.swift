@@ -101,6 +101,62 @@ extension Live {
       #expect(machine.loop(0).foreign + machine.loop(1).foreign > 0)
     }
 
+    @Test(
+      "a loop that nobody ends does so by itself",
+      arguments: [GuestImage.sampler, .torn, .schedclock, .rewriter, .contend])
+    func ending(guest: GuestImage) throws {
+      let machine = try machine()
+      try machine.boot(0, guest)
+      machine.openRace(of: 1)
+      var request =
+        switch guest {
+        case .rewriter: GuestRequest.rewrite(Self.msr, record(0) | 1, count: .max)
+        case .schedclock: GuestRequest.readLoop(record: record(0), constantAt: Layout.shared)
+        default: GuestRequest.sample(record(0), witness: Layout.shared)
+        }
+      request.cycles = 1 << 27
+      try machine.begin(0, request)
+      #expect(try machine.finish(0).value.status == .done)
+      #expect(machine.loop(0).reads > 0)
+    }
+
+    @Test("a loop that the host ends before or while it begins is over at once")
+    func endingEarly() throws {
+      let machine = try machine()
+      try machine.boot(0, .sampler)
+      for _ in 0..<300 {
+        try machine.begin(0, .sample(record(0)))
+        machine.stopLoop(0)
+        #expect(try machine.finish(0).value.status == .done)
+      }
+    }
+
+    @Test("a race to which the others do not come, and a record whose version stays odd, end too")
+    func endingInVain() throws {
+      let machine = try machine()
+      machine.openRace(of: 2)
+      var request = GuestRequest.contend(record(0), meetingAt: Layout.shared)
+      request.cycles = 1 << 27
+      try machine.boot(0, .contend)
+      try machine.begin(0, request)
+      #expect(try machine.finish(0).value.status == .done)
+      let mine = Layout.clockPage(0) + 1024
+      machine.memory.store32(7, at: Int(mine))
+      for guest in [GuestImage.contend, .torn] {
+        try machine.boot(0, guest)
+        machine.openRace(of: 1)
+        request.argument0 = mine
+        try machine.begin(0, request)
+        #expect(try machine.finish(0).value.status == .done)
+        #expect(machine.loop(0).odd > 0)
+      }
+      request = .measure(mine)
+      request.cycles = 1 << 27
+      try machine.boot(0, .sampler)
+      try machine.begin(0, request)
+      #expect(try machine.finish(0).value.status == .neverEven)
+    }
+
     @Test("a maximum from the future is a step back, with both ends")
     func future() throws {
       let machine = try machine()

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct ComparisonTests {
   /// A report of these verdicts on the rules A, B, C, …
-  static func report(_ name: String, _ words: [ReportDocument.Word]) -> SavedReport {
+  static func report(_ name: String, _ words: [Status]) -> SavedReport {
     let letters = ["A", "B", "C", "D"]
     let entries = words.enumerated().map { index, word in
       SavedReport.Entry(
@@ -22,20 +22,21 @@ import Testing
     let old = Self.report("old", [.holds, .broken, .holds, .notTested])
     let new = Self.report("new", [.broken, .holds, .holds, .holds])
     let comparison = Comparison([old, new])
-    #expect(comparison.rows.map(\.change) == [.worse, .better, .alike, .otherwise])
+    #expect(comparison.rows.map(\.change) == [.worse, .mended, .alike, .otherwise])
     #expect(comparison.exitCode == 1)
     #expect(
       comparison.render(.text) == """
+        BROKEN on 2 of 2 reports: 2 rules.
         new breaks 1 rule that old does not.
-        worse      A: holds on old; BROKEN on new; seen: -5 ns of new
-        better     B: BROKEN on old; holds on new
-        otherwise  D: not tested on old; holds on new
+        BROKEN   A: holds on old; BROKEN on new; seen: -5 ns of new
+        BROKEN   B: BROKEN on old; holds on new; seen: -5 ns of old
+        differs  D: not tested on old; holds on new
         A  old (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, old)
         B  new (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, new)
-        4 rules in 2 reports: 1 worse, 1 better, 1 otherwise, 1 alike
+        4 rules in 2 reports: 2 broken, 1 differs, 1 alike
 
         """)
-    #expect(Comparison([new, old]).rows.map(\.change) == [.better, .worse, .alike, .otherwise])
+    #expect(Comparison([new, old]).rows.map(\.change) == [.mended, .worse, .alike, .otherwise])
   }
 
   @Test func ofManyEachIsHeldAgainstMost() {
@@ -43,20 +44,38 @@ import Testing
     reports[3] = Self.report("n4", [.broken, .broken])
     reports[5] = Self.report("n6", [.holds, .holds])
     let comparison = Comparison(reports)
-    #expect(comparison.rows.map(\.change) == [.worse, .better])
+    #expect(comparison.rows.map(\.change) == [.worse, .mended])
     #expect(comparison.groups.map(\.members) == [[0, 1, 2, 4, 6], [3], [5]])
     let text = comparison.render(.text)
-    #expect(text.hasPrefix("1 rule broken on some and not on most.\n"))
-    #expect(text.contains("\nbetter     B: BROKEN on 6: n1, n2, n3 and 3 more; holds on n6\n"))
+    #expect(
+      text.hasPrefix(
+        "BROKEN on 6 of 7 reports: 2 rules.\n1 rule broken on some and not on most.\nBROKEN   A: "))
+    #expect(text.contains("\nBROKEN   B: BROKEN on 6: n1, n2, n3 and 3 more; holds on n6; seen: "))
     #expect(text.contains("\n   A B C\nA  + X +\nB  X X +\n"))
     #expect(text.contains("\nA  5 reports: n1, n2, n3 and 2 more (Linux 6.1.0-test"))
   }
 
-  @Test func reportsThatAreAlikeDifferInNothing() {
+  @Test func aRuleThatAllReportsBreakIsListedUnlessOnlyDifferencesCount() throws {
     let one = Self.report("a", [.holds, .broken])
     let comparison = Comparison([one, one, one])
-    #expect(comparison.exitCode == 0)
-    #expect(comparison.render(.text).hasPrefix("No verdict differs.\n"))
+    #expect(comparison.exitCode == 1)
+    let text = comparison.render(.text)
+    #expect(text.hasPrefix("BROKEN on 3 of 3 reports: 1 rule.\nBROKEN   B: BROKEN on out/a.json, "))
+    #expect(text.contains("\n   A\nB  X\n"))
+    #expect(text.hasSuffix("\n2 rules in 3 reports: 1 broken, 0 differ, 1 alike\n"))
+    let json = comparison.render(.json)
+    #expect(json.contains(#""brokenOn" : ["#) && json.contains(#""exitStatus" : 1"#))
+    let difference = Comparison([one, one, one], onlyDifferences: true)
+    #expect(difference.exitCode == 0)
+    #expect(difference.render(.text).hasPrefix("No verdict differs.\nA  3 reports: "))
+  }
+
+  @Test func aReportThatBreaksNothingIsNotCounted() {
+    let sound = Self.report("a", [.holds, .known])
+    let text = Comparison([sound, Self.report("b", [.notTested, .known])]).render(.text)
+    #expect(text.hasPrefix("No rule is broken.\ndiffers  A: holds on a; not tested on b\n"))
+    let one = Comparison([sound, sound, Self.report("c", [.holds, .broken])])
+    #expect(one.render(.text).hasPrefix("BROKEN on 1 of 3 reports: 1 rule.\n1 rule broken on some"))
   }
 
   @Test func aRuleThatOneReportLacksIsNotJudgedThere() {
@@ -78,9 +97,9 @@ import Testing
     var reports = (1...3).map { Self.report("n\($0)", [.holds, .holds]) }
     reports[1] = Self.report("n2", [.holds, .broken])
     let text = Comparison(reports).render(.html)
-    #expect(text.contains("<h1>1 rule broken on some and not on most</h1>"))
+    #expect(text.contains("<h1>BROKEN on 1 of 3 reports: 1 rule</h1>"))
     #expect(text.contains("<th><code>B</code></th><td class=\"holds\" title=\"holds\">✓</td>"))
-    #expect(text.contains("<td class=\"broken\" title=\"broken\">✗</td>"))
+    #expect(text.contains("<td class=\"broken\" title=\"BROKEN\">✗</td>"))
     #expect(text.contains("Holds &lt;it&gt;."))
     let ids = try text.matches(of: Regex(#"id="([^"]*)""#)).map {
       String($0.output[1].substring ?? "")
@@ -101,7 +120,10 @@ import Testing
   @Test func asMarkdownItHasATable() {
     let text = Comparison([Self.report("a", [.holds]), Self.report("b", [.broken])])
       .render(.markdown)
-    #expect(text.hasPrefix("# b breaks 1 rule that a does not\n\n1 rule in 2 reports: 1 worse"))
-    #expect(text.contains("\n| | A | B |\n|---|:-:|:-:|\n| `A` | holds | BROKEN |\n"))
+    #expect(
+      text.hasPrefix(
+        "# BROKEN on 1 of 2 reports: 1 rule\n\nb breaks 1 rule that a does not. 1 rule in 2 reports: "
+      ))
+    #expect(text.contains("\n|  | A | B |\n| --- | :-: | :-: |\n| `A` | holds | BROKEN |\n"))
   }
 }

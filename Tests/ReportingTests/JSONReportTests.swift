@@ -24,9 +24,11 @@ import Testing
         {
           "counts" : {
             "broken" : 1,
+            "differs" : 0,
             "holds" : 0,
             "inconclusive" : 0,
             "known" : 0,
+            "notOwed" : 0,
             "notTested" : 0,
             "observed" : 0
           },

@@ -52,7 +52,8 @@ enum Samples {
     let clock = ClockRecord(clock: .max, flags: 14, realtime: .max, hostTSC: .max)
     let actions: [Action] = [
       .vmCreated, .vcpuCreated(vcpu: 0), .featuresSet(vcpu: 0, features: 0x0100_0009),
-      .booted(vcpu: 0, guest: "agent", mode: .protected), .replugged(vcpu: 0, how: .initialized(by: 1)),
+      .booted(vcpu: 0, guest: "agent", mode: .protected),
+      .replugged(vcpu: 0, how: .initialized(by: 1)),
       .filled(address: 0x1000, count: 32, byte: 0xa5), .poked(address: 0, value: Hex(UInt64.max)),
       .msrIndexList(indices: [0x11, 0x4b56_4d01]),
       .supportedCPUID(function: 0x4000_0000, eax: 1, ebx: 2, ecx: 3, edx: 4),

@@ -15,7 +15,11 @@
 #define MAILBOX_ARGUMENT0 0x08 /* u64 */
 #define MAILBOX_ARGUMENT1 0x10 /* u64 */
 #define MAILBOX_ARGUMENT2 0x18 /* u64 */
-#define MAILBOX_STOP 0x20      /* u32, not 0: end a loop early */
+/*
+ * u64, how many TSC cycles a loop may take. The guest adds its TSC when the loop begins, which makes it the TSC at
+ * which the loop ends. The host writes 0 at any time to end the loop early.
+ */
+#define MAILBOX_END 0x20
 
 /* What the guest answers. */
 #define MAILBOX_STATUS 0x40      /* u32, one of STATUS_* */

@@ -1,6 +1,6 @@
 internal import PVClock
 
-// Section A of the catalogue: who may use the clock's MSRs.
+// Who may use the clock's MSRs.
 
 extension Rule {
   static let featureEnforcement: [Rule] = [.enforcePVGP, .noEnforceWorks, .msrFilterGP]
@@ -8,110 +8,96 @@ extension Rule {
   static let enforcePVGP = Rule(
     "ENFORCE-PV-GP",
     "On a vCPU with KVM_CAP_ENFORCE_PV_FEATURE_CPUID, enabled before or after KVM_SET_CPUID2, RDMSR and WRMSR of 0x11 and "
-      + "0x12 raise #GP just where bit 0 of EAX in CPUID leaf 0x40000001 is clear, those of 0x4b564d00 and 0x4b564d01 "
-      + "just where bit 3 is; bit 24 gates nothing; without KVM's leaves all do. A WRMSR that faults changes nothing.",
-    source:
-      "Documentation/virt/kvm/api.rst, 8.28 KVM_CAP_ENFORCE_PV_FEATURE_CPUID; Linux 1930e5ddcead, 01b4f510b9f4 (5.10)",
+      + "0x12 raise #GP if and only if bit 0 of EAX in CPUID leaf 0x40000001 is clear, and those of 0x4b564d00 and "
+      + "0x4b564d01 if and only if bit 3 is; bit 24 does not matter; without KVM's leaves all of them raise #GP. A WRMSR "
+      + "that faults changes nothing.",
+    sources: [
+      .document("Documentation/virt/kvm/api.rst, 8.28 KVM_CAP_ENFORCE_PV_FEATURE_CPUID"),
+      .commit("Linux 1930e5ddcead (5.10)"), .commit("Linux 01b4f510b9f4 (5.10)"),
+    ],
     method:
       "vCPUs with EAX 0, 1, 8, 2^24, 9, all that is supported, and without the leaves; each writes and reads all four "
-      + "MSRs; look at the memory they name.",
-    scenarios: [.pvFeatures], since: "5.10",
-    faults: [
-      "the new MSRs gated by the old ones' feature bit in kvm_set_msr_common()",
-      "RDMSR of a gated MSR succeeds, as before 1930e5ddcead",
-      "the capability has no effect when it is enabled after CPUID, as before 01b4f510b9f4",
-      "a WRMSR that faults still registers its record, or still changes the MSR",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var seen: Set<[String]> = []
+      + "MSRs; the memory that the writes name is read.",
+    scenarios: [.pvFeatures],
+    coverage: [
+      .observations(112, "accesses of vCPUs that are confined to their CPUID"),
+      .different(
+        32,
+        "accesses: read and write of four MSRs, offered and not, enforced before CPUID and after"),
+      .each(
+        ["EAX 0x0", "EAX 0x1", "EAX 0x8", "EAX 0x1000000", "EAX 0x9", "no KVM leaf"], "CPUIDs"),
+      .count(8, "records whose WRMSR faulted"),
+    ],
+    needs: [.featureEnforcement]
+  ) { timeline, findings in
     for access in timeline.clockMSRAccesses {
       guard let enforcement = access.enforcement else { continue }
-      seen.insert(["\(enforcement)", access.name, "\(access.isOffered)"])
+      findings.cover(
+        "\(access.name), \(access.isOffered ? "offered" : "not offered"), \(enforcement.rawValue)",
+        of:
+          "accesses: read and write of four MSRs, offered and not, enforced before CPUID and after")
+      findings.cover(access.offer, of: "CPUIDs")
       findings.expectAccess(
-        access, isDenied: !access.isOffered, in: timeline,
-        why: "\(access.offer), enforced \(enforcement) CPUID was set")
+        access, isDenied: !access.isOffered,
+        why: "\(access.offer), enforced \(enforcement.rawValue) CPUID was set")
     }
-    // Two orders, four MSRs, reads and writes, offered and not.
-    let isComplete = seen.count == 32
-    return findings.outcome(
-      atLeast: isComplete ? 112 : .max,
-      isComplete
-        ? "accesses of vCPUs that are confined to their CPUID"
-        : "reads and writes of four MSRs, offered and not, enforced before CPUID and after",
-      in: timeline)
   }
 
   static let noEnforceWorks = Rule(
     "NOENFORCE-WORKS",
-    "Without KVM_CAP_ENFORCE_PV_FEATURE_CPUID the clock's MSRs work whatever the guest's CPUID says.",
-    source:
-      "Documentation/virt/kvm/api.rst, 8.28 (\"Otherwise, a guest may use the paravirtual features regardless\")",
+    "Without KVM_CAP_ENFORCE_PV_FEATURE_CPUID all four clock MSRs work, even if the guest's CPUID does not offer them: "
+      + "no fault, and the record is written.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/api.rst, 8.28 (\"Otherwise, a guest may use the paravirtual features regardless\")"
+      )
+    ],
     method:
-      "vCPUs with EAX 0 and 8 in CPUID leaf 0x40000001, and without the leaf, write and read all four MSRs; the records "
-      + "they name have to be served.",
+      "vCPUs with EAX 0 and 8 in CPUID leaf 0x40000001, and without the leaf, write and read all four MSRs; the memory "
+      + "that the writes name is read.",
     scenarios: [.pvFeatures],
-    faults: [
-      "guest_pv_has() without its test of pv_cpuid.enforce",
-      "a record stays as it was although the WRMSR did not fault",
+    coverage: [
+      .observations(10, "accesses and records that CPUID does not offer"),
+      .each(MSR.clock.map { Hex($0).description }, "records by MSR"),
+      .each(["EAX 0x0", "no KVM leaf"], "CPUIDs"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var served: Set<Hex> = []
+  ) { timeline, findings in
     for access in timeline.clockMSRAccesses
     where access.enforcement == nil && !access.isOffered && !access.isFiltered {
+      findings.cover(access.offer, of: "CPUIDs")
       findings.expectAccess(
-        access, isDenied: false, in: timeline, why: "\(access.offer), which nobody enforces")
-      guard access.isWrite, access.fault == nil, MSR.isSystemTime(access.msr),
-        access.value.value & 1 == 1, let (look, bytes) = timeline.memory(after: access),
-        let page = ClockPage(bytes: bytes)
-      else { continue }
-      served.insert(access.msr)
-      findings.expect(
-        page.isServed, at: [access.event, look],
-        "a record at \(Hex(access.record)), which the guest registered through \(access.msr)",
-        seen: describe(page))
+        access, isDenied: false, why: "\(access.offer), which is not enforced")
+      findings.expectRecord(of: access)
     }
-    let isComplete = served.count == 2
-    return findings.outcome(
-      atLeast: isComplete ? 10 : .max,
-      isComplete
-        ? "accesses and records that CPUID does not offer"
-        : "records registered through both MSRs on vCPUs whose CPUID does not offer them",
-      in: timeline)
   }
 
   static let msrFilterGP = Rule(
     "MSR-FILTER-GP",
     "A clock MSR that KVM_X86_SET_MSR_FILTER denies raises #GP in the guest at RDMSR and WRMSR, and a WRMSR that faults "
       + "changes nothing; the other clock MSRs, and the host's KVM_SET_MSRS and KVM_GET_MSRS, are not affected.",
-    source: "Documentation/virt/kvm/api.rst, 4.97 KVM_X86_SET_MSR_FILTER",
+    sources: [.document("Documentation/virt/kvm/api.rst, 4.97 KVM_X86_SET_MSR_FILTER")],
     method:
       "Deny each clock MSR by itself, then none; the guest writes and reads all four each time, and so does the host.",
-    scenarios: [.msrFilter], since: "5.10",
-    faults: [
-      "kvm_msr_allowed() says yes to RDMSR or to WRMSR",
-      "the filter applied to the host's KVM_SET_MSRS too",
-      "the filter denies the alias as well",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var denied: Set<String> = []
+    scenarios: [.msrFilter],
+    coverage: [
+      .each(
+        MSR.clock.flatMap { ["RDMSR of \(Hex($0))", "WRMSR of \(Hex($0))"] },
+        "accesses while it was denied"),
+      .observations(40, "accesses of guest and host under a filter"),
+      .count(4, "records whose WRMSR faulted"),
+      .each(MSR.clock.map { Hex($0).description }, "MSRs that the host wrote"),
+      .each(MSR.clock.map { Hex($0).description }, "MSRs that the host read"),
+    ],
+    needs: [.msrFilter]
+  ) { timeline, findings in
     for access in timeline.clockMSRAccesses where access.enforcement == nil {
-      if access.isFiltered { denied.insert(access.name) }
+      if access.isFiltered { findings.cover(access.name, of: "accesses while it was denied") }
       findings.expectAccess(
-        access, isDenied: access.isFiltered, in: timeline,
+        access, isDenied: access.isFiltered,
         why: access.isFiltered
           ? "KVM_X86_SET_MSR_FILTER denies it" : "KVM_X86_SET_MSR_FILTER does not deny it")
     }
-    let hostWrites = findings.expectHostIsNotFiltered(timeline)
-    let isComplete = denied.count == 8 && hostWrites >= 4
-    return findings.outcome(
-      atLeast: isComplete ? 40 : .max,
-      isComplete
-        ? "accesses of guest and host under a filter"
-        : "reads and writes of each MSR while it was denied, by the guest and by the host",
-      in: timeline)
+    findings.expectHostIsNotFiltered(timeline)
   }
 }
 
@@ -123,12 +109,17 @@ extension ClockPage {
   }
 }
 
+extension WallClock {
+  /// The same of a wall clock record.
+  fileprivate var isServed: Bool {
+    version % 2 == 0 && seconds != 0xa5a5_a5a5 && nanoseconds < 1_000_000_000
+  }
+}
+
 extension Findings {
   /// #GP where the access is denied, and then nothing has changed; no fault elsewhere, and the value of the last write
   /// that went through.
-  fileprivate mutating func expectAccess(
-    _ access: ClockMSRAccess, isDenied: Bool, in timeline: Timeline, why: String
-  ) {
+  fileprivate mutating func expectAccess(_ access: ClockMSRAccess, isDenied: Bool, why: String) {
     expect(
       isDenied ? access.fault?.vector == 13 : access.fault == nil, at: [access.event],
       "\(isDenied ? "#GP" : "no fault") from vcpu\(access.vcpu)'s \(access.name): \(why)",
@@ -139,7 +130,8 @@ extension Findings {
         "\(access.last) from vcpu\(access.vcpu)'s \(access.name), the last value whose write did not fault",
         seen: "\(access.value)")
     }
-    if access.isWrite, access.fault != nil, let (look, bytes) = timeline.memory(after: access) {
+    if access.isWrite, access.fault != nil, let (look, bytes) = access.memory {
+      count("records whose WRMSR faulted")
       let at = bytes.firstIndex { $0 != 0xa5 }
       expect(
         at == nil, at: [access.event, look],
@@ -148,32 +140,49 @@ extension Findings {
     }
   }
 
-  /// The host's own accesses under a filter; returns how many writes of denied MSRs there were.
-  fileprivate mutating func expectHostIsNotFiltered(_ timeline: Timeline) -> Int {
-    var denied: Set<Hex> = []
-    var wrote: [Hex: (event: Event, value: Hex)] = [:]
-    var count = 0
-    for event in timeline.history.events {
-      switch event.action {
-      case .vmCreated: (denied, wrote) = ([], [:])
-      case .msrsDenied(let msrs): denied = Set(msrs)
+  /// A write that did not fault has its record. Covers "records by MSR".
+  fileprivate mutating func expectRecord(of access: ClockMSRAccess) {
+    guard access.isWrite, access.fault == nil, let (look, bytes) = access.memory else { return }
+    let isServed: Bool
+    let seen: String
+    if MSR.isSystemTime(access.msr) {
+      guard access.value.value & 1 == 1, let page = ClockPage(bytes: bytes) else { return }
+      (isServed, seen) = (page.isServed, describe(page))
+    } else {
+      guard let wall = WallClock(bytes: bytes.prefix(WallClock.size)) else { return }
+      isServed = wall.isServed
+      seen = "version \(wall.version), sec \(wall.seconds), nsec \(wall.nanoseconds)"
+    }
+    cover(access.msr.description, of: "records by MSR")
+    expect(
+      isServed, at: [access.event, look],
+      "a record at \(Hex(access.record)), which the guest asked for through \(access.msr)",
+      seen: seen)
+  }
+
+  /// The host's own accesses under a filter. Covers "MSRs that the host wrote" and "MSRs that the host read".
+  fileprivate mutating func expectHostIsNotFiltered(_ timeline: Timeline) {
+    for step in timeline.steps {
+      let denied = step.machine.deniedMSRs
+      switch step.event.action {
       case .hostMSRRefused(let vcpu, let msr, let value) where denied.contains(msr):
         expect(
-          false, at: [event],
-          "KVM_SET_MSRS of \(msr) to take \(value) for vcpu\(vcpu): the filter is for guests",
+          false, at: [step.event],
+          "KVM_SET_MSRS of \(msr) on vcpu\(vcpu) to accept \(value): the filter is for guests",
           seen: "it was refused")
-      case .hostWroteMSR(_, let msr, let value):
-        wrote[msr] = (event, value)
-        if denied.contains(msr) { count += 1 }
-      case .hostReadMSR(let vcpu, let msr, let value):
-        guard let (write, expected) = wrote.removeValue(forKey: msr) else { continue }
+      case .hostWroteMSR(_, let msr, _) where denied.contains(msr):
+        cover(msr.description, of: "MSRs that the host wrote")
+      case .hostReadMSR(let vcpu, let msr, let value) where MSR.isClock(msr):
+        let write =
+          MSR.isSystemTime(msr) ? step.after.systemTime?.event : step.machine.wallClock?.event
+        guard let write, write.actor == .host else { continue }
+        if denied.contains(msr) { cover(msr.description, of: "MSRs that the host read") }
         expect(
-          value == expected, at: [write, event],
-          "\(expected) from KVM_GET_MSRS of \(msr) on vcpu\(vcpu), which the host has just written",
+          value == step.lastWrite(of: msr), at: [write, step.event],
+          "\(step.lastWrite(of: msr)) from KVM_GET_MSRS of \(msr) on vcpu\(vcpu), which the host wrote last",
           seen: "\(value)")
       default: continue
       }
     }
-    return count
   }
 }

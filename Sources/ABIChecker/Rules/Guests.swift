@@ -1,135 +1,138 @@
-// Two guests of the 2015 discussion, judged end to end.
+// The two guests of the 2015 discussion: SLES 10, and Linux since 4.3.
 
 extension Rule {
   static let guests: [Rule] = [.rewriterKeepsTime, .schedclockConstantOffset]
 
   static let rewriterKeepsTime = Rule(
     "REWRITER-KEEPS-TIME",
-    "A guest that does what SLES 10 does, write the MSR, compute the time and write it again, thousands of times, sees "
+    "A guest that does as SLES 10 does, write the MSR, compute the time and write it again, thousands of times, sees "
       + "time carry on, through the old MSR and through the new one.",
-    source: "Linux 54750f2cf042 (4.0); discussion of b7e60c5aedd2 (4.2)",
+    sources: [
+      .guest(
+        "SLES 10's 2.6.16, which writes the MSR again and again; discussion of Linux b7e60c5aedd2 (4.2)"
+      ),
+      .commit("Linux 54750f2cf042 (4.0)"),
+    ],
     method:
       "The clock is set to a large value first, so that a restart is a huge step. The guest counts steps back; "
       + "without the master clock only those count that are larger than the write before them took. Readings before "
-      + "and after all writes show what thousands of small slips add up to.",
+      + "and after all writes show the sum of thousands of small slips.",
     scenarios: [.rewriter],
-    faults: [
-      "the restart of Linux 4.2", "… at the 1500th write only", "20 us lost, or won, a write",
+    coverage: [
+      .each([Hex(MSR.systemTimeOld).description, Hex(MSR.systemTime).description], thousands),
+      .observations(8, "loops of thousands of writes, and readings around and in them"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var settings: (event: Event, value: UInt64)?
-    var msr: Hex = 0
-    var thousands: Set<Hex> = []
-    var across = 0
-    for (index, event) in timeline.history.events.enumerated() {
-      if case .vmCreated = event.action { settings = nil }
-      if case .setClock(let record) = event.action {
-        settings = record.hasRealtime ? nil : (event, record.clock)
-      }
-      if case .wroteMSR(let index, _, nil) = event.action { msr = index }
-      guard case .looped("rewriter", let result) = event.action, let settings else { continue }
-      // A write that KVM served shows in the version; the guest's own word for it proves nothing.
-      if result.reads >= 2000, result.versions >= 1999 { thousands.insert(msr) }
-      if let (before, after) = timeline.readings(beside: index) {
-        let seen = findings.observed
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      for step in machine.steps {
+        guard case .looped("rewriter", let result) = step.event.action,
+          let msr = step.before.systemTime?.msr, let setting = step.machine.setting,
+          !setting.record.hasRealtime
+        else { continue }
+
+        // The guest compared each reading with the one before it.
+        let isStable = result.unstable == 0
         findings.expect(
-          difference(after.value, before.value),
-          in: timeline.allowedAdvance(from: before, to: after),
-          limit: Timeline.widestUseful, at: [before.event, event, after.event],
-          "the clock to go on from \(nanoseconds(Int128(before.value))) over \(result.reads) writes of \(msr) by an amount",
-          why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings")
-        across += findings.observed - seen
+          (isStable ? result.backwards : result.beyond) == 0, at: [step.event],
+          isStable
+            ? "no step back in \(result.reads) writes of \(msr)"
+            : "no step back larger than the write before it took, in \(result.reads) writes of \(msr)",
+          seen: describeSteps(result))
+
+        // Its first and its last reading show the time since the clock was set; the loop's bracket is as wide as the loop.
+        for reading in step.observations {
+          findings.expect(
+            difference(reading.value, setting.record.clock),
+            in: timeline.allowedAdvance(since: setting.event, at: reading),
+            at: [setting.event, step.event],
+            "\(reading.name) in the loop, less the value set (\(setting.record.clock) ns),",
+            why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK")
+        }
+
+        // From the reading before all writes to the one after them the clock advanced as it should.
+        guard let (before, after) = machine.readings(beside: step) else { continue }
+        let isCounted = findings.expectAdvance(
+          from: before, to: after, over: [step.event], in: timeline,
+          why: "the time that CLOCK_MONOTONIC_RAW counted over \(result.reads) writes of \(msr)")
+        // A write that KVM served shows in the version.
+        if isCounted, result.reads >= 2000, result.versions >= 1999 {
+          findings.cover(msr.description, of: thousands)
+        }
       }
-      let steps = result.unstable == 0 ? result.backwards : result.beyond
-      findings.expect(
-        steps == 0, at: [event],
-        result.unstable == 0
-          ? "no step back in \(result.reads) writes of \(msr)"
-          : "no step back larger than the write before it took, in \(result.reads) writes of \(msr)",
-        seen: describeSteps(result))
-      let elapsed = settings.event.elapsed(to: event).upper
-      // The first reading may be of a record from an entry before this one.
-      let made = timeline.observations.filter { $0.index == index }.map(\.lead).max() ?? 0
-      let slack = share(timeline.rateBound, of: elapsed) + timeline.rounding
-      for (reading, name) in [(result.first, "first"), (result.last, "last")] {
-        let lead = result.unstable == 0 ? 0 : max(event.width, made)
-        findings.expect(
-          difference(reading.value, settings.value), in: Interval(0, elapsed + slack + lead),
-          at: [settings.event, event],
-          "the \(name) time that the guest computed, less the value set (\(settings.value) ns)",
-          why: "at most the time since the clock was set")
-      }
     }
-    let both = thousands.isSuperset(of: [Hex(MSR.systemTimeOld), Hex(MSR.systemTime)])
-    guard both || !findings.violations.isEmpty else {
-      return .notTested(
-        reason:
-          "2000 writes that moved the version only through \(thousands.map(\.description).sorted())"
-      )
-    }
-    guard across >= 2 || !findings.violations.isEmpty else {
-      return findings.outcome(
-        atLeast: .max, "readings before and after thousands of writes of each MSR", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 8, "loops of thousands of writes, and their ends", in: timeline)
   }
+
+  private static let thousands =
+    "MSRs with 2000 writes that moved the version, between two readings"
 
   static let schedclockConstantOffset = Rule(
     "SCHEDCLOCK-CONSTANT-OFFSET",
-    "A guest that takes the boot vCPU's first reading off every reading, on every vCPU, late and re-plugged ones too, "
-      + "has a clock that is never negative and, where bit 0 is set, never goes back.",
-    source:
-      "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
+    "With bit 0 set, a guest that subtracts the boot vCPU's first reading from every reading, on every vCPU, late and "
+      + "re-plugged ones too, has a clock that is never negative and never goes back.",
+    sources: [
+      .guest(
+        "Linux since 4.3, arch/x86/kernel/kvmclock.c, kvm_sched_clock_init(); discussion of Linux b7e60c5aedd2 (4.2)"
+      )
+    ],
     method:
       "vCPU 0 reads the constant; vCPUs 0 and 1, then a vCPU made late, then vCPU 0 after a re-plug read in ring 3.",
-    scenarios: [.schedclock], faults: ["the restart of Linux 4.2", "vCPU 1's record 10 ms behind"]
-  ) { timeline in
-    var findings = Findings()
-    var actors: Set<Actor> = []
-    var afterReplug = false
-    var replugged = false
-    var last: (event: Event, reading: Reading)?
-    for (index, event) in timeline.history.events.enumerated() {
-      switch event.action {
-      case .vmCreated, .setClock: last = nil
-      default: break
-      }
-      if case .replugged(0, _) = event.action { replugged = true }
-      guard case .looped("schedclock", let result) = event.action else { continue }
-      guard result.unstable == 0 else {
-        findings.lacks(
-          "without PVCLOCK_TSC_STABLE_BIT the clocks of two vCPUs are only near to each other")
-        continue
-      }
-      actors.insert(event.actor)
-      if replugged, event.actor == .vcpu(0) { afterReplug = true }
-      findings.expect(
-        result.negative == 0 && result.minimum >= 0, at: [event],
-        "no reading of \(event.actor) below vcpu0's first one",
-        seen:
-          "\(result.negative) of \(result.reads) negative, the lowest \(nanoseconds(Int128(result.minimum)))"
-      )
-      findings.expect(
-        result.backwards == 0, at: [event],
-        "no step back in \(result.reads) readings of \(event.actor)", seen: describeSteps(result))
-      if let last, last.event.ended.raw <= event.began.raw {
-        let reading = timeline.observations.first { $0.index == index }
-        let mayStep = timeline.mayHaveNewPair(from: last.event, to: event)
-        let slack = mayStep ? reading.map { timeline.drift(until: $0) + timeline.rounding } ?? 0 : 0
+    scenarios: [.schedclock],
+    coverage: [
+      .observations(8, "loops of readings, and their order"),
+      .everyVCPU("vCPUs that read in a loop"),
+      .each(["made late", "re-plugged"], "vCPUs that read in a loop after they were"),
+    ],
+    needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var replugged: Set<Int> = []
+      var last: Observation?
+      for step in machine.steps {
+        if case .replugged(let vcpu, _) = step.event.action { replugged.insert(vcpu) }
+        guard case .looped("schedclock", let result) = step.event.action, let vcpu = step.vcpu
+        else { continue }
+        guard result.unstable == 0 else {
+          findings.lacks(
+            "without PVCLOCK_TSC_STABLE_BIT the clocks of two vCPUs are only near to each other")
+          continue
+        }
+
+        // The guest compared each reading with the constant and with the reading before it.
         findings.expect(
-          difference(result.first.value, last.reading.value) >= -slack, at: [last.event, event],
-          "\(event.actor) to start at or above \(last.reading.value) ns, where \(last.event.actor) had ended",
-          seen: "\(result.first.value) ns")
+          result.negative == 0 && result.minimum >= 0, at: [step.event],
+          "no reading of vcpu\(vcpu) below vcpu0's first one",
+          seen:
+            "\(result.negative) of \(result.reads) negative, the lowest \(nanoseconds(Int128(result.minimum)))"
+        )
+        findings.expect(
+          result.backwards == 0, at: [step.event],
+          "no step back in \(result.reads) readings of vcpu\(vcpu)", seen: describeSteps(result))
+
+        // One loop after the other, whoever ran them.
+        if let last, let first = step.observations.first, last.epoch == first.epoch,
+          last.event.ended.raw <= step.event.began.raw
+        {
+          findings.expectNoStepBack(from: last, to: first, in: timeline)
+        }
+        last = step.observations.last ?? last
+
+        findings.cover(vcpu: vcpu, of: "vCPUs that read in a loop")
+        let kinds = "vCPUs that read in a loop after they were"
+        if step.after.isLate { findings.cover("made late", of: kinds) }
+        if replugged.contains(vcpu) { findings.cover("re-plugged", of: kinds) }
       }
-      last = (event, result.last)
     }
-    guard (actors.count >= 3 && afterReplug) || !findings.violations.isEmpty else {
-      return findings.outcome(
-        atLeast: .max, "results of three vCPUs, one late, and vcpu0 after a re-plug", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 8, "results on three vCPUs, one late and one re-plugged", in: timeline)
+  }
+}
+
+extension MachineRun {
+  /// The last reading before a step of the vCPU that acted in it, and its first one after it, on one setting of the clock.
+  fileprivate func readings(beside step: Step) -> (before: Observation, after: Observation)? {
+    let own = steps.flatMap(\.observations).filter { $0.vcpu == step.vcpu }
+    guard let before = own.last(where: { $0.index < step.index }),
+      let after = own.first(where: { $0.index > step.index }),
+      before.epoch == after.epoch
+    else { return nil }
+    return (before, after)
   }
 }

@@ -155,7 +155,7 @@ extension Rule {
       for step in machine.steps {
         switch step.event.action {
         case .hostChanged("suspend", _, nil):
-          (suspend, unread) = (step.event, step.machine.records)
+          (suspend, unread) = (step.event, step.machine.records.compactMapValues(\.record))
           isOfSeveral = unread.count > 1
         // A guest that clears the bit does so before the look.
         case .poked(let address, _):
@@ -193,7 +193,9 @@ extension Rule {
       for step in machine.steps {
         switch step.event.action {
         case .hostChanged("suspend", _, nil):
-          (suspend, active, told) = (step.event, step.machine.records, [])
+          (suspend, active, told) = (
+            step.event, step.machine.records.compactMapValues(\.record), []
+          )
         case .toldStopped(let vcpu, _): told.insert(vcpu)
         // KVM keeps a bit that it finds in guest memory.
         case .poked, .filled: suspend = nil

@@ -1,153 +1,144 @@
 internal import PVClock
 
-// Section I of the catalogue: a vCPU that is made while the VM runs.
+// A vCPU that is made while the VM runs.
 
 extension Rule {
   static let hotplug: [Rule] = [.hotplugStable, .hotplugKeepsTime, .hotplugNoResnap]
 
   static let hotplugStable = Rule(
     "HOTPLUG-STABLE",
-    "A vCPU that is made while the VM runs does not take the master clock away: bit 0 stays set in every record and is "
-      + "set in the new one, and KVM_GET_CLOCK goes on to say KVM_CLOCK_TSC_STABLE.",
-    source: "arch/x86/kvm/x86.c, kvm_synchronize_tsc() and kvm_track_tsc_matching()",
-    method: "Two vCPUs come late, one after the other; every reading and every look from then on.",
-    scenarios: [.hotplug],
-    faults: ["kvm_synchronize_tsc() does not match a new vCPU with those that run"]
-  ) { timeline in
-    var findings = Findings()
-    var newest = NewestPair()
-    var wasStable = false
-    var late: Event?
-    for event in timeline.history.events {
-      let hadEntered = newest.hasEntered
-      _ = newest.take(event)
-      var shown: (flag: Bool, what: String, flags: UInt32)?
-      switch (event.action, event.actor) {
-      case (.vcpuCreated, _) where hadEntered && wasStable: late = event
-      case (.vcpuCreated, _) where hadEntered:
-        findings.lacks("KVM_GET_CLOCK did not say that the VM had a master clock before")
-      // Other rules have what takes the master clock away.
-      case (.vmCreated, _), (.setTSCOffset, _): (wasStable, late) = (false, nil)
-      case (.wroteMSR(let msr, _, _), _) where MSR.isOldSystemTime(msr):
-        (wasStable, late) = (false, nil)
-      case (.getClock(let record), _):
-        wasStable = record.isTSCStable
-        shown = (record.isTSCStable, "KVM_CLOCK_TSC_STABLE set", record.flags)
-      case (.page(let vcpu, _, let page), _) where newest.isHeld(by: vcpu):
-        shown = page.stableFlag(vcpu)
-      case (.read(_, _, let reading, true), .vcpu(let vcpu)): shown = reading.page.stableFlag(vcpu)
-      default: continue
+    "A vCPU that is made while the VM runs does not end master-clock mode: bit 0 stays set in every record and is set in "
+      + "the new one, and KVM_GET_CLOCK still returns KVM_CLOCK_TSC_STABLE.",
+    sources: [
+      .commit("Linux d828199e8444 (3.8)"),
+      .implementation("arch/x86/kvm/x86.c, kvm_synchronize_tsc() and kvm_track_tsc_matching()"),
+    ],
+    method:
+      "Two vCPUs are made late, one after the other; every reading and every record from then on.",
+    scenarios: [.hotplug], coverage: .masterClock(8, " after a vCPU was added"),
+    needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var isMasterClock = false
+      var late: Event?
+      for step in machine.steps.prefix(while: { !$0.machine.mayBeUnmatched }) {
+        if step.machine.isBootVCPUOnOldMSR { (isMasterClock, late) = (false, nil) }
+        if let late {
+          findings.expectMasterClock(true, at: step, since: late, why: "a vCPU was added")
+        }
+        if case .getClock(let record) = step.event.action { isMasterClock = record.isTSCStable }
+        guard case .vcpuCreated = step.event.action, step.after.isLate else { continue }
+        guard isMasterClock else {
+          findings.lacks("KVM_GET_CLOCK did not show a master clock before")
+          continue
+        }
+        late = step.event
       }
-      guard let late, let shown else { continue }
-      findings.expect(
-        shown.flag, at: [late, event], "\(shown.what) after a vCPU was added",
-        seen: "flags \(Hex(shown.flags))")
     }
-    return findings.outcome(
-      atLeast: 8, "records and KVM_GET_CLOCK after a vCPU was added", in: timeline)
   }
 
   static let hotplugKeepsTime = Rule(
     "HOTPLUG-KEEPS-TIME",
-    "A vCPU that is made while the VM runs finds the VM's one clock: its first reading is on one line with the others' "
-      + "before and after it.",
-    source: "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK; Linux 53fafdbb8b21 (5.5)",
+    "A vCPU that is made while the VM runs reads the VM's one clock: its readings continue those of the other vCPUs "
+      + "before it, and theirs after it continue its own.",
+    sources: [
+      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK, KVM_CLOCK_TSC_STABLE"),
+      .commit("Linux 53fafdbb8b21 (5.5)"),
+    ],
     method:
-      "The clock set far from 0; a running vCPU reads, another one is made, registers and reads, the first one reads "
+      "Set the clock far from 0; a running vCPU reads, another one is made, registers and reads, the first one reads "
       + "again; compare with CLOCK_MONOTONIC_RAW.",
     scenarios: [.hotplug],
-    faults: ["the clock restarts, or steps, when a vCPU is made or registers first"]
-  ) { timeline in
-    var findings = Findings()
-    var entered = false
-    var late: Set<Int> = []
-    var last: Observation?
-    var next = 0
-    for (index, event) in timeline.history.events.enumerated() {
-      if case .vmCreated = event.action { (entered, late) = (false, []) }
-      if case .vcpuCreated(let vcpu) = event.action, entered { late.insert(vcpu) }
-      if case .vcpu = event.actor { entered = true }
-      while next < timeline.observations.count, timeline.observations[next].index == index {
-        let reading = timeline.observations[next]
-        next += 1
-        guard let vcpu = reading.vcpu else { continue }
-        defer { last = reading }
-        guard let before = last, let earlier = before.vcpu, before.epoch == reading.epoch,
-          earlier != vcpu, late.contains(vcpu) || late.contains(earlier),
-          before.event.ended.raw <= reading.event.began.raw
-        else { continue }
-        findings.expect(
-          difference(reading.value, before.value),
-          in: timeline.allowedAdvance(from: before, to: reading), limit: Timeline.widestUseful,
-          at: [before.event, reading.event],
-          "vcpu\(vcpu)'s clock to go on from vcpu\(earlier)'s \(nanoseconds(Int128(before.value))) by an amount",
-          why: "the time that CLOCK_MONOTONIC_RAW counted; all vCPUs have one clock")
+    coverage: [
+      .each(["before it", "after it"], "other vCPUs' readings"), .different(2, "late vCPUs"),
+      .observations(4, "readings beside a late vCPU's"),
+    ]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var late: Set<Int> = []
+      var last: Observation?
+      for step in machine.steps {
+        if case .vcpuCreated(let vcpu) = step.event.action, step.after.isLate { late.insert(vcpu) }
+        for reading in step.observations {
+          guard let vcpu = reading.vcpu else { continue }
+          defer { last = reading }
+          guard let before = last, let earlier = before.vcpu, before.epoch == reading.epoch,
+            earlier != vcpu, late.contains(vcpu) || late.contains(earlier),
+            before.event.ended.raw <= reading.event.began.raw
+          else { continue }
+          let isUseful = findings.expectAdvance(
+            from: before, to: reading, in: timeline,
+            why:
+              "the time that CLOCK_MONOTONIC_RAW counted since \(before.name); all vCPUs have one clock"
+          )
+          guard isUseful else { continue }
+          for (one, place) in [(vcpu, "before it"), (earlier, "after it")] where late.contains(one)
+          {
+            findings.cover("vcpu\(one)", of: "late vCPUs")
+            findings.cover(place, of: "other vCPUs' readings")
+          }
+        }
       }
     }
-    return findings.outcome(atLeast: 4, "readings beside a late vCPU's", in: timeline)
   }
 
   static let hotplugNoResnap = Rule(
     "HOTPLUG-NO-RESNAP",
-    "A vCPU whose TSC is in step with the others' leaves the master clock's pair alone when it is made: the records hold "
-      + "the same tsc_timestamp and system_time as before.",
-    source: "Linux c52ffadc65e2 (6.7), which mends 7f187922ddf6",
+    "A vCPU whose TSC is in step with the others' leaves the master clock's pair alone when it is made: the other records "
+      + "keep their tsc_timestamp and system_time, and the new one has the same system_time.",
+    sources: [.commit("Linux c52ffadc65e2 (6.7), which mends 7f187922ddf6")],
     method:
-      "A record in master-clock mode; a vCPU is made and registers; all enter; that record again, and the new one.",
-    scenarios: [.hotplug], since: "6.7",
-    faults: ["kvm_track_tsc_matching() requests a new pair whenever the master clock is on"]
-  ) { timeline in
-    var findings = Findings()
-    var newest = NewestPair()
-    var last: [Int: (event: Event, page: ClockPage)] = [:]
-    var before: [Int: (event: Event, page: ClockPage)] = [:]
-    var late: Int?
-    var hasLateEntered = false
-    for event in timeline.history.events {
-      let hadEntered = newest.hasEntered
-      let mayBeNew = newest.take(event)
-      if mayBeNew, late == nil || event.actor != .vcpu(late ?? 0) || isOldMSR(event) {
-        if hadEntered, case .vcpuCreated(let vcpu) = event.action {
-          (before, late, hasLateEntered) = (last, vcpu, false)
-        } else {
-          (last, before, late) = ([:], [:], nil)
+      "Read a record in master-clock mode; a vCPU is made and registers; all enter; read that record again, and the new "
+      + "one.",
+    scenarios: [.hotplug],
+    coverage: [
+      .everyVCPU("records"), .observations(4, "records after a vCPU was made"),
+    ], needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      // The records with the current pair, those from before the late vCPU, and that vCPU.
+      var current: [Int: (event: Event, page: ClockPage)] = [:]
+      var before: [Int: (event: Event, page: ClockPage)] = [:]
+      var late: Int?
+      var hasLateEntered = false
+      for step in machine.steps.prefix(while: { !$0.machine.mayBeUnmatched }) {
+        if case .vcpuCreated(let vcpu) = step.event.action, step.after.isLate {
+          (before, current, late, hasLateEntered) = (current, [:], vcpu, false)
+          continue
         }
-      }
-      if let late, event.actor == .vcpu(late) { hasLateEntered = true }
-      switch event.action {
-      case .vmCreated, .setClock: (last, before, late) = ([:], [:], nil)
-      case .page(let vcpu, _, let page) where newest.isHeld(by: vcpu):
+        if step.isEntry, step.vcpu == late { hasLateEntered = true }
+        if step.mayReplacePair(except: late) { (before, current, late) = ([:], [:], nil) }
+        guard case .page(let vcpu, _, _) = step.event.action, let page = step.newestRecord else {
+          continue
+        }
         guard page.flags.contains(.tscStable) else {
           findings.lacks(
             "the VM is not in master-clock mode: bit 0 is clear in vcpu\(vcpu)'s record")
-          (last, before, late) = ([:], [:], nil)
+          (before, current, late) = ([:], [:], nil)
           continue
         }
-        last[vcpu] = (event, page)
-        guard let late, hasLateEntered, let reference = before.keys.min(),
-          let old = before[vcpu] ?? (vcpu == late ? before[reference] : nil)
-        else { continue }
-        // The late vCPU may have a TSC of its own.
+        current[vcpu] = (step.event, page)
+        let reference = vcpu == late ? before.min { $0.key < $1.key }?.value : before[vcpu]
+        guard let late, hasLateEntered, let old = reference else { continue }
+        // The late vCPU's tsc_timestamp is in its own TSC.
         findings.expect(
           page.systemTime == old.page.systemTime
             && (vcpu == late || page.tscTimestamp == old.page.tscTimestamp),
-          at: [old.event, event],
+          at: [old.event, step.event],
           "vcpu\(vcpu)'s record to hold the pair from before vcpu\(late) was made: \(describe(old.page))",
           seen: describe(page))
-      default: continue
+        findings.cover(vcpu: vcpu, of: "records")
       }
     }
-    return findings.outcome(atLeast: 4, "records after a vCPU was made", in: timeline)
   }
 }
 
-private func isOldMSR(_ event: Event) -> Bool {
-  if case .wroteMSR(let msr, _, _) = event.action { MSR.isOldSystemTime(msr) } else { false }
-}
-
-extension ClockPage {
-  /// Bit 0, what it should be, and all flags.
-  fileprivate func stableFlag(_ vcpu: Int) -> (flag: Bool, what: String, flags: UInt32) {
-    (flags.contains(.tscStable), "bit 0 set in vcpu\(vcpu)'s record", UInt32(flags.rawValue))
+extension Step {
+  /// Whether the event may replace the master clock's pair, unless it is the first entry of `late`.
+  fileprivate func mayReplacePair(except late: Int?) -> Bool {
+    if case .setClock = event.action { return true }
+    let isFirstEntry = isEntry && vcpu == late && before.lastEntry == nil
+    let isOldMSR = systemTimeWrite?.isOldMSR ?? false
+    return machine.mayHaveNewPair && (!isFirstEntry || isOldMSR)
   }
 }

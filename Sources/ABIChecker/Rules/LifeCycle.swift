@@ -1,124 +1,140 @@
 internal import PVClock
 
-// Section I of the catalogue, and what concerns a guest's mode and its own offset.
+// A vCPU that comes back, a guest that counts from zero, and a guest's modes.
 
 extension Rule {
   static let lifeCycle: [Rule] = [.replugVCPU0KeepsTime, .schedoffNoUnderflow, .modeIndependent]
 
   static let replugVCPU0KeepsTime = Rule(
     "REPLUG-VCPU0-KEEPS-TIME",
-    "When vCPU 0 is taken out and comes back, its registration finds the clock where it would have been.",
-    source: "Linux b7e60c5aedd2 (4.2) broke it; arch/x86/kvm/x86.c, kvmclock_reset()",
+    "When vCPU 0 is reset, by INIT or by user space, and registers again, the clock carries on.",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
+      .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
+    ],
     method:
-      "vCPU 1 sends INIT to vCPU 0; and again by the host, which clears the MSR and resets the registers. vCPU 0 "
-      + "registers once more and reads.",
+      "vCPU 1 sends INIT to vCPU 0; later the host clears the MSR and resets the registers. vCPU 0 registers again and "
+      + "reads. INIT needs an in-kernel irqchip.",
     scenarios: [.replug],
-    faults: ["the restart of Linux 4.2", "… only at INIT", "… only where the host clears the MSR"]
-  ) { timeline in
-    timeline.keepsTime(
-      across: "re-plugs of vCPU 0", atLeast: timeline.lacking == nil ? 2 : 1,
-      why: "the time that CLOCK_MONOTONIC_RAW counted; the clock belongs to the VM, not to vCPU 0"
-    ) { event in
-      guard case .replugged(0, _) = event.action else { return nil }
-      return 0
+    coverage: [
+      .each(["by INIT", "by user space"], "resets of vCPU 0"),
+      .observations(1, "registrations after a reset of vCPU 0"),
+    ]
+  ) { timeline, findings in
+    let resets = timeline.readings { step in
+      if case .replugged(0, _) = step.event.action { 0 } else { nil }
     }
+    for (before, reset, after) in resets {
+      let isUseful = findings.expectAdvance(
+        from: before, to: after, over: [reset], in: timeline,
+        why: "the time that CLOCK_MONOTONIC_RAW counted; the clock belongs to the VM, not to vCPU 0"
+      )
+      if isUseful, case .replugged(_, let how) = reset.action {
+        findings.cover(how.isINIT ? "by INIT" : "by user space", of: "resets of vCPU 0")
+      }
+    }
+    findings.excuse("by INIT", of: "resets of vCPU 0", in: timeline)
   }
 
   static let schedoffNoUnderflow = Rule(
     "SCHEDOFF-NO-UNDERFLOW",
-    "A guest may count from zero by itself: the first reading of vCPU 0, taken off every later reading on a vCPU that "
-      + "registers later, never gives a negative number.",
-    source:
-      "arch/x86/kernel/kvmclock.c, kvm_sched_clock_init() (4.3); discussion of Linux b7e60c5aedd2",
+    "A guest may subtract vCPU 0's first reading from every later reading, on any vCPU: the result is the time since and "
+      + "never negative. Without the master clock, or after a new pair, it may be lower by as much as that record ran "
+      + "ahead.",
+    sources: [
+      .guest("Linux 4.3 and newer: arch/x86/kernel/kvmclock.c, kvm_sched_clock_init()"),
+      .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
+    ],
     method:
-      "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; with the master clock and "
-      + "without.",
-    scenarios: [.scheduleOffset], faults: ["vCPU 1's record 10 ms behind"]
-  ) { timeline in
-    var findings = Findings()
-    var first: Observation?
-    var compared: Set<Int> = []
-    for reading in timeline.observations {
-      guard let vcpu = reading.vcpu else { continue }
-      if first?.epoch != reading.epoch { (first, compared) = (nil, []) }
-      if vcpu == 0 {
-        first = first ?? reading
-      } else if let first, compared.insert(vcpu).inserted {
-        let step = difference(reading.value, first.value)
-        let allowed = timeline.allowedAdvance(from: first, to: reading)
-        let least = first.isStable ? max(0, allowed.lower) : allowed.lower
-        findings.expect(
-          step, in: Interval(least, allowed.upper), limit: Timeline.widestUseful,
-          at: [first.event, reading.event],
-          "vcpu\(vcpu)'s first reading less vcpu0's (\(first.value) ns)",
-          why: first.isStable
-            ? "0 or more, and the time between the two: one clock serves both"
-            : "without the master clock vcpu0's record may run ahead by up to \(nanoseconds(first.lead))"
-        )
+      "vCPU 0 reads first; vCPU 1, created before or after that, registers and reads; then both read again; with the "
+      + "master clock and without.",
+    scenarios: [.scheduleOffset],
+    coverage: [.different(2, "later vCPUs"), .observations(2, "later readings")]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var first: Observation?
+      for reading in machine.steps.lazy.flatMap(\.observations) {
+        guard let vcpu = reading.vcpu else { continue }
+        if let first, first.epoch == reading.epoch {
+          let (time, back) = (
+            timeline.allowedAdvance(from: first, to: reading),
+            timeline.allowedStepBack(from: first, to: reading)
+          )
+          let isUseful = findings.expect(
+            difference(reading.value, first.value),
+            in: Interval(max(-back, time.lower), time.upper), limit: Timeline.widestUseful,
+            at: [first.event, reading.event],
+            "\(reading.name) less vcpu0's first one (\(first.value) ns)",
+            why: "the time between the two, as one clock serves both"
+              + (back == 0 ? "" : "; vcpu0's record may run ahead by \(nanoseconds(back))"))
+          if isUseful, vcpu != 0 {
+            findings.cover("vcpu\(vcpu) of machine \(machine.number)", of: "later vCPUs")
+          }
+        } else {
+          first = vcpu == 0 ? reading : nil
+        }
       }
     }
-    return findings.outcome(atLeast: 2, "later vCPUs", in: timeline)
   }
 
   static let modeIndependent = Rule(
     "MODE-INDEPENDENT",
-    "The ABI is the same in real mode, 32-bit protected mode and long mode, ring 0 and ring 3: the same write, the same "
-      + "record at the same guest-physical address, one clock through all of them.",
-    source: "Documentation/virt/kvm/x86/msr.rst (\"physical address\"); no mode is named anywhere",
+    "The ABI is the same in real mode, 32-bit protected mode and long mode, ring 0 and ring 3: a registration raises no "
+      + "exception, the record is valid, and one clock runs through all of them.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst: it says \"physical address\" and names no mode")
+    ],
     method:
-      "One vCPU goes through the modes; in each it registers and reads; the readings are on one line with "
+      "One vCPU goes through the modes; in each it registers and reads; compare the readings with "
       + "CLOCK_MONOTONIC_RAW.",
     scenarios: [.modes],
-    faults: [
-      "only long-mode guests are served", "a restart on a write in real mode, or in protected mode",
+    coverage: [
+      .each(["real ring 0", "protected ring 0", "long ring 0", "long ring 3"], "modes"),
+      .count(3, "readings that continue one in another mode"),
+      .observations(8, "registrations and readings"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var mode: CPUMode?
-    var modes: Set<String> = []
-    var last: Observation?
-    var continued = 0
-    var next = 0
-    for (index, event) in timeline.history.events.enumerated() {
-      switch event.action {
-      case .booted(_, _, let booted): mode = booted
-      case .wroteMSR(let msr, let value, let fault):
-        findings.expect(
-          fault == nil, at: [event], "no fault in \(mode?.rawValue ?? "?") mode",
-          seen: "exception vector \(fault?.vector ?? 0) from WRMSR \(msr), \(value)")
-      case .read(_, let ring, let reading, let settled):
-        guard let mode else { continue }
-        modes.insert("\(mode) ring \(ring)")
-        findings.expect(
-          settled && reading.page.scale.isNormalized, at: [event],
-          "a valid record in \(mode) mode, ring \(ring)", seen: describe(reading.page))
-      default: break
-      }
-      while next < timeline.observations.count, timeline.observations[next].index == index {
-        let reading = timeline.observations[next]
-        next += 1
-        guard reading.vcpu != nil else { continue }
-        if let last, last.epoch == reading.epoch {
-          let narrow = findings.observed
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var modes: [Int: CPUMode] = [:]
+      var last: [Int: (reading: Observation, mode: String)] = [:]
+      for step in machine.steps {
+        if case .booted(let vcpu, _, let mode) = step.event.action { modes[vcpu] = mode }
+        guard let vcpu = step.vcpu, let mode = modes[vcpu]?.rawValue else { continue }
+        switch step.event.action {
+        case .wroteMSR(let msr, let value, let fault) where MSR.isSystemTime(msr):
           findings.expect(
-            difference(reading.value, last.value),
-            in: timeline.allowedAdvance(from: last, to: reading),
-            limit: Timeline.widestUseful, at: [last.event, reading.event],
-            "the clock in \(mode?.rawValue ?? "?") mode to go on from \(last.value) ns by an amount",
-            why: "the time that CLOCK_MONOTONIC_RAW counted since the reading in the mode before")
-          continued += findings.observed - narrow
+            fault == nil, at: [step.event], "no fault in \(mode) mode",
+            seen: "exception vector \(fault?.vector ?? 0) from WRMSR \(msr), \(value)")
+        case .read(_, let ring, let reading, let settled):
+          findings.expect(
+            settled && reading.page.scale.isNormalized, at: [step.event],
+            "a valid record in \(mode) mode, ring \(ring)", seen: describe(reading.page))
+          findings.cover("\(mode) ring \(ring)", of: "modes")
+          guard let seen = step.observations.last else { continue }
+          if let before = last[vcpu], before.reading.epoch == seen.epoch {
+            let isUseful = findings.expectAdvance(
+              from: before.reading, to: seen, in: timeline,
+              why:
+                "the time that CLOCK_MONOTONIC_RAW counted between \(before.mode) and \(mode) ring \(ring)"
+            )
+            if isUseful, before.mode != "\(mode) ring \(ring)" {
+              findings.count("readings that continue one in another mode")
+            }
+          }
+          last[vcpu] = (seen, "\(mode) ring \(ring)")
+        default: continue
         }
-        last = reading
       }
     }
-    let wanted: Set = ["real ring 0", "protected ring 0", "long ring 0", "long ring 3"]
-    guard modes.isSuperset(of: wanted) || !findings.violations.isEmpty else {
-      return .notTested(reason: timeline.lacking ?? "read only in \(modes.sorted())")
-    }
-    guard continued >= 3 || !findings.violations.isEmpty else {
-      return findings.outcome(
-        atLeast: .max, "three readings on one line with the one in the mode before", in: timeline)
-    }
-    return findings.outcome(atLeast: 8, "writes and readings in four modes", in: timeline)
+  }
+}
+
+extension Findings {
+  /// Where the host lacks INIT the rule is judged without it, and the evidence says so.
+  mutating func excuse(_ seen: String, of what: String, in timeline: Timeline) {
+    guard let lacking = timeline.lacking, covered[what]?.contains(seen) != true else { return }
+    cover(seen, of: what)
+    detail = "none \(seen): \(lacking)"
   }
 }

@@ -1,123 +1,101 @@
+internal import PVClock
+
 // More vCPUs than fit in one page of records, up to as many as KVM takes.
 
 extension Rule {
   static let manyVCPUs: [Rule] = [.manyVCPUsRegister, .manyVCPUsOrder, .manyVCPUsSetclock]
 
-  private static let source =
-    "Documentation/virt/kvm/api.rst, KVM_CAP_MAX_VCPUS; Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"
+  private static let msr = Source.document(
+    "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW")
 
   static let manyVCPUsRegister = Rule(
     "MANY-VCPUS-REGISTER",
-    "However many vCPUs a VM has, up to KVM_CAP_MAX_VCPUS, each one's registration is served before its next instruction.",
-    source: source,
+    "In a VM with many vCPUs each one's registration is served before its next instruction.",
+    sources: [msr, .document("Documentation/virt/kvm/api.rst, KVM_CAP_MAX_VCPUS")],
     method:
       "Each of 65 vCPUs, or of as many as asked for, registers a record and reads it without an exit between.",
-    scenarios: [.many],
-    faults: ["one vCPU's kvm_write_system_time() requests no update: its record stays as it was"]
-  ) { timeline in
-    var findings = Findings()
-    var served: Set<Int> = []
-    for (write, read) in timeline.writesWithRead {
-      guard case .vcpu(let vcpu) = write.actor,
-        case .read(_, _, let reading, let settled) = read.action
+    scenarios: [.many], coverage: [.everyVCPU(), .observations(1, "registrations")]
+  ) { timeline, findings in
+    for step in timeline.steps {
+      guard let write = step.registration, let vcpu = step.vcpu,
+        case .read(_, _, let reading, let settled) = step.event.action
       else { continue }
       let page = reading.page
-      served.insert(vcpu)
       findings.expect(
         settled && page.version > 0 && page.version % 2 == 0 && page.scale.isNormalized,
-        at: [write, read],
+        at: [write.event, step.event],
         "vcpu\(vcpu) to read an even version above 0 and a multiplier of at least 2^31",
         seen: describe(page))
+      findings.cover(vcpu: vcpu)
     }
-    return timeline.outcome(findings, "registrations", ofAll: served)
+    findings.tellNumberOfVCPUs()
   }
 
   static let manyVCPUsOrder = Rule(
     "MANY-VCPUS-ORDER",
-    "However many vCPUs read the clock one after another, each reads no less than the one before it; without the master "
-      + "clock, no less than that less what the record before ran ahead.",
-    source: source + ", flags bit 0",
-    method: "One vCPU after another registers and reads, and again in the opposite order.",
+    "In a VM with many vCPUs that read the clock one after another each reads no less than the one before it; without the "
+      + "master clock, no less than that less the amount by which the record before ran ahead.",
+    sources: [.document("Documentation/virt/kvm/x86/msr.rst, flags, bit 0")],
+    method: "One vCPU after another registers and reads, then again in the opposite order.",
     scenarios: [.many],
-    faults: ["one vCPU's record made from a pair that is 20 us older than the others'"]
-  ) { timeline in
-    var findings = Findings()
-    var readers: Set<Int> = []
-    var last: Observation?
-    for reading in timeline.observations {
-      guard let vcpu = reading.vcpu else { continue }
-      defer { last = reading }
-      guard let before = last, before.vcpu != vcpu, before.epoch == reading.epoch,
-        before.event.ended.raw <= reading.event.began.raw
-      else { continue }
-      readers.formUnion([vcpu, before.vcpu ?? vcpu])
-      let isExact =
-        before.isStable && reading.isStable
-        && !timeline.mayHaveNewPair(from: before.event, to: reading.event)
-      let slack = before.lead + (isExact ? 0 : timeline.drift(until: reading) + timeline.rounding)
-      findings.expect(
-        difference(reading.value, before.value) >= -slack, at: [before.event, reading.event],
-        "vcpu\(vcpu)'s reading at or above vcpu\(before.vcpu ?? 0)'s \(before.value) ns"
-          + (slack > 0 ? " less \(nanoseconds(slack))" : ""),
-        seen: "\(reading.value) ns")
+    coverage: [.everyVCPU(), .observations(1, "readings after another vCPU's")]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var last: Observation?
+      for reading in machine.steps.lazy.flatMap(\.observations) where reading.vcpu != nil {
+        defer { last = reading }
+        guard let before = last, before.vcpu != reading.vcpu, before.epoch == reading.epoch,
+          before.event.ended.raw <= reading.event.began.raw
+        else { continue }
+        findings.expectNoStepBack(from: before, to: reading, in: timeline)
+        findings.cover(vcpu: before.vcpu)
+        findings.cover(vcpu: reading.vcpu)
+      }
     }
-    return timeline.outcome(findings, "readings after another vCPU's", ofAll: readers)
+    findings.tellNumberOfVCPUs()
   }
 
   static let manyVCPUsSetclock = Rule(
     "MANY-VCPUS-SETCLOCK",
-    "However many vCPUs a VM has, one KVM_SET_CLOCK sets the clock of every one of them.",
-    source: source + "; Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK",
+    "In a VM with many vCPUs one KVM_SET_CLOCK sets the clock of every one of them.",
+    sources: [.document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK")],
     method: "Set the clock once; each vCPU enters and reads the value plus the time since.",
     scenarios: [.many],
-    faults: ["KVM_SET_CLOCK requests no update on the vCPU with the highest id"]
-  ) { timeline in
-    var findings = Findings()
-    var reached: Set<Int> = []
-    var setting: (event: Event, value: UInt64)?
-    var next = 0
-    for (index, event) in timeline.history.events.enumerated() {
-      if case .vmCreated = event.action { setting = nil }
-      if case .setClock(let record) = event.action {
-        setting = record.hasRealtime ? nil : (event, record.clock)
-        reached = []
-      }
-      while next < timeline.observations.count, timeline.observations[next].index == index {
-        let reading = timeline.observations[next]
-        next += 1
-        guard let (set, value) = setting, let vcpu = reading.vcpu, !reached.contains(vcpu),
-          set.ended.raw <= reading.event.began.raw
-        else { continue }
-        let narrow = findings.observed
-        findings.expect(
-          difference(reading.value, value), in: timeline.allowedAdvance(from: set, to: reading),
-          limit: Timeline.widestUseful, at: [set, reading.event],
-          "vcpu\(vcpu)'s reading less the value set (\(value) ns)",
-          why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK")
-        if findings.observed > narrow { reached.insert(vcpu) }
+    coverage: [
+      .everyVCPU(), .count(1, "settings that reached every vCPU"),
+      .observations(1, "readings after the setting"),
+    ]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var reached: (setting: Int, vcpus: Set<Int>) = (-1, [])
+      for step in machine.steps {
+        guard let setting = step.machine.setting, !setting.record.hasRealtime else { continue }
+        for reading in step.observations {
+          guard let vcpu = reading.vcpu, setting.event.ended.raw <= reading.event.began.raw,
+            findings.expectValue(
+              setting.record.clock, since: setting.event, at: reading, in: timeline)
+          else { continue }
+          findings.cover(vcpu: vcpu)
+          if reached.setting != setting.index { reached = (setting.index, []) }
+          if reached.vcpus.insert(vcpu).inserted, reached.vcpus.count == step.machine.vcpus {
+            findings.count("settings that reached every vCPU")
+          }
+        }
       }
     }
-    return timeline.outcome(findings, "readings after the setting", ofAll: reached)
+    findings.tellNumberOfVCPUs()
+  }
+}
+
+extension Findings {
+  fileprivate mutating func tellNumberOfVCPUs() {
+    detail = "\(covered["vCPUs"]?.count ?? 0) vCPUs"
   }
 }
 
 extension Timeline {
-  /// What a reading may show, less the value that the clock was set to, without the real time.
+  /// The old name of `allowedAdvance(since:at:)`, which rules on migration still use.
   func allowedAdvance(from set: Event, to reading: Observation) -> Interval {
-    let elapsed = set.elapsed(to: reading.event)
-    let slack = share(rateBound, of: elapsed.upper) + rounding
-    return Interval(max(0, elapsed.lower - slack), elapsed.upper + slack + reading.lead)
-  }
-
-  /// Holds if every vCPU that the history made is among `seen`.
-  fileprivate func outcome(_ findings: Findings, _ what: String, ofAll seen: Set<Int>) -> Outcome {
-    var made: Set<Int> = []
-    for event in history.events {
-      if case .vcpuCreated(let vcpu) = event.action { made.insert(vcpu) }
-    }
-    let all = made.isSubset(of: seen)
-    return findings.outcome(
-      atLeast: all || !findings.violations.isEmpty ? 1 : .max,
-      "\(what), \(seen.count) of \(made.count) vCPUs", in: self)
+    allowedAdvance(since: set, at: reading)
   }
 }

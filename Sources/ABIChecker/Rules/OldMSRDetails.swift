@@ -1,102 +1,101 @@
 internal import PVClock
 
-// Section E of the catalogue: what a write of the old MSR does, and whose.
+// The effects of a write of the old MSR, by whom and on which vCPU.
 
 extension Rule {
   static let oldMSRDetails: [Rule] = [.stableOldMSRHostNoEffect, .oldMSRRefreshTimestamp]
 
   static let stableOldMSRHostNoEffect = Rule(
     "STABLE-OLDMSR-HOST-NOEFFECT",
-    "KVM_SET_MSRS of 0x12 on vCPU 0 leaves master-clock mode alone: only the guest's own write takes it away. "
-      + "User space restores every guest through either MSR.",
-    source: "Linux 54750f2cf042 (4.0); arch/x86/kvm/x86.c, kvm_write_system_time(), host_initiated",
+    "KVM_SET_MSRS of 0x12 on vCPU 0 does not end master-clock mode; only a write by the guest does.",
+    sources: [
+      .guest(
+        "QEMU restores every guest's system-time MSR through 0x12: target/i386/kvm/kvm.c, kvm_put_msrs()"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_write_system_time(), host_initiated"),
+    ],
     method:
-      "In master-clock mode the host writes 0x12 on vCPU 0; all enter; look at the records and at KVM_GET_CLOCK.",
-    scenarios: [.hostRegisters],
-    faults: ["the note of the old MSR taken for the host's writes too in kvm_write_system_time()"]
-  ) { timeline in
-    var findings = Findings()
-    var newest = NewestPair()
-    var wasStable = false
-    var write: Event?
-    var entered: Set<Int> = []
-    for event in timeline.history.events {
-      let isNew = newest.take(event)
-      if newest.isBootVCPUOnOldMSR || isNew { (wasStable, write) = (false, nil) }
-      if case .vcpu(let vcpu) = event.actor { entered.insert(vcpu) }
-      switch event.action {
-      case .vmCreated, .vcpuCreated: (wasStable, write) = (false, nil)
-      case .hostWroteMSR(vcpu: 0, let msr, let value)
-      where MSR.isOldSystemTime(msr) && value.value & 1 == 1:
-        guard wasStable else {
-          findings.lacks(
-            "KVM_GET_CLOCK did not say before the write that the VM had a master clock")
-          continue
+      "In master-clock mode the host writes 0x12 on vCPU 0; vCPU 0 enters, then the others; read the records and "
+      + "KVM_GET_CLOCK.",
+    scenarios: [.hostRegisters], coverage: .masterClock(3, " after the host's write"),
+    needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      // The last flag of KVM_GET_CLOCK, unless something else may have changed the mode since.
+      var isMasterClock = false
+      var write: Event?
+      // The entry of vCPU 0 that serves the write; every other record shows its effect after an entry of its own.
+      var entry: Event?
+      for step in machine.steps {
+        if step.machine.isBootVCPUOnOldMSR || step.machine.mayHaveNewPair {
+          (isMasterClock, write, entry) = (false, nil, nil)
         }
-        (write, entered) = (event, [])
-      case .getClock(let record):
-        if newest.hasEntered, write == nil { wasStable = record.isTSCStable }
-        guard let write, entered.contains(0) else { continue }
-        findings.expect(
-          record.isTSCStable, at: [write, event], "KVM_CLOCK_TSC_STABLE still set",
-          seen: "flags \(Hex(record.flags))")
-      case .page(let vcpu, _, let page):
-        guard let write, entered.isSuperset(of: [0, vcpu]), newest.isHeld(by: vcpu) else {
-          continue
+        if write != nil, step.event.actor == .vcpu(0) { entry = entry ?? step.event }
+        if let wanted = step.systemTimeWrite, step.vcpu == 0, wanted.isByHost, wanted.isOldMSR,
+          wanted.record != nil
+        {
+          guard isMasterClock else {
+            findings.lacks("KVM_GET_CLOCK did not show a master clock before the write")
+            continue
+          }
+          (write, entry) = (step.event, nil)
         }
-        findings.expect(
-          page.flags.contains(.tscStable), at: [write, event],
-          "bit 0 still set in vcpu\(vcpu)'s record",
-          seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
-      default: continue
+        if write == nil, case .getClock = step.event.action {
+          isMasterClock = step.showsMasterClock ?? false
+        }
+        guard let write, let entry,
+          step.vcpu == nil || (step.after.lastEntry ?? .min) >= entry.number
+        else { continue }
+        findings.expectMasterClock(true, at: step, since: write)
       }
     }
-    return findings.outcome(
-      atLeast: 3, "records and KVM_GET_CLOCK after the host's write", in: timeline)
   }
 
   static let oldMSRRefreshTimestamp = Rule(
     "OLDMSR-REFRESH-TIMESTAMP",
-    "Once vCPU 0's guest has gone to the old MSR, each write of 0x12 with bit 0 set, on any vCPU, moves tsc_timestamp to the "
-      + "time of the write: SLES 10's 2.6.16 needs it fresh.",
-    source: "Linux 54750f2cf042 (4.0)",
+    "Once vCPU 0's guest has written the old MSR, each write of 0x12 with bit 0 set, on any vCPU, moves tsc_timestamp to "
+      + "the time of the write.",
+    sources: [
+      .commit("Linux 54750f2cf042 (4.0)"),
+      .guest("SLES 10's 2.6.16, which needs a tsc_timestamp younger than a fifth of a jiffy"),
+    ],
     method:
-      "The guest reads its TSC, writes the MSR, and reads record and TSC: tsc_timestamp lies between the two.",
+      "The guest reads its TSC, writes the MSR, and reads record and TSC; tsc_timestamp lies between the two.",
     scenarios: [.oldMSRTimestamp],
-    faults: [
-      "master-clock mode that does not depend on boot_vcpu_runs_old_kvmclock in pvclock_update_vm_gtod_copy()",
-      "no KVM_REQ_CLOCK_UPDATE from kvm_write_system_time()",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var writes: [Int: Event] = [:]
-    for (write, read) in timeline.writesWithRead { writes[read.number] = write }
-    var newest = NewestPair()
-    var last: [Int: (event: Event, reading: Reading)] = [:]
-    var vcpus: Set<Int> = []
-    for event in timeline.history.events {
-      _ = newest.take(event)
-      if case .vmCreated = event.action { last = [:] }
-      guard case .vcpu(let vcpu) = event.actor,
-        case .read(_, _, let reading, settled: true) = event.action
-      else { continue }
-      defer { last[vcpu] = (event, reading) }
-      guard let write = writes[event.number], case .wroteMSR(let msr, _, _) = write.action,
-        MSR.isOldSystemTime(msr), newest.isBootVCPUOnOldMSR,
-        let (earlier, before) = last[vcpu], earlier.number < write.number
-      else { continue }
-      let stamp = reading.page.tscTimestamp
-      vcpus.insert(vcpu)
-      findings.expect(
-        difference(stamp, before.tsc) >= 0 && difference(reading.tsc, stamp) >= 0,
-        at: [earlier, write, event],
-        "tsc_timestamp between vcpu\(vcpu)'s own TSC before its write of 0x12 and after it: "
-          + "\(before.tsc) and \(reading.tsc) cycles",
-        seen: difference(stamp, before.tsc) < 0
-          ? "\(stamp), \(difference(before.tsc, stamp)) cycles before the first"
-          : "\(stamp), \(difference(stamp, reading.tsc)) cycles after the second")
+    coverage: [.everyVCPU(), .observations(8, "writes of the old MSR")]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      // Each vCPU's last reading, unless its TSC was moved since.
+      var last: [Int: (event: Event, tsc: UInt64)] = [:]
+      for step in machine.steps {
+        guard let vcpu = step.vcpu else { continue }
+        if step.after.isStale { last[vcpu] = nil }
+        guard case .read(_, _, let reading, settled: true) = step.event.action else { continue }
+        defer { last[vcpu] = (step.event, reading.tsc) }
+        guard let write = step.registration, write.isOldMSR, step.machine.isBootVCPUOnOldMSR,
+          let before = last[vcpu], before.event.began != step.event.began
+        else { continue }
+        let stamp = reading.page.tscTimestamp
+        let (early, late) = (difference(before.tsc, stamp), difference(stamp, reading.tsc))
+        findings.expect(
+          early <= 0 && late <= 0, at: [before.event, write.event, step.event],
+          "tsc_timestamp between vcpu\(vcpu)'s own TSC before its write of 0x12 and after it: "
+            + "\(before.tsc) and \(reading.tsc) cycles",
+          seen: "\(stamp), "
+            + (early > 0 ? "\(early) cycles before the first" : "\(late) cycles after the second"))
+        findings.cover(vcpu: vcpu)
+      }
     }
-    return findings.outcome(
-      atLeast: vcpus.count >= 2 ? 8 : .max, "writes of the old MSR on two vCPUs", in: timeline)
+  }
+}
+
+extension Step {
+  /// The guest's registration of the record that it reads in this event, if both were in one entry.
+  var registration: SystemTimeWrite? {
+    guard isEntry, case .read(let address, _, _, _) = event.action, let write = after.systemTime,
+      write.event.actor == event.actor, write.event.began == event.began,
+      write.record == address.value
+    else { return nil }
+    return write
   }
 }

@@ -1,6 +1,6 @@
 internal import PVClock
 
-// What vCPUs that run at the same time see of each other's clocks.
+// Readings of vCPUs that run at the same time.
 
 extension Rule {
   static let races: [Rule] = [
@@ -10,46 +10,78 @@ extension Rule {
 
   static let monoCrossVCPU = Rule(
     "MONO-CROSS-VCPU",
-    "With bit 0 set, readings that a lock puts in order never go back from one vCPU to another.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, flags bit 0 (\"time measures taken across multiple cpus are guaranteed to be "
-      + "monotonic\")",
+    "With bit 0 set, a reading is never below an earlier reading of another vCPU.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, flags bit 0 (\"time measures taken across multiple cpus are guaranteed to be "
+          + "monotonic\")"),
+      .guest("Linux, arch/x86/kernel/pvclock.c, pvclock_clocksource_read(), which trusts bit 0"),
+    ],
     method:
-      "Two to four vCPUs race in ring 3: load the maximum published so far, then read the own record, publish. No slack.",
-    scenarios: [.contend], faults: ["a history with a step back of 1 ns between two vCPUs"]
-  ) { timeline in
-    timeline.neverGoesBack("own record") { parts in
+      "Two to four vCPUs race in ring 3: load the maximum published so far, then read the own record, publish. In every "
+      + "scenario, readings of two vCPUs whose brackets do not overlap. No slack on one pair of the master clock.",
+    scenarios: [.contend], everywhere: true,
+    coverage: [.observations(2, "racers, and readings after another vCPU's"), .count(2, "racers")],
+    needs: [.masterClock, .twoCPUs]
+  ) { timeline, findings in
+    findings.expectNoStepBack(inRaces: timeline, on: "its own record") { parts in
       parts.allSatisfy { $0.event.actor == .vcpu($0.owner) }
+    }
+    for machine in timeline.machines {
+      // Each vCPU's last reading with bit 0.
+      var last: [Int: Observation] = [:]
+      for step in machine.steps {
+        guard let vcpu = step.vcpu, step.isOnOneSetting else { continue }
+        for reading in step.observations where reading.isStable {
+          let earlier = last.values.filter {
+            $0.vcpu != vcpu && $0.epoch == reading.epoch
+              && $0.event.ended.raw <= reading.event.began.raw
+          }
+          if let highest = earlier.max(by: { difference($0.value, $1.value) < 0 }) {
+            findings.expectNoStepBack(from: highest, to: reading, in: timeline)
+          }
+        }
+        if let reading = step.observations.last, reading.isStable { last[vcpu] = reading }
+      }
     }
   }
 
   static let vsyscallPage0 = Rule(
     "VSYSCALL-PAGE0-ON-VCPU1",
     "With bit 0 set, every vCPU may compute the time from vCPU 0's record, as a guest's vDSO does that maps no other.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, flags bit 0; arch/x86/entry/vdso, vread_pvclock()",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
+      .guest("Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock()"),
+    ],
     method:
       "Two to four vCPUs race in ring 3, all from vCPU 0's record: none may fall behind the maximum published so far.",
     scenarios: [.contend],
-    faults: ["a history in which vCPU 1 reads 1 ns less from vCPU 0's record"]
-  ) { timeline in
-    timeline.neverGoesBack("vcpu0's record") { parts in parts.allSatisfy { $0.owner == 0 } }
+    coverage: [.observations(2, "racers"), .count(2, "racers")],
+    needs: [.masterClock, .twoCPUs]
+  ) { timeline, findings in
+    findings.expectNoStepBack(inRaces: timeline, on: "vcpu0's record") { parts in
+      parts.allSatisfy { $0.owner == 0 }
+    }
   }
 
   static let monoCrossNoStable = Rule(
     "MONO-CROSS-NOSTABLE",
     "Without bit 0 two vCPUs' clocks are apart by no more than it took to make their records.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, flags bit 0; arch/x86/kvm/x86.c, kvm_guest_time_update()",
+    sources: [
+      .guest(
+        "Linux, arch/x86/kernel/pvclock.c, pvclock_clocksource_read(): time stands still on the vCPU that is behind"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+    ],
     method:
       "vCPU 0 goes to the old MSR, and the race is run again. A record may run ahead by the entry in which it was made; "
       + "one that was made during the race, by the race.",
     scenarios: [.contend],
-    faults: ["a history with a step back larger than the entries that made the records"]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [.observations(1, "races without bit 0")],
+    needs: [.twoCPUs]
+  ) { timeline, findings in
+    findings.isRace = true
     var largest: Int64 = 0
-    var shortage: String?
     for parts in timeline.races where parts.contains(where: { $0.result.unstable > 0 }) {
       guard parts.allSatisfy({ $0.event.actor == .vcpu($0.owner) }) else { continue }
       let worst = parts.map(\.result.worst).min() ?? 0
@@ -61,158 +93,174 @@ extension Rule {
         why: "their records may run ahead by the entries in which they were made; "
           + parts.map { describeSteps($0.result) }.joined(separator: "; "))
       largest = min(largest, worst)
-      shortage = shortage ?? parts.shortage(meeting: 1)
+      if let shortage = parts.shortage(meeting: 1) { findings.sawTooLittle(shortage) }
     }
-    if findings.violations.isEmpty, let shortage { return timeline.tooLittle(shortage) }
-    return findings.outcome(
-      "races, the largest step back \(short(-Int128(largest)))", in: timeline, ofRace: true)
+    findings.detail = "the largest step back \(short(-Int128(largest)))"
   }
 
   static let oldMSRStormMono = Rule(
     "OLDMSR-STORM-MONO",
-    "While vCPU 0 writes the old MSR back to back, a vCPU's clock steps back by no more than it took to make the "
-      + "record that it had.",
-    source: "Linux 54750f2cf042 (4.0); arch/x86/kvm/x86.c, kvm_guest_time_update()",
+    "While vCPU 0 writes the old MSR back to back, a vCPU's clock steps back by no more than it took to make its record "
+      + "before.",
+    sources: [
+      .commit("Linux 54750f2cf042 (4.0)"), .guest("SLES 10's 2.6.16, which writes the old MSR"),
+      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+    ],
     method:
       "vCPU 0 writes and reads 1000 times and times each write; vCPU 1 reads its own record meanwhile and keeps the "
       + "first and the last reading of each version.",
     scenarios: [.oldMSRStorm],
-    faults: ["a history with a step back larger than the write before it took"]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [
+      .observations(1, "loops and steps from one record to the next"), .count(1, Storm.enough),
+    ],
+    needs: [.twoCPUs]
+  ) { timeline, findings in
+    findings.isRace = true
     var storm = Storm()
-    for event in timeline.history.events {
-      switch event.action {
+    for step in timeline.steps {
+      switch step.event.action {
       case .looped("rewriter", let result):
         storm.write(result)
         guard let excess = result.excess, result.unstable > 0 else { continue }
-        let slack = share(timeline.rateBound, of: event.width) + timeline.rounding
+        let slack = share(timeline.rateBound, of: step.event.width) + timeline.rounding
         findings.expect(
-          Int128(excess), in: Interval(0, slack), limit: 1_000_000, at: [event],
-          "what a step back was more than the write before it took, in \(result.reads) writes",
+          Int128(excess), in: Interval(0, slack), limit: 1_000_000, at: [step.event],
+          "a step back, less the time that the write before it took, in \(result.reads) writes",
           why: describeSteps(result))
       case .looped("sampler", let result): storm.read(result)
-      case .watched("sampler", let owner, _, let result) where event.actor == .vcpu(owner):
-        timeline.judgeSteps(in: result, of: event, &findings)
+      case .watched("sampler", let owner, _, let result) where step.event.actor == .vcpu(owner):
+        findings.expectSteps(in: result, of: step.event, timeline)
       default: continue
       }
     }
-    return storm.outcome(of: findings, isStable: false, in: timeline)
+    storm.conclude(&findings, isStable: false)
   }
 
   static let sharedPageSane = Rule(
     "SHARED-PAGE-SANE",
-    "Two vCPUs that register one address share a record: after whatever they did at the same time its version is even, "
+    "Two vCPUs that register one address share a record: after both wrote the MSR at the same time its version is even, "
       + "and it holds a time that one of them was given.",
-    source: "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock(); Documentation/virt/kvm/x86/msr.rst",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (an odd version says that an update is in progress)"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
+    ],
     method:
-      "Both write the MSR 60 times side by side, six times over; look at the record at rest, then each writes and reads "
-      + "alone. While both write nothing is asserted.",
+      "Both write the MSR 60 times side by side, six times; read the record at rest, then each writes and reads alone. "
+      + "While both write, nothing is compared.",
     scenarios: [.sharedPage],
-    faults: [
-      "a history with an odd version at rest",
-      "a history in which the record at rest is an hour off",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var writes: [Actor: UInt64] = [:]
-    var storms: [Event] = []
-    var rest: (event: Event, page: ClockPage)?
-    for (index, event) in timeline.history.events.enumerated() {
-      switch event.action {
-      case .stormed(_, let count, let versions):
-        let sum = writes[event.actor, default: 0].addingReportingOverflow(min(count, versions))
-        writes[event.actor] = sum.partialValue
-        storms.append(event)
-        rest = nil
-      case .page(_, _, let page) where !storms.isEmpty:
-        findings.expect(
-          page.version % 2 == 0, at: [event], "an even version at rest",
-          seen: "version \(page.version)")
-        rest = (event, page)
-      case .read(_, _, let reading, settled: true):
-        guard let look = rest else { continue }
-        rest = nil
-        timeline.judgeShared(look, storms, reading, index, &findings)
-        storms = []
-      default: continue
+    coverage: [
+      .observations(6, "records that two vCPUs had written, and readings after"),
+      .count(3, "times in records at rest"),
+    ],
+    needs: [.twoCPUs]
+  ) { timeline, findings in
+    var writes: [Int: UInt64] = [:]
+    for machine in timeline.machines {
+      // The storms that moved the version.
+      var storms: [Step] = []
+      var rest: (event: Event, page: ClockPage)?
+      var last: [Int: Observation] = [:]
+      for step in machine.steps {
+        let event = step.event
+        switch event.action {
+        case .stormed(_, let count, let versions):
+          guard let vcpu = step.vcpu else { continue }
+          // A write that KVM served shows in the version.
+          let served = min(count, versions)
+          writes[vcpu] = writes[vcpu, default: 0].addingReportingOverflow(served).partialValue
+          if served > 0 { storms.append(step) }
+          rest = nil
+        case .setClock: (storms, rest) = ([], nil)
+        case .page(_, let address, let page):
+          let sharers = storms.filter { $0.after.record == address.value }
+          guard Set(sharers.map(\.vcpu)).count >= 2 else { continue }
+          findings.expect(
+            page.version % 2 == 0, at: [event], "an even version at rest",
+            seen: "version \(page.version)")
+          rest = (event, page)
+        default: break
+        }
+        guard let vcpu = step.vcpu, let now = step.observations.last else { continue }
+        if let look = rest {
+          findings.expectTime(of: look, storms.map(\.event), at: now, in: timeline)
+          if let before = last[vcpu], before.epoch == now.epoch {
+            findings.expectAdvance(from: before, to: now, in: timeline)
+          }
+          (rest, storms) = (nil, [])
+        }
+        last[vcpu] = now
       }
     }
-    if findings.violations.isEmpty, !writes.isEmpty,
-      writes.count < 2 || writes.contains(where: { $0.value < 100 })
-    {
-      return timeline.tooLittle(
-        "writes that moved the version: \(writes.values.sorted()), needs 100 by each of two")
+    findings.detail = "writes that moved the version: \(writes.values.sorted())"
+    if !writes.isEmpty, writes.count < 2 || writes.contains(where: { $0.value < 100 }) {
+      findings.sawTooLittle("\(findings.detail), needs 100 by each of two")
     }
-    return findings.outcome(
-      atLeast: 6, "looks at a record that two vCPUs had written, and readings after", in: timeline)
   }
 
   static let hop = Rule(
     "HOP",
     "A vCPU whose thread goes from CPU to CPU keeps its time; in master-clock mode it keeps its record.",
-    source: "arch/x86/kvm/x86.c, kvm_arch_vcpu_load()",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\")"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_arch_vcpu_load()"),
+    ],
     method:
       "The thread is bound to another CPU before each reading, 50 times with the master clock and 50 times without.",
     scenarios: [.hop],
-    faults: [
-      "a history in which the clock steps at a move",
-      "a history with a new pair in master-clock mode",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var cpus: Set<Int> = []
-    for (before, move, after) in timeline.readings(around: {
-      if case .moved(let vcpu, _) = $0.action { vcpu } else { nil }
-    }) {
+    coverage: [.observations(80, "readings after moves between CPUs"), .different(2, "CPUs")],
+    needs: [.twoCPUs]
+  ) { timeline, findings in
+    let moves = timeline.readings(aroundSteps: {
+      if case .moved(let vcpu, _) = $0.event.action { vcpu } else { nil }
+    })
+    for (before, move, after) in moves {
       guard case .moved(_, let cpu) = move.action, let old = before.page, let new = after.page
       else { continue }
-      cpus.insert(cpu)
-      findings.expect(
-        difference(after.value, before.value),
-        in: timeline.allowedAdvance(from: before, to: after), limit: Timeline.widestUseful,
-        at: [before.event, move, after.event],
-        "the clock on CPU \(cpu) to go on from \(before.value) ns by an amount",
-        why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings")
+      let counted = findings.expectAdvance(
+        from: before, to: after, over: [move], in: timeline,
+        why: "the time that CLOCK_MONOTONIC_RAW counted; the thread came to CPU \(cpu)")
+      if counted { findings.cover("CPU \(cpu)", of: "CPUs") }
       guard before.isStable, after.isStable,
         !timeline.mayHaveNewPair(from: before.event, to: after.event)
       else { continue }
       findings.expect(
         new.isUpdate(of: old), at: [before.event, move, after.event],
-        "with PVCLOCK_TSC_STABLE_BIT the record as it was, but for the version: \(describe(old))",
+        "with PVCLOCK_TSC_STABLE_BIT the record as it was, except for the version: \(describe(old))",
         seen: describe(new))
     }
-    guard cpus.count >= 2 || !findings.violations.isEmpty else {
-      return findings.outcome(atLeast: .max, "moves to two CPUs", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 80, "readings after moves between \(cpus.count) CPUs", in: timeline)
   }
 
   static let readCost = Rule(
     "READ-COST",
-    "A reading of the clock is little more than RDTSC and a few loads.",
-    source: "arch/x86/include/asm/pvclock.h, __pvclock_read_cycles()",
+    "A reading of the clock costs little more than RDTSC and a few loads.",
+    sources: [.implementation("arch/x86/include/asm/pvclock.h, __pvclock_read_cycles()")],
     method:
-      "The least time of several rounds, in ring 3: version, RDTSC and fields, version, conversion to nanoseconds; and "
-      + "beside it RDTSC and the same loads between the same two fences.",
-    scenarios: [.readCost], isObservation: true
-  ) { timeline in
-    var kHz: [Actor: UInt32] = [:]
-    for event in timeline.history.events {
-      if case .tscKHz(let vcpu, let value) = event.action { kHz[.vcpu(vcpu)] = value }
-      guard case .measured(let reads, let cycles, let bare) = event.action,
-        let rate = kHz[event.actor], rate > 0, reads > 0, cycles > 0, bare > 0
-      else { continue }
-      let picoseconds = UInt128(cycles) * 1_000_000_000 / UInt128(rate) / UInt128(reads)
-      let perSecond = UInt128(reads) * UInt128(rate) * 1000 / UInt128(cycles)
-      let ratio = UInt128(cycles) * 100 / UInt128(bare)
-      return .observed(
-        value: "\(decimals(perSecond / 100_000, 1)) million readings a second, "
-          + "\(decimals(picoseconds / 100, 1)) ns each, \(decimals(ratio, 2)) times RDTSC and the loads"
-      )
+      "The least time of several rounds, in ring 3: version, RDTSC and fields, version, conversion to nanoseconds; "
+      + "and of RDTSC and the same loads between the same two fences.",
+    scenarios: [.readCost],
+    coverage: [.count(1, "measurements")],
+    isObservation: true
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var kHz: [Int: UInt32] = [:]
+      for step in machine.steps {
+        if case .tscKHz(let vcpu, let value) = step.event.action { kHz[vcpu] = value }
+        guard case .measured(let reads, let cycles, let bare) = step.event.action,
+          let rate = step.vcpu.flatMap({ kHz[$0] }), rate > 0, reads > 0, cycles > 0, bare > 0
+        else { continue }
+        let picoseconds = UInt128(cycles) * 1_000_000_000 / UInt128(rate) / UInt128(reads)
+        let perSecond = UInt128(reads) * UInt128(rate) * 1000 / UInt128(cycles)
+        let ratio = UInt128(cycles) * 100 / UInt128(bare)
+        findings.report(
+          "\(decimals(perSecond / 100_000, 1)) million readings a second, "
+            + "\(decimals(picoseconds / 100, 1)) ns each, \(decimals(ratio, 2)) times RDTSC and the loads"
+        )
+      }
     }
-    return Findings().outcome("measurements", in: timeline)
   }
 }
 
@@ -232,32 +280,44 @@ extension ClockPage {
   }
 }
 
-extension Timeline {
-  /// What a shared record at rest says of the time, against the reading of a vCPU that wrote the MSR alone after it;
-  /// and that reading against the vCPU's reading before the storm.
-  fileprivate func judgeShared(
-    _ rest: (event: Event, page: ClockPage), _ storms: [Event], _ reading: Reading, _ index: Int,
-    _ findings: inout Findings
+extension Step {
+  /// Whether the event began after the clock was last set.
+  fileprivate var isOnOneSetting: Bool {
+    machine.setting.map { $0.event.ended.raw <= event.began.raw } ?? true
+  }
+}
+
+extension Findings {
+  /// The time in a shared record at rest, against a reading of a vCPU after it.
+  fileprivate mutating func expectTime(
+    of rest: (event: Event, page: ClockPage), _ storms: [Event], at now: Observation,
+    in timeline: Timeline
   ) {
-    let event = history.events[index]
-    guard let at = observations.firstIndex(where: { $0.index == index }) else { return }
-    let now = observations[at]
-    if let before = observations[..<at].last(where: { $0.vcpu == now.vcpu }),
-      before.epoch == now.epoch
-    {
-      findings.expect(
-        difference(now.value, before.value), in: allowedAdvance(from: before, to: now),
-        limit: Timeline.widestUseful, at: [before.event, event],
-        "\(event.actor)'s clock to go on from \(before.value) ns by an amount",
-        why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings")
+    guard let began = storms.map(\.began.raw).min(), let tsc = now.guestTSC,
+      rest.page.flags.contains(.tscStable) == now.isStable
+    else { return }
+    let isCounted: Bool
+    if now.isStable {
+      let mayStep = timeline.mayHaveNewPair(from: storms[0], to: now.event)
+      let slack = timeline.rounding + (mayStep ? timeline.drift(until: now) : 0)
+      isCounted = expect(
+        difference(rest.page.systemTime(atTSC: tsc), now.value), in: Interval(-slack, slack),
+        at: [rest.event, now.event],
+        "the time of the record at rest, less \(now.name), \(now.value) ns,",
+        why: "both come from the master clock; at rest: \(describe(rest.page))")
+    } else {
+      // Without the master clock the vCPUs' TSCs may differ. The record's system_time was right during the storm, or
+      // after it until the record was read.
+      let slack = timeline.drift(until: now) + timeline.rounding
+      let least = rest.event.elapsed(to: now.event).lower
+      let most = Int128(now.event.ended.raw) - Int128(began)
+      isCounted = expect(
+        difference(now.value, rest.page.systemTime),
+        in: Interval(least - slack, most + now.lead + slack), limit: 1_000_000_000,
+        at: storms + [rest.event, now.event],
+        "\(now.name), less system_time of the record at rest, \(rest.page.systemTime) ns,",
+        why: "the time since the storm, in which the record was made: \(describe(rest.page))")
     }
-    // Without the master clock the vCPUs' TSCs may differ.
-    guard rest.page.flags.contains(.tscStable), now.isStable else { return }
-    let slack = rounding + (mayHaveNewPair(from: storms[0], to: event) ? drift(until: now) : 0)
-    findings.expect(
-      difference(rest.page.systemTime(atTSC: reading.tsc), now.value), in: Interval(-slack, slack),
-      at: [rest.event, event],
-      "what the record at rest said, less \(event.actor)'s reading \(now.value) ns,",
-      why: "both come from the master clock; at rest: \(describe(rest.page))")
+    if isCounted { count("times in records at rest") }
   }
 }

@@ -1,4 +1,6 @@
-// Section B of the catalogue: writing the system-time MSR, and the life of the page behind it.
+internal import PVClock
+
+// Writes of the system-time MSR.
 
 extension Rule {
   static let registration: [Rule] = [
@@ -6,20 +8,22 @@ extension Rule {
     .systimeDisableFreezes, .systimeReenableKeepsTime, .msrReadback,
   ]
 
+  private static let document = "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"
+
   static let systimeEnable = Rule(
     "SYSTIME-ENABLE",
     "A write of the system-time MSR with bit 0 set makes the record at the address valid before the guest's "
       + "next instruction.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    sources: [
+      .document(document), .guest("Linux, arch/x86/kernel/kvmclock.c, kvm_register_clock()"),
+    ],
     method:
-      "Fill the page with 0xa5; the guest writes the MSR and reads the record without an exit between.",
+      "Fill memory with 0xa5; the guest writes the MSR and reads the record without an exit between.",
     scenarios: [.registration],
-    faults: [
-      "kvm_write_system_time() requests no update", "… only on vCPU 0",
-      "kvm_setup_guest_pvclock() leaves the version odd",
+    coverage: [
+      .observations(2, "registrations in memory that held 0xa5"), .different(2, "vCPUs"),
     ]
-  ) { timeline in
-    var findings = Findings()
+  ) { timeline, findings in
     findings.expectNoFault(in: timeline)
     for (write, read) in timeline.writesWithRead {
       guard case .read(let address, _, let reading, let settled) = read.action,
@@ -33,45 +37,51 @@ extension Rule {
         at: [write, read],
         "an even version, and system_time, tsc_timestamp and a multiplier of at least 2^31 written by the host",
         seen: describe(page))
+      findings.cover(vcpu: write.vcpu)
     }
-    return findings.outcome(atLeast: 2, "registrations of a page that held 0xa5", in: timeline)
   }
 
   static let systimeRewriteKeepsTime = Rule(
     "SYSTIME-REWRITE-KEEPS-TIME",
     "A guest may write the system-time MSR as often as it likes, on any vCPU, with the same or another address; "
-      + "system time carries on: no restart, no step.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW; broken by Linux b7e60c5aedd2 (4.2)",
+      + "system time carries on without a restart or a step.",
+    sources: [
+      .guest("SLES 10's 2.6.16 writes the MSR again and again"),
+      .commit("Linux b7e60c5aedd2 (4.2) broke it, and was reverted in its effect by 4.3"),
+      .document(document),
+    ],
     method:
       "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
     scenarios: [.rewrite], everywhere: true,
-    faults: [
-      "kvm_write_system_time() sets kvmclock_offset to minus the base on vCPU 0 (Linux 4.2)",
-      "… on every vCPU, on vCPU 1 only, only where the address changes", "a slip of 200 us a write",
+    coverage: [
+      .observations(6, "writes of the MSR"), .different(2, "vCPUs"),
+      .each(["the same address", "another address"], "writes with"),
     ]
-  ) { timeline in
-    timeline.keepsTime(
-      across: "writes of the MSR", atLeast: 6,
-      why: "the time that CLOCK_MONOTONIC_RAW counted between the two readings; a write of the MSR "
-        + "neither stops nor restarts the clock"
-    ) { event in
-      guard case .vcpu(let vcpu) = event.actor,
-        case .wroteMSR(let msr, let value, nil) = event.action,
-        msr.value == UInt64(MSR.systemTime), value.value & 1 == 1
-      else { return nil }
-      return vcpu
+  ) { timeline, findings in
+    let why =
+      "the time that CLOCK_MONOTONIC_RAW counted between the two readings; a write of the MSR neither stops nor restarts "
+      + "the clock"
+    for isSame in [true, false] {
+      let before = findings.observed
+      findings.expectTimeKept(in: timeline, why: why) { step in
+        guard let write = step.systemTimeWrite, let record = write.record, !write.isOldMSR,
+          !write.isByHost, (step.before.record == record) == isSame
+        else { return nil }
+        return step.vcpu
+      }
+      guard findings.observed > before else { continue }
+      findings.cover(isSame ? "the same address" : "another address", of: "writes with")
     }
   }
 
   static let systimeRewriteStorm = Rule(
     "SYSTIME-REWRITE-STORM",
     "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    source: document + ", system_time (\"monotonic time\")",
     method:
-      "vCPU 0 writes and reads 1000 times while vCPU 1 reads its own record in ring 3 and watches vCPU 0's version: how "
-      + "often that changed between two readings is how much the two did side by side.",
-    scenarios: [.storm], faults: ["the restart of Linux 4.2", "… at the 700th write only"]
+      "vCPU 0 writes and reads 1000 times. vCPU 1 reads its own record in ring 3 and counts changes of vCPU 0's version "
+      + "between two readings: these show how much ran side by side.",
+    scenarios: [.storm]
   ) { timeline in
     var findings = Findings()
     var storm = Storm()
@@ -89,113 +99,94 @@ extension Rule {
 
   static let systimeMoveFreezesOld = Rule(
     "SYSTIME-MOVE-FREEZES-OLD",
-    "Once a vCPU has registered another address, the old record is never written again.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    "Once a vCPU has registered another address, its old record is not written any more.",
+    sources: [.document(document)],
     method:
       "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
-    scenarios: [.freeze], faults: ["a move leaves the old record registered as a second one"]
-  ) { timeline in
-    timeline.staysFrozen("moves") { oldValue, newValue in
-      oldValue & 1 == 1 && newValue & 1 == 1 && oldValue != newValue
-    }
+    scenarios: [.freeze], coverage: [.observations(1, "moves of a record")]
+  ) { timeline, findings in
+    findings.expectFrozen(in: timeline) { how, _ in how == .moved }
   }
 
   static let systimeDisableFreezes = Rule(
     "SYSTIME-DISABLE-FREEZES",
-    "A write of any value with bit 0 clear ends the updates; the last record stays as it is.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"until anything with bit0 == 0 is "
-      + "written to it\")",
+    "A write with bit 0 clear ends the updates, whatever the other bits are; the last record stays as it is.",
+    sources: [
+      .document(document + " (\"until anything with bit0 == 0 is written to it\")")
+    ],
     method:
-      "Disable on one vCPU, set the clock from the host and enter; its record keeps every byte while "
+      "Write 0, and the address with bit 0 clear; set the clock from the host and enter; the record keeps every byte while "
       + "another vCPU's changes.",
     scenarios: [.freeze],
-    faults: [
-      "kvm_write_system_time() does not deactivate the page",
-      "… deactivates it only for the value 0",
+    coverage: [
+      .observations(2, "writes with bit 0 clear"),
+      .each(["0", "another value"], "values with bit 0 clear"),
     ]
-  ) { timeline in
-    timeline.staysFrozen("writes with bit 0 clear") { oldValue, newValue in
-      oldValue & 1 == 1 && newValue & 1 == 0
-    }
+  ) { timeline, findings in
+    findings.expectFrozen(in: timeline) { how, _ in how == .disabled }
   }
 
   static let systimeReenableKeepsTime = Rule(
     "SYSTIME-REENABLE-KEEPS-TIME",
-    "Between disabling and enabling the clock time goes on; it does not restart.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW",
+    "Time goes on while the clock is disabled: it does not restart when it is enabled again.",
+    sources: [
+      .document(document), .commit("Linux b7e60c5aedd2 (4.2) broke it"),
+    ],
     method: "Read, write 0, wait, register again, read; compare with CLOCK_MONOTONIC_RAW.",
-    scenarios: [.freeze],
-    faults: ["kvmclock_offset 0, or minus the base, at a registration after a disable"]
-  ) { timeline in
-    var disabled: Set<Int> = []
-    var separators: Set<Int> = []
-    for event in timeline.history.events {
-      guard case .vcpu(let vcpu) = event.actor,
-        case .wroteMSR(let msr, let value, nil) = event.action,
-        MSR.isSystemTime(msr)
-      else { continue }
-      if value.value & 1 == 0 { disabled.insert(vcpu) }
-      if value.value & 1 == 1, disabled.remove(vcpu) != nil { separators.insert(event.number) }
-    }
-    return timeline.keepsTime(
-      across: "pairs of disable and enable", atLeast: 1,
+    scenarios: [.freeze], coverage: [.observations(1, "pairs of disable and enable")]
+  ) { timeline, findings in
+    findings.expectTimeKept(
+      in: timeline,
       why: "the time that CLOCK_MONOTONIC_RAW counted; the clock runs while it is disabled"
-    ) { event in
-      guard separators.contains(event.number), case .vcpu(let vcpu) = event.actor else {
-        return nil
-      }
-      return vcpu
+    ) { step in
+      let wasDisabled = step.before.systemTime.map { $0.record == nil } ?? false
+      return wasDisabled && step.systemTimeWrite?.record != nil ? step.vcpu : nil
     }
   }
 
   static let msrReadback = Rule(
     "MSR-READBACK",
-    "RDMSR and KVM_GET_MSRS return the last value written to the system-time MSR, all 64 bits, also of an address "
-      + "that cannot be served; 0x12 and 0x4b564d01 are one value.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME; arch/x86/kvm/x86.c, kvm_get_msr_common()",
+    "RDMSR and KVM_GET_MSRS return the last value written to the system-time MSR, all 64 bits, even if no record "
+      + "can be served at the address; 0x12 and 0x4b564d01 are one value.",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME"),
+      .implementation("arch/x86/kvm/x86.c, kvm_get_msr_common()"),
+    ],
     method:
       "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
-    scenarios: [.readback], faults: ["RDMSR of 0x4b564d01 clears bit 0", "… for the guest only"]
-  ) { timeline in
-    var findings = Findings()
-    var written: [Int: (Hex, Event)] = [:]
-    var readers: Set<String> = []
-    func compare(_ vcpu: Int, _ msr: Hex, _ value: Hex, _ reader: String, _ event: Event) {
-      guard MSR.isSystemTime(msr), let (expected, write) = written[vcpu] else { return }
-      readers.insert("\(reader) \(msr)")
-      findings.expect(
-        value == expected, at: [write, event],
-        "\(expected), the last value written on vcpu\(vcpu)",
-        seen: "\(value) read by the \(reader) through \(msr)")
-    }
-    for event in timeline.history.events {
-      switch (event.action, event.actor) {
-      case (.wroteMSR(let msr, let value, let fault), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
+    scenarios: [.readback],
+    coverage: [
+      .observations(8, "readings of the MSR"),
+      .each(
+        ["guest 0x12", "guest 0x4b564d01", "host 0x12", "host 0x4b564d01"], "readings by"),
+      .each(["0x12", "0x4b564d01"], "values written through"),
+    ]
+  ) { timeline, findings in
+    for step in timeline.steps {
+      let access: (msr: Hex, value: Hex, reader: String)
+      switch step.event.action {
+      case .wroteMSR(let msr, let value, let fault?) where MSR.isSystemTime(msr):
         findings.expect(
-          fault == nil, at: [event], "no fault from a write of \(value) to \(msr)",
-          seen: "exception vector \(fault?.vector ?? 0)")
-        if fault == nil { written[vcpu] = (value, event) }
-      case (.vmCreated, _): written = [:]
-      case (.readMSR(let msr, let value, nil), .vcpu(let vcpu)):
-        compare(vcpu, msr, value, "guest", event)
-      case (.readMSR(let msr, _, let fault?), _) where MSR.isSystemTime(msr):
-        findings.expect(
-          false, at: [event], "no fault from a read of \(msr)",
+          false, at: [step.event], "no fault from a write of \(value) to \(msr)",
           seen: "exception vector \(fault.vector)")
-      case (.hostReadMSR(let vcpu, let msr, let value), _): compare(vcpu, msr, value, "host", event)
-      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
-        written[vcpu] = (value, event)
-      case (.replugged(let vcpu, _), _): written[vcpu] = nil
+        continue
+      case .readMSR(let msr, _, let fault?) where MSR.isSystemTime(msr):
+        findings.expect(
+          false, at: [step.event], "no fault from a read of \(msr)",
+          seen: "exception vector \(fault.vector)")
+        continue
+      case .readMSR(let msr, let value, nil): access = (msr, value, "guest")
+      case .hostReadMSR(_, let msr, let value): access = (msr, value, "host")
       default: continue
       }
+      guard MSR.isSystemTime(access.msr), let write = step.before.systemTime else { continue }
+      findings.cover("\(access.reader) \(access.msr)", of: "readings by")
+      findings.cover(write.msr.description, of: "values written through")
+      findings.expect(
+        access.value == Hex(write.value), at: [write.event, step.event],
+        "\(Hex(write.value)), the last value written on vcpu\(step.vcpu ?? 0)",
+        seen: "\(access.value) read by the \(access.reader) through \(access.msr)")
     }
-    guard readers.count == 4 || !findings.violations.isEmpty else {
-      return .notTested(
-        reason: "read through \(readers.sorted()), not both MSRs as guest and as host")
-    }
-    return findings.outcome(atLeast: 8, "writes and readings back", in: timeline)
   }
 }
 
@@ -282,62 +273,68 @@ extension Timeline {
       $0.actor == .vcpu(vcpu) && $0.number > earlier.number && $0.number < later.number
     }
   }
+}
 
-  /// A record that its vCPU gave up by an MSR write that `revokes` keeps every byte over a setting of the clock and an
-  /// entry of that vCPU, while some other record changes: proof that updates were made.
-  func staysFrozen(_ what: String, _ revokes: (UInt64, UInt64) -> Bool) -> Outcome {
-    var findings = Findings()
-    var current: [Int: UInt64] = [:]
-    var revoked: [Hex: Int] = [:]
-    var lastPage: [Hex: Event] = [:]
-    var settings = 0
-    var settingsAt: [Hex: Int] = [:]
-    var pairs: [(before: Event, after: Event, address: Hex, owner: Int, setting: Int)] = []
-    var changedIn: Set<Int> = []
-    for event in history.events {
-      switch (event.action, event.actor) {
-      case (.vmCreated, _): (current, revoked, lastPage, settingsAt) = ([:], [:], [:], [:])
-      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-        if let old = current[vcpu], revokes(old, value.value) {
-          revoked[Hex(old & ~1)] = vcpu
-          lastPage[Hex(old & ~1)] = nil
+extension Findings {
+  /// A record that its vCPU gave up in one of the ways that `concerns` names keeps every byte over a setting of the clock
+  /// and an entry of that vCPU, while some live record changes: proof that updates were made.
+  mutating func expectFrozen(
+    in timeline: Timeline, _ concerns: (RecordOwner.GivenUp, Event) -> Bool
+  ) {
+    for machine in timeline.machines {
+      for look in timeline.looksOverASetting(machine) {
+        guard case .givenUp(let vcpu, let how, let write)? = look.after.owner,
+          write.number < look.before.event.number, concerns(how, write),
+          case .page(_, let address, let old) = look.before.event.action,
+          case .page(_, _, let new) = look.after.event.action
+        else { continue }
+        guard look.isAlive || old != new else {
+          lacks("no live record changed either, so nothing shows that updates were made")
+          continue
         }
-        if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
-        current[vcpu] = value.value
-      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
-        if value.value & 1 == 1 { revoked[Hex(value.value & ~1)] = nil }
-        current[vcpu] = value.value
-      case (.setClock, _): settings += 1
-      case (.page(_, let address, let page), _):
-        if let before = lastPage[address], settingsAt[address] == settings - 1,
-          case .page(_, _, let old) = before.action
-        {
-          if let owner = revoked[address] {
-            pairs.append((before, event, address, owner, settings))
-          }
-          if old != page, revoked[address] == nil { changedIn.insert(settings) }
+        let setting = look.after.machine.setting?.event ?? look.before.event
+        let hasEntered = timeline.entered(vcpu, between: setting, and: look.after.event)
+        guard hasEntered || old != new else {
+          lacks("vcpu\(vcpu) was not entered after the clock was set")
+          continue
         }
-        lastPage[address] = event
-        settingsAt[address] = settings
-      default: continue
+        cover(write.writesZero ? "0" : "another value", of: "values with bit 0 clear")
+        expect(
+          old == new, at: [look.before.event, look.after.event],
+          "the record at \(address) as the guest left it: \(describe(old))", seen: describe(new))
       }
     }
-    for pair in pairs {
-      guard case .page(_, _, let old) = pair.before.action,
-        case .page(_, _, let new) = pair.after.action
-      else { continue }
-      guard changedIn.contains(pair.setting) || old != new else {
-        findings.lacks("no live record changed either, so nothing shows that updates were made")
+  }
+}
+
+extension Timeline {
+  /// Two looks at one address with one setting of the clock between, and whether a live record changed over that setting.
+  fileprivate func looksOverASetting(
+    _ machine: MachineRun
+  ) -> [(before: Step, after: Step, isAlive: Bool)] {
+    var last: [Hex: Step] = [:]
+    var found: [(before: Step, after: Step, setting: Int)] = []
+    var alive: Set<Int> = []
+    for step in machine.steps {
+      guard case .page(_, let address, let page) = step.event.action else { continue }
+      defer { last[address] = step }
+      guard let before = last[address], before.machine.settings + 1 == step.machine.settings else {
         continue
       }
-      guard old != new || entered(pair.owner, between: pair.before, and: pair.after) else {
-        findings.lacks("vcpu\(pair.owner) was not entered after the clock was set")
-        continue
+      found.append((before, step, step.machine.settings))
+      if case .live? = step.owner, case .page(_, _, let old) = before.event.action, old != page {
+        alive.insert(step.machine.settings)
       }
-      findings.expect(
-        old == new, at: [pair.before, pair.after],
-        "the record at \(pair.address) as the guest left it: \(describe(old))", seen: describe(new))
     }
-    return findings.outcome(what, in: self)
+    return found.map { ($0.before, $0.after, alive.contains($0.setting)) }
+  }
+}
+
+extension Event {
+  fileprivate var writesZero: Bool {
+    switch action {
+    case .wroteMSR(_, let value, _), .hostWroteMSR(_, _, let value): value == 0
+    default: false
+    }
   }
 }

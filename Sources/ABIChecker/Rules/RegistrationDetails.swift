@@ -1,6 +1,6 @@
 internal import PVClock
 
-// Section B of the catalogue: where a record may lie, who may register it, and what a write leaves alone.
+// Where a record may lie, who may register it, and what a write of the MSR does not change.
 
 extension Rule {
   static let registrationDetails: [Rule] = [
@@ -12,202 +12,279 @@ extension Rule {
     "HOSTSET-REGISTERS",
     "KVM_SET_MSRS of 0x12 or 0x4b564d01 with bit 0 set registers a record as the guest's own write does: it is valid "
       + "after the vCPU's next entry.",
-    source: "Documentation/virt/kvm/x86/msr.rst; arch/x86/kvm/x86.c, kvm_set_msr_common()",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
+      .guest(
+        "a guest that was migrated: its user space restores the MSR, and the guest does not write it again"
+      ),
+      .implementation("arch/x86/kvm/x86.c, kvm_set_msr_common()"),
+    ],
     method:
-      "Fill a page with 0xa5; the host writes each MSR on both vCPUs; the vCPU enters; look at the record.",
+      "Fill a page with 0xa5; the host writes each MSR on both vCPUs; the vCPU enters; read the record.",
     scenarios: [.hostRegisters],
-    faults: [
-      "kvm_write_system_time() returns early for the host's writes",
-      "the record stays as it was over the entry",
+    coverage: [
+      .observations(4, "registrations by the host"), .everyVCPU(),
+      .each(MSR.systemTimes.map(\.description), "MSRs"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var waiting: [Int: (write: Event, msr: Hex, address: Hex, entered: Bool)] = [:]
-    var served: Set<Hex> = []
-    for event in timeline.history.events {
-      if case .vcpu(let vcpu) = event.actor { waiting[vcpu]?.entered = true }
-      switch (event.action, event.actor) {
-      case (.vmCreated, _), (.filled, _): waiting = [:]
-      case (.wroteMSR, .vcpu(let vcpu)), (.replugged(let vcpu, _), _): waiting[vcpu] = nil
-      case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
-        let address = Hex(value.value & ~1)
-        waiting[vcpu] =
-          value.value & 1 == 1 && timeline.wasFilled(address, before: event)
-          ? (event, msr, address, false) : nil
-      case (.page(let vcpu, let address, let page), _):
-        guard let (write, msr, wanted, entered) = waiting[vcpu], entered, wanted == address
-        else { continue }
-        waiting[vcpu] = nil
-        served.insert(msr)
-        findings.expect(
-          page.isServed, at: [write, event],
-          "a record of vcpu\(vcpu) at \(address), which the host registered through \(msr)",
-          seen: describe(page))
-      default: continue
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var judged: Set<Int> = []
+      var lastStore = 0
+      for step in machine.steps {
+        switch step.event.action {
+        case .filled, .poked: lastStore = step.event.number
+        case .page(let vcpu, let address, let page):
+          guard let write = step.after.systemTime, write.isByHost, write.record == address.value,
+            let entry = step.after.lastEntry, entry > write.event.number,
+            write.event.number > lastStore, !judged.contains(write.event.number),
+            timeline.wasFilled(address, before: write.event)
+          else { continue }
+          judged.insert(write.event.number)
+          findings.cover(vcpu: vcpu)
+          findings.cover(write.msr.description, of: "MSRs")
+          findings.expect(
+            page.isServed, at: [write.event, step.event],
+            "a record of vcpu\(vcpu) at \(address), which the host registered through \(write.msr)",
+            seen: describe(page))
+        default: continue
+        }
       }
     }
-    return findings.outcome(
-      atLeast: served.count == 2 ? 4 : .max, "registrations by the host through both MSRs",
-      in: timeline)
   }
 
   static let systimeAlign4 = Rule(
     "SYSTIME-ALIGN4",
-    "A record may lie at every 4-byte aligned address of a page that leaves 32 bytes of it; exactly these bytes are written.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address\"); Linux "
-      + "c300aa64ddf5 (3.9) refused some",
+    "A record may lie at every 4-byte aligned address of a page that leaves 32 bytes of it; nothing beside these bytes is "
+      + "written.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address\")"
+      )
+    ],
     method:
-      "Each of the 1017 offsets, far from the one before: fill with 0xa5, write the MSR, look at the record and 64 bytes "
+      "Each of the 1017 offsets, far from the one before: fill with 0xa5, write the MSR, read the record and 64 bytes "
       + "on both sides.",
     scenarios: [.align4],
-    faults: [
-      "the address rounded down to 64 bytes in kvm_write_system_time()",
-      "registrations that are not aligned to 32 bytes dropped, as in c300aa64ddf5",
+    coverage: [
+      .observations(1017, "writes and records"), .different(1017, "offsets in a page"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var offsets: Set<UInt64> = []
-    var write: (event: Event, address: UInt64, before: UInt64)?
-    var live: UInt64 = 0
-    for event in timeline.history.events {
-      switch event.action {
-      case .vmCreated, .filled: write = nil
-      case .wroteMSR(let msr, let value, let fault) where MSR.isSystemTime(msr):
-        write = (event, value.value & ~1, live)
-        live = value.value & ~1
-        findings.expect(
-          fault == nil, at: [event], "no fault from a write of \(value) to \(msr)",
-          seen: "exception vector \(fault?.vector ?? 0)")
-      case .memory(let start, let hex):
-        // Until the write, an entry may still update the record before it.
-        guard let (wrote, address, before) = write, address >= start.value,
-          address - start.value == 64, hex.bytes.count == 160, address % 4 == 0,
-          address % 4096 <= 4096 - 32, abs(difference(address, before)) >= 96,
-          timeline.wasFilled(start, count: 160, before: wrote),
-          let page = ClockPage(bytes: hex.bytes[64..<96])
-        else { continue }
-        write = nil
-        offsets.insert(address % 4096)
-        let stray = hex.bytes.indices.first {
-          !(64..<96).contains($0) && hex.bytes[$0] != 0xa5
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var last: (write: SystemTimeWrite, former: UInt64?)?
+      for step in machine.steps {
+        if let write = step.systemTimeWrite { last = (write, step.before.record) }
+        switch step.event.action {
+        case .filled: last = nil
+        case .wroteMSR(let msr, let value, let fault)
+        where MSR.isSystemTime(msr) && value.value & 3 < 2:
+          findings.expect(
+            fault == nil, at: [step.event], "no fault from a write of \(value) to \(msr)",
+            seen: "exception vector \(fault?.vector ?? 0)")
+        case .memory(let start, let hex):
+          // An entry may update the former record until the write: that one has to be elsewhere.
+          guard let (write, former) = last, let address = write.record,
+            address &- start.value == 64, hex.bytes.count == 160, address % 4 == 0,
+            address % 4096 <= 4096 - 32,
+            former.map({ abs(difference(address, $0)) >= 96 }) ?? true,
+            step.machine.records.count == 1,
+            timeline.wasFilled(start, count: 160, before: write.event),
+            let page = ClockPage(bytes: hex.bytes[64..<96])
+          else { continue }
+          last = nil
+          findings.cover(Hex(address % 4096).description, of: "offsets in a page")
+          let stray = hex.bytes.indices.first {
+            !(64..<96).contains($0) && hex.bytes[$0] != 0xa5
+          }
+          findings.expect(
+            page.isServed && stray == nil, at: [write.event, step.event],
+            "a record at \(Hex(address)), offset \(Hex(address % 4096)) of its page, and 0xa5 around it",
+            seen: describe(page)
+              + (stray.map { "; byte at \(Hex(start.value &+ UInt64($0))) is not 0xa5" } ?? ""))
+        default: continue
         }
-        findings.expect(
-          page.isServed && stray == nil, at: [wrote, event],
-          "a record at \(Hex(address)), offset \(Hex(address % 4096)) of its page, and 0xa5 around it",
-          seen: describe(page)
-            + (stray.map { "; byte at \(Hex(start.value &+ UInt64($0))) is not 0xa5" } ?? ""))
-      default: continue
       }
     }
-    let isComplete = offsets.count == 1017
-    return findings.outcome(
-      atLeast: isComplete ? 1017 : .max, "writes and records at 1017 offsets", in: timeline)
   }
 
   static let systimeUnbackedNoFault = Rule(
     "SYSTIME-UNBACKED-NOFAULT",
-    "A registration outside guest memory raises no fault and causes no exit; it reads back, and nothing is written "
-      + "anywhere.",
-    source: "arch/x86/kvm/x86.c, kvm_write_system_time()",
+    "A registration outside of guest memory raises no fault and causes no exit; it reads back, and nothing is written to "
+      + "guest memory but the records of vCPUs that registered memory.",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_system_time()")],
     method:
-      "From a live record and from none, register addresses beyond memory and at the ends of the address space; set the "
-      + "clock, enter; compare all of guest memory, where only another vCPU's record may change.",
+      "From a registered record and from none, register addresses beyond memory and at the ends of the address space; set "
+      + "the clock, enter; compare all of guest memory, where only another vCPU's record may change.",
     scenarios: [.unbacked],
-    faults: [
-      "a #GP from kvm_set_msr_common() for an address without a memory slot",
-      "the old record updated on after the guest had given it up",
-      "a record written at address 0, or at the last address that was cached",
+    coverage: [
+      .observations(12, "writes, readings back and comparisons of all memory"),
+      .count(4, "comparisons of all memory while another record changed"),
+      .different(4, "addresses outside of memory"),
+      .each(["a record", "no record"], "registrations before"),
     ]
-  ) { timeline in
-    var pass = UnbackedPass()
-    for event in timeline.history.events { pass.take(event) }
-    return pass.findings.outcome(
-      atLeast: pass.compared >= 4 ? 12 : .max,
-      pass.compared >= 4
-        ? "writes, readings back and comparisons of all memory"
-        : "comparisons of memory after a write of an address outside of it, while another record changed",
-      in: timeline)
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var copy: Event?
+      var size: Int128?
+      func isOutside(_ record: UInt64?) -> Bool {
+        if let record, let size { Int128(record) >= size } else { false }
+      }
+      var hadRecord: [Int: Bool] = [:]
+      for step in machine.steps {
+        let outside = step.machine.records.filter { isOutside($0.value.record) }
+        switch step.event.action {
+        case .memoryCopied(let count): (copy, size) = (step.event, Int128(count))
+        case .filled, .poked: copy = nil
+        case .replugged where step.before.record != nil: copy = nil
+        case .stopped(let exit) where size != nil && step.isEntry:
+          findings.expect(
+            false, at: [step.event],
+            "no exit from vcpu\(step.vcpu ?? 0)'s registration outside of memory", seen: exit)
+        case .wroteMSR(let msr, let value, let fault?)
+        where MSR.isSystemTime(msr) && value.value & 1 == 1 && isOutside(value.value & ~1):
+          findings.expectNoFault(fault, of: value, to: msr, at: step.event)
+        case .readMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
+          guard let write = step.after.systemTime, isOutside(write.record) else { continue }
+          findings.expect(
+            value.value == write.value, at: [write.event, step.event],
+            "\(Hex(write.value)) read back from \(msr) on vcpu\(step.vcpu ?? 0)", seen: "\(value)")
+        case .memoryChanged(let runs, let except):
+          guard let copy, !outside.isEmpty,
+            findings.expectUntouched(runs, except, outside, step, since: copy)
+          else { continue }
+          for (vcpu, write) in outside {
+            findings.cover(Hex(write.record ?? 0).description, of: "addresses outside of memory")
+            if let had = hadRecord[vcpu] {
+              findings.cover(had ? "a record" : "no record", of: "registrations before")
+            }
+          }
+        default: break
+        }
+        guard let write = step.systemTimeWrite, let vcpu = step.vcpu else { continue }
+        let former = isOutside(step.before.record) ? nil : step.before.record
+        if isOutside(write.record) {
+          findings.expectNoFault(nil, of: Hex(write.value), to: write.msr, at: step.event)
+          hadRecord[vcpu] = former != nil
+        }
+        // A record that comes or goes between the copy and the comparison may have changed in either.
+        if former != nil || (write.record != nil && !isOutside(write.record)) { copy = nil }
+      }
+    }
   }
 
   static let systimeRewriteMasterExact = Rule(
     "SYSTIME-REWRITE-MASTER-EXACT",
-    "In master-clock mode a write of the system-time MSR takes no new snapshot: at one and the same TSC the new record gives "
-      + "the time that the first one gave, to 1 ns, by the same multiplier and shift.",
-    source:
-      "arch/x86/kvm/x86.c, kvm_write_system_time() asks for KVM_REQ_GLOBAL_CLOCK_UPDATE, not for a new master clock",
+    "In master-clock mode a write of the system-time MSR takes no new snapshot: the new record has the tsc_timestamp, "
+      + "system_time, multiplier and shift that the record before had, bit for bit.",
+    sources: [
+      .commit(
+        "Linux c52ffadc65e2 (6.7) (\"Unnecessarily updating the masterclock is undesirable as it can cause kvmclock's time "
+          + "to jump\")"),
+      .implementation(
+        "arch/x86/kvm/x86.c, kvm_write_system_time() asks for KVM_REQ_GLOBAL_CLOCK_UPDATE, not for a new master clock"
+      ),
+    ],
     method:
-      "600 writes on two vCPUs, of the same address and now and then another, and a look at the record after each.",
+      "600 writes on two vCPUs, of the same address and now and then another; read the record after each.",
     scenarios: [.rewriteExact],
-    faults: [
-      "KVM_REQ_MASTERCLOCK_UPDATE raised at every write in kvm_write_system_time()",
-      "1 ns lost at every write",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var newest = NewestPair()
-    var first: [Int: (event: Event, page: ClockPage)] = [:]
-    var write: [Int: Event] = [:]
-    for event in timeline.history.events {
-      let isNew = newest.take(event)
-      switch (event.action, event.actor) {
-      case _ where isNew: (first, write) = ([:], [:])
-      case (.vmCreated, _), (.setClock, _), (.vcpuCreated, _): (first, write) = ([:], [:])
-      case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-        write[vcpu] = value.value & 1 == 1 ? event : nil
-      case (.page(let vcpu, _, let page), _):
-        guard newest.isHeld(by: vcpu) else { continue }
-        guard page.flags.contains(.tscStable) else {
-          findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
-          first[vcpu] = nil
-          continue
+    coverage: [.observations(500, "writes that left the record's pair as it was"), .everyVCPU()],
+    needs: [.masterClock]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var first: [Int: (event: Event, page: ClockPage)] = [:]
+      var write: [Int: Event] = [:]
+      for step in machine.steps {
+        switch step.event.action {
+        case _ where step.machine.mayHaveNewPair: (first, write) = ([:], [:])
+        case .setClock, .vcpuCreated: (first, write) = ([:], [:])
+        case .wroteMSR:
+          if let vcpu = step.vcpu, let made = step.systemTimeWrite {
+            write[vcpu] = made.record == nil ? nil : made.event
+          }
+        case .page(let vcpu, let address, let page):
+          guard step.after.holdsNewestPair, step.after.record == address.value else { continue }
+          guard page.flags.contains(.tscStable) else {
+            findings.lacks("the VM is not in master-clock mode: PVCLOCK_TSC_STABLE_BIT is clear")
+            first[vcpu] = nil
+            continue
+          }
+          guard let (look, old) = first[vcpu] else {
+            first[vcpu] = (step.event, page)
+            continue
+          }
+          guard let write = write.removeValue(forKey: vcpu) else { continue }
+          findings.cover(vcpu: vcpu)
+          findings.expect(
+            page.hasSamePair(as: old), at: [look, write, step.event],
+            "vcpu\(vcpu)'s record with the pair and the scale of the one before: \(describe(old))",
+            seen: describe(page)
+              + ": a new snapshot, a step of \(nanoseconds(page.step(from: old)))")
+        default: continue
         }
-        guard let (look, old) = first[vcpu] else {
-          first[vcpu] = (event, page)
-          continue
-        }
-        guard let write = write.removeValue(forKey: vcpu) else { continue }
-        let step = page.step(from: old)
-        findings.expect(
-          page.scale == old.scale && abs(step) <= 1, at: [look, write, event],
-          "vcpu\(vcpu)'s record to give the time that it gave before: \(describe(old))",
-          seen: "\(describe(page)): a step of \(nanoseconds(step))")
-      default: continue
       }
     }
-    return findings.outcome(atLeast: 500, "writes that moved no record's time", in: timeline)
   }
 
   static let scribbleRepaired = Rule(
     "SCRIBBLE-REPAIRED",
-    "An update writes every field of a record that the guest has overwritten. Of the guest's bytes it takes two things: "
-      + "the version, which it moves on, and bit 1 (GUEST_STOPPED) of the flags, which it keeps.",
-    source: "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()",
+    "An update writes every field of a record that the guest has overwritten. It takes over two things from the guest's "
+      + "bytes: the version, which it moves on, and bit 1 (GUEST_STOPPED) of the flags, which it keeps.",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, the fields"),
+      .commit("Linux 51d59c6b42 (3.7)"),
+      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
+    ],
     method:
-      "The guest overwrites all 32 bytes with random ones, with chosen flags, and writes the MSR; look at the record.",
+      "The guest overwrites all 32 bytes with random ones, with chosen flags, and writes the MSR; read the record.",
     scenarios: [.scribble],
-    faults: [
-      "all of the guest's flags kept in kvm_setup_guest_pvclock()",
-      "PVCLOCK_GUEST_STOPPED not carried over an update, as before 51d59c6b42 (3.7)",
-      "an update that leaves a field as it was",
+    coverage: [
+      .observations(8, "records repaired, and readings"), .everyVCPU(),
+      .each(["bit 1 set", "bit 1 clear"], "flags that the guest wrote"),
+      .each(["even", "odd"], "versions that the guest wrote"),
     ]
-  ) { timeline in
-    var pass = ScribblePass()
-    for event in timeline.history.events { pass.take(event) }
-    for (before, write, after) in timeline.readings(around: { pass.writes[$0.number] }) {
-      pass.findings.expect(
-        difference(after.value, before.value),
-        in: timeline.allowedAdvance(from: before, to: after), limit: Timeline.widestUseful,
-        at: [before.event, write, after.event],
-        "vcpu\(before.vcpu ?? 0)'s clock to go on from \(nanoseconds(Int128(before.value))) by an amount",
-        why: "the time that CLOCK_MONOTONIC_RAW counted; what the guest wrote there is gone")
+  ) { timeline, findings in
+    var writes: Set<Int> = []
+    for machine in timeline.machines {
+      /// The record as the host wrote it last.
+      var good: [Int: ClockPage] = [:]
+      var words: [Int: [UInt64: UInt32]] = [:]
+      var due: [Int: (write: Event, scribble: ClockPage)] = [:]
+      for step in machine.steps {
+        guard let vcpu = step.vcpu else { continue }
+        if step.systemTimeWrite != nil {
+          let scribble = ClockPage(scribbled: words.removeValue(forKey: vcpu) ?? [:])
+          due[vcpu] = nil
+          if let scribble, step.before.record == step.after.record {
+            due[vcpu] = (step.event, scribble)
+            writes.insert(step.event.number)
+          }
+        }
+        let seen: (address: UInt64, page: ClockPage)
+        switch step.event.action {
+        case .poked(let address, let value):
+          let offset = address.value &- (step.after.record ?? .max)
+          if offset < 32, offset % 4 == 0 {
+            words[vcpu, default: [:]][offset / 4] = UInt32(truncatingIfNeeded: value.value)
+          }
+          continue
+        case .setTSCKHz, .toldStopped:
+          (good[vcpu], due[vcpu]) = (nil, nil)
+          continue
+        case .read(let address, _, let reading, settled: true):
+          seen = (address.value, reading.page)
+        case .page(_, let address, let page): seen = (address.value, page)
+        default: continue
+        }
+        guard seen.address == step.after.record, words[vcpu] == nil else { continue }
+        if let (write, scribble) = due.removeValue(forKey: vcpu), let old = good[vcpu] {
+          findings.expectRepaired(seen.page, scribble, old, at: [write, step.event])
+        }
+        good[vcpu] = seen.page
+      }
     }
-    let isComplete = pass.kept.count == 2
-    return pass.findings.outcome(
-      atLeast: isComplete ? 8 : .max,
-      isComplete
-        ? "records repaired, and readings" : "records repaired, bit 1 set by the guest and clear",
-      in: timeline)
+    findings.expectTimeKept(
+      in: timeline,
+      why: "the time that CLOCK_MONOTONIC_RAW counted; the guest's own bytes are gone"
+    ) { writes.contains($0.event.number) ? $0.vcpu : nil }
   }
 }
 
@@ -219,82 +296,9 @@ extension ClockPage {
   }
 
   /// The record as eight words of memory.
-  fileprivate init?(scribbled words: [Int: UInt32]) {
+  fileprivate init?(scribbled words: [UInt64: UInt32]) {
     guard words.count == 8 else { return nil }
     self.init(words: (0..<8).map { words[$0] ?? 0 })
-  }
-}
-
-/// The forward pass behind SYSTIME-UNBACKED-NOFAULT.
-private struct UnbackedPass {
-  var findings = Findings()
-  /// Comparisons with proof that records were updated meanwhile.
-  private(set) var compared = 0
-  private var copy: Event?
-  /// Where memory ends.
-  private var size: Int?
-  /// Where each vCPU's record is.
-  private var current: [Int: UInt64] = [:]
-  /// Who has registered an address outside of memory since the copy, by which write.
-  private var outside: [Int: (event: Event, value: Hex)] = [:]
-
-  mutating func take(_ event: Event) {
-    switch (event.action, event.actor) {
-    case (.vmCreated, _): (copy, size, current, outside) = (nil, nil, [:], [:])
-    case (.memoryCopied(let count), _): (copy, size) = (event, count)
-    case (.wroteMSR(let msr, let value, let fault), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-      wrote(value, msr, fault, vcpu, event)
-    case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
-      wrote(value, msr, nil, vcpu, event)
-    case (.stopped(let exit), .vcpu(let vcpu)):
-      guard size != nil else { return }
-      findings.expect(
-        false, at: [event], "no exit from vcpu\(vcpu)'s registration outside of memory",
-        seen: exit)
-    case (.readMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-      guard let (write, wanted) = outside[vcpu] else { return }
-      findings.expect(
-        value == wanted, at: [write, event], "\(wanted) read back from \(msr) on vcpu\(vcpu)",
-        seen: "\(value)")
-    case (.filled, _), (.poked, _): copy = nil
-    case (.memoryChanged(let runs, let except), _): compare(runs, except, event)
-    default: return
-    }
-  }
-
-  private mutating func wrote(
-    _ value: Hex, _ msr: Hex, _ fault: Fault?, _ vcpu: Int, _ event: Event
-  ) {
-    let isOutside =
-      value.value & 1 == 1 && size.map { Int128(value.value) >= Int128($0) } ?? false
-    if isOutside {
-      findings.expect(
-        fault == nil, at: [event],
-        "no fault from a write of \(value) to \(msr), which is outside of memory",
-        seen: "exception vector \(fault?.vector ?? 0)")
-    }
-    guard fault == nil else { return }
-    // A record that comes or goes between the copy and the comparison may have changed in either.
-    if !isOutside || current[vcpu] != nil { copy = nil }
-    current[vcpu] = isOutside || value.value & 1 == 0 ? nil : value.value & ~1
-    outside[vcpu] = isOutside ? (event, value) : nil
-  }
-
-  private mutating func compare(_ runs: [MemoryRange], _ except: [MemoryRange], _ event: Event) {
-    guard let copied = copy, !outside.isEmpty else { return }
-    let live = current.values.map { MemoryRange(address: $0, count: 32) }
-    let unexpected = runs.first { run in !(live + except).contains { $0.contains(run) } }
-    let isAlive = runs.contains { run in live.contains { $0.contains(run) } }
-    guard isAlive || unexpected != nil else {
-      return findings.lacks(
-        "no other vCPU's record changed, so nothing shows that updates were made")
-    }
-    compared += 1
-    findings.expect(
-      unexpected == nil,
-      at: ([copied, event] + outside.values.map(\.event)).sorted { $0.number < $1.number },
-      "nothing but records of vCPUs that registered memory to have changed",
-      seen: unexpected.map { "\($0.count) bytes changed from \($0.address)" } ?? "")
   }
 }
 
@@ -306,63 +310,54 @@ extension MemoryRange {
   }
 }
 
-/// The forward pass behind SCRIBBLE-REPAIRED.
-private struct ScribblePass {
-  var findings = Findings()
-  /// The values of flags bit 1 that were seen to be kept.
-  private(set) var kept: Set<Bool> = []
-  /// The MSR writes after which a record had to be whole again, and their vCPUs.
-  private(set) var writes: [Int: Int] = [:]
-  private var address: [Int: UInt64] = [:]
-  /// The record as the host wrote it last.
-  private var good: [Int: ClockPage] = [:]
-  private var words: [Int: [Int: UInt32]] = [:]
-  private var due: [Int: (write: Event, scribble: ClockPage)] = [:]
-
-  mutating func take(_ event: Event) {
-    switch (event.action, event.actor) {
-    case (.vmCreated, _): (address, good, words, due) = ([:], [:], [:], [:])
-    case (.poked(let at, let value), .vcpu(let vcpu)): poke(vcpu, at.value, value.value)
-    case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
-      let scribble = ClockPage(scribbled: words.removeValue(forKey: vcpu) ?? [:])
-      let isSame = address[vcpu] == value.value & ~1
-      address[vcpu] = value.value & 1 == 1 ? value.value & ~1 : nil
-      due[vcpu] = nil
-      guard let scribble, isSame, address[vcpu] != nil else { return }
-      due[vcpu] = (event, scribble)
-      writes[event.number] = vcpu
-    case (.read(let at, _, let reading, settled: true), .vcpu(let vcpu)):
-      see(vcpu, at.value, reading.page, event)
-    case (.page(let vcpu, let at, let page), _): see(vcpu, at.value, page, event)
-    default: return
-    }
-  }
-
-  private mutating func poke(_ vcpu: Int, _ at: UInt64, _ value: UInt64) {
-    guard let start = address[vcpu], at >= start, at - start < 32, at % 4 == start % 4 else {
-      return
-    }
-    words[vcpu, default: [:]][Int(at - start) / 4] = UInt32(truncatingIfNeeded: value)
-  }
-
-  private mutating func see(_ vcpu: Int, _ at: UInt64, _ page: ClockPage, _ event: Event) {
-    guard address[vcpu] == at, words[vcpu] == nil else { return }
-    if let (write, scribble) = due.removeValue(forKey: vcpu) {
-      guard let old = good[vcpu] else { return }
-      check(page, after: scribble, old, at: [write, event])
-    }
-    good[vcpu] = page
-  }
-
-  private mutating func check(
-    _ page: ClockPage, after scribble: ClockPage, _ old: ClockPage, at events: [Event]
+extension Findings {
+  fileprivate mutating func expectNoFault(
+    _ fault: Fault?, of value: Hex, to msr: Hex, at event: Event
   ) {
-    kept.insert(scribble.flags.contains(.guestStopped))
-    let step = VersionProtocol.advance(from: scribble.version, to: page.version)
-    let least: UInt32 = scribble.version % 2 == 0 ? 2 : 3
+    expect(
+      fault == nil, at: [event],
+      "no fault from a write of \(value) to \(msr), which is outside of memory",
+      seen: "exception vector \(fault?.vector ?? 0)")
+  }
+
+  /// Of guest memory only records of vCPUs that registered memory have changed.
+  ///
+  /// - Returns: whether it counted.
+  fileprivate mutating func expectUntouched(
+    _ runs: [MemoryRange], _ except: [MemoryRange], _ outside: [Int: SystemTimeWrite],
+    _ step: Step, since copied: Event
+  ) -> Bool {
+    let live = step.machine.records.filter { outside[$0.key] == nil }.values.compactMap {
+      $0.record.map { MemoryRange(address: $0, count: ClockPage.size) }
+    }
+    let unexpected = runs.first { run in !(live + except).contains { $0.contains(run) } }
+    let isAlive = runs.contains { run in live.contains { $0.contains(run) } }
+    guard isAlive || unexpected != nil else {
+      lacks("no other vCPU's record changed, so nothing shows that updates were made")
+      return false
+    }
+    count("comparisons of all memory while another record changed")
+    expect(
+      unexpected == nil,
+      at: ([copied, step.event] + outside.values.map(\.event)).sorted { $0.number < $1.number },
+      "changes only in records of vCPUs that registered memory",
+      seen: unexpected.map { "\($0.count) bytes changed from \($0.address)" } ?? "")
+    return true
+  }
+
+  fileprivate mutating func expectRepaired(
+    _ page: ClockPage, _ scribble: ClockPage, _ old: ClockPage, at events: [Event]
+  ) {
+    let isOdd = scribble.version % 2 == 1
+    cover(
+      scribble.flags.contains(.guestStopped) ? "bit 1 set" : "bit 1 clear",
+      of: "flags that the guest wrote")
+    cover(isOdd ? "odd" : "even", of: "versions that the guest wrote")
+    let advance = VersionProtocol.advance(from: scribble.version, to: page.version)
+    let least: UInt32 = isOdd ? 3 : 2
     let flags = page.flags.subtracting(.tscStable)
-    findings.expect(
-      step >= least && step < 1 << 31 && page.version % 2 == 0
+    expect(
+      advance >= least && advance < 1 << 31 && page.version % 2 == 0
         && flags == scribble.flags.intersection(.guestStopped) && page.scale == old.scale
         && page.pad0 == 0 && page.pad == 0 && page.tscTimestamp != scribble.tscTimestamp
         && page.systemTime != scribble.systemTime,

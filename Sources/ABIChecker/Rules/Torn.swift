@@ -6,89 +6,89 @@ extension Rule {
   static let versionMono = Rule(
     "VERSION-MONO",
     "As long as the guest does not write it, the version only goes on, modulo 2^32.",
-    source: "Documentation/virt/kvm/x86/msr.rst, field version",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version")
+    ],
     method: "vCPU 1 reads vCPU 0's record without pause while the host updates it 220 times.",
     scenarios: [.torn],
-    faults: ["a history in which the version of one update lies below the one before it"]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [.observations(100, "steps of the version"), .count(1, "readers without pause")]
+  ) { timeline, findings in
     var versions: UInt64 = 0
-    for (event, _, result) in timeline.watches {
-      versions = max(versions, result.versions)
-      for (earlier, later) in result.neighbours {
-        findings.expectGrowth(earlier.page, later.page, at: [event])
+    for machine in timeline.machines {
+      var last: [Hex: (event: Event, page: ClockPage)] = [:]
+      for step in machine.steps {
+        switch step.event.action {
+        case .filled, .poked, .slotSet, .slotDeleted, .remapped: last = [:]
+        case .page(_, let address, let page):
+          if let last = last[address] {
+            findings.expectGrowth(last.page, page, at: [last.event, step.event], orStays: true)
+          }
+          last[address] = (step.event, page)
+        case .watched(_, _, _, let result):
+          versions = max(versions, result.versions)
+          findings.count("readers without pause")
+          for (earlier, later) in result.neighbours {
+            findings.expectGrowth(earlier.page, later.page, at: [step.event])
+          }
+        default: continue
+        }
       }
     }
-    var last: [Hex: (event: Event, page: ClockPage)] = [:]
-    for event in timeline.history.events {
-      switch event.action {
-      case .vmCreated, .filled, .poked: last = [:]
-      default: break
-      }
-      guard case .page(_, let address, let page) = event.action else { continue }
-      if let last = last[address] {
-        findings.expectGrowth(last.page, page, at: [last.event, event], orStays: true)
-      }
-      last[address] = (event, page)
+    if (1..<20).contains(versions) {
+      findings.sawTooLittle("the reader saw \(versions) versions, needs 20")
     }
-    guard findings.violations.isEmpty, !timeline.watches.isEmpty, versions < 20 else {
-      return findings.outcome(atLeast: 100, "steps of the version", in: timeline)
-    }
-    return timeline.tooLittle("the reader saw \(versions) versions, needs 20")
   }
 
   static let versionNoTorn = Rule(
     "VERSION-NO-TORN",
-    "Whoever reads a record between two looks at one and the same even version has what one update wrote, also while "
-      + "another CPU updates it.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, field version; arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() (\"legal for a guest to "
-      + "read another VCPU's kvmclock\")",
+    "Whoever reads a record under one even version gets the fields of one update, even while another CPU updates it.",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version"),
+      .guest("Linux's vDSO, vread_pvclock(), which reads vCPU 0's record on every vCPU"),
+      .implementation(
+        "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() (\"legal for a guest to read another VCPU's kvmclock\")"
+      ),
+    ],
     method:
       "vCPU 1 reads vCPU 0's record without pause while the host sets the clock hours on and lets vCPU 0 run, 220 "
-      + "times. Readings of one version must not differ, neither from each other nor from what the host saw of that "
-      + "version between the updates.",
+      + "times. Readings of one version must not differ, neither from each other nor from the record that the host "
+      + "read of that version between the updates.",
     scenarios: [.torn],
-    faults: [
-      "a history with two readings that differ under one version",
-      "a history in which the reader's record mixes the fields of two updates",
-    ]
-  ) { timeline in
-    var findings = Findings()
-    var looks: [Look: (event: Event, page: ClockPage)] = [:]
-    for event in timeline.history.events {
-      guard case .page(let vcpu, let address, let page) = event.action else { continue }
-      looks[Look(vcpu: vcpu, address: address, version: page.version)] = (event, page)
-    }
-    var work = Work(updates: looks.count)
-    for (event, watched, result) in timeline.watches {
-      work.add(result)
-      findings.expect(
-        result.torn == 0, at: [event],
-        "\(result.reads) readings of vcpu\(watched.owner)'s record, alike under one version",
-        seen: "\(result.torn) torn: " + result.tornPair.map(describe).joined(separator: "; then "))
-      for stretch in result.stretches {
-        let version = stretch.page.version
-        guard
-          let look = looks[
-            Look(vcpu: watched.owner, address: watched.address, version: version)]
-        else { continue }
-        work.matched += 1
+    coverage: [.count(1, "readers without pause")]
+  ) { timeline, findings in
+    var work = Work()
+    for machine in timeline.machines {
+      let looks = findings.looks(of: machine)
+      work.updates = max(work.updates, looks.count)
+      for event in machine.steps.map(\.event) {
+        guard case .watched(_, let owner, let address, let result) = event.action else { continue }
+        findings.count("readers without pause")
+        work.add(result)
         findings.expect(
-          stretch.page == look.page, at: [look.event, event],
-          "version \(version) of vcpu\(watched.owner)'s record as the host saw it: "
-            + describe(look.page),
-          seen: describe(stretch.page))
+          result.torn == 0, at: [event],
+          "\(result.reads) readings of vcpu\(owner)'s record, alike under one version",
+          seen: "\(result.torn) torn: "
+            + result.tornPair.map(describe).joined(separator: "; then "))
+        for stretch in result.stretches {
+          let version = stretch.page.version
+          guard let look = looks[Look(vcpu: owner, address: address, version: version)] else {
+            continue
+          }
+          work.matched += 1
+          findings.expect(
+            stretch.page == look.page, at: [look.event, event],
+            "version \(version) of vcpu\(owner)'s record as the host read it: "
+              + describe(look.page),
+            seen: describe(stretch.page))
+        }
       }
     }
-    guard findings.violations.isEmpty else { return findings.outcome("", in: timeline) }
-    if timeline.watches.isEmpty { return findings.outcome("readings", in: timeline) }
-    if let shortage = work.shortage { return timeline.tooLittle(shortage) }
-    return .holds(evidence: work.description)
+    findings.detail = work.description
+    if work.reads > 0, let shortage = work.shortage { findings.sawTooLittle(shortage) }
   }
 
-  /// What the host looked at.
-  private struct Look: Hashable {
+  /// A version of a record that the host read.
+  fileprivate struct Look: Hashable {
     var vcpu: Int
     var address: Hex
     var version: UInt32
@@ -96,13 +96,11 @@ extension Rule {
 
   /// What the race was worth.
   private struct Work: CustomStringConvertible {
-    var updates: Int
+    var updates = 0
     var matched = 0
     var reads: UInt64 = 0
     var versions: UInt64 = 0
     var odd: UInt64 = 0
-
-    init(updates: Int) { self.updates = updates }
 
     mutating func add(_ result: WatchResult) {
       reads = max(reads, result.reads)
@@ -112,7 +110,7 @@ extension Rule {
 
     var description: String {
       "\(reads) readings beside \(updates) updates, \(versions) versions seen, \(matched) compared with the host's "
-        + "look, an odd one met \(odd) times"
+        + "reading, \(odd) readings begun again"
     }
 
     var shortage: String? {
@@ -125,6 +123,33 @@ extension Rule {
 }
 
 extension Findings {
+  /// The records that the host read, by their versions; two readings of one version are alike unless the guest or the
+  /// user space wrote memory between.
+  fileprivate mutating func looks(
+    of machine: MachineRun
+  ) -> [Rule.Look: (event: Event, page: ClockPage)] {
+    var looks: [Rule.Look: (event: Event, page: ClockPage)] = [:]
+    var isUndisturbed: Set<Rule.Look> = []
+    for step in machine.steps {
+      switch step.event.action {
+      case .filled, .poked, .slotSet, .slotDeleted, .remapped: isUndisturbed = []
+      case .page(let vcpu, let address, let page):
+        let look = Rule.Look(vcpu: vcpu, address: address, version: page.version)
+        if let (event, old) = looks[look], isUndisturbed.contains(look) {
+          expect(
+            page == old, at: [event, step.event],
+            "version \(page.version) of vcpu\(vcpu)'s record as it was read before: "
+              + describe(old),
+            seen: describe(page))
+        }
+        looks[look] = (step.event, page)
+        isUndisturbed.insert(look)
+      default: continue
+      }
+    }
+    return looks
+  }
+
   fileprivate mutating func expectGrowth(
     _ earlier: ClockPage, _ later: ClockPage, at events: [Event], orStays: Bool = false
   ) {

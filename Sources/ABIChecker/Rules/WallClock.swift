@@ -1,6 +1,6 @@
 internal import PVClock
 
-// Section H of the catalogue: the wall clock MSRs, the record that they write.
+// The wall clock MSRs, and the record that they write.
 
 extension Rule {
   static let wallClock: [Rule] = [
@@ -12,20 +12,19 @@ extension Rule {
 
   static let wallValue = Rule(
     "WALL-VALUE",
-    "A write of a wall clock MSR leaves CLOCK_REALTIME less kvmclock, both at the write, in the record: sec whole seconds "
-      + "and nsec, below 10^9; with the master clock and without.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW",
+    "A write of a wall clock MSR, the old one or the new one, leaves CLOCK_REALTIME less kvmclock, both at the write, in the "
+      + "record: sec whole seconds and nsec, below 10^9.",
+    sources: [.document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW")],
     method:
       "CLOCK_REALTIME between two readings of CLOCK_MONOTONIC_RAW, before and after the write; kvmclock from the "
-      + "guest's own record, read in the same entry; through both MSRs, on two vCPUs.",
+      + "guest's own record, read in the same entry; on two vCPUs, without the master clock and, if the host has one, with it.",
     scenarios: [.wallClock],
-    faults: [
-      "kvm_write_wall_clock() writes the current time: an epoch too high by the VM's age",
-      "kvmclock_offset left out: an epoch too low by the host's age", "nsec of 10^9 and more",
+    coverage: [
+      .observations(8, "records"),
+      .each([Hex(MSR.wallClockOld).description, Hex(MSR.wallClock).description], "MSRs"),
+      .different(2, "vCPUs that wrote"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var msrs: Set<Hex> = []
+  ) { timeline, findings in
     var stable = 0
     let spans = timeline.realtimeSpans
     for write in timeline.wallWrites {
@@ -36,66 +35,53 @@ extension Rule {
         findings.expect(
           false, at: [write.event, look.event], "nsec below 10^9", seen: describe(record))
       }
-      let before = findings.observed
-      findings.expect(
+      let isCounted = findings.expect(
         Int128(record.epochNanoseconds), in: epoch.allowed, limit: Timeline.widestUseful,
         at: epoch.events + [look.event],
         "sec * 10^9 + nsec at \(Hex(write.address))",
         why: "CLOCK_REALTIME at the write less kvmclock at the write")
-      guard findings.observed > before else { continue }
-      msrs.insert(write.msr)
+      guard isCounted else { continue }
+      findings.cover(write.msr.description, of: "MSRs")
+      findings.cover(vcpu: write.event.vcpu, of: "vCPUs that wrote")
       if epoch.isStable { stable += 1 }
     }
-    guard msrs.count == 2 || !findings.violations.isEmpty else {
-      return findings.outcome(atLeast: .max, "records written by both MSRs", in: timeline)
-    }
-    return findings.outcome(
-      atLeast: 8, "records, \(stable) of them with the master clock", in: timeline)
+    findings.detail = "\(stable) of them with the master clock"
   }
 
   static let wallVersion = Rule(
     "WALL-VERSION",
     "A write takes the record's version from an even value on by 2, from an odd one by 3, modulo 2^32.",
-    source:
-      "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW, field version; arch/x86/kvm/x86.c, "
-      + "kvm_write_wall_clock()",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()")],
     method:
       "The guest writes a version of its own into the record (0, odd, 0xfffffffe, 0xffffffff), then the MSR.",
     scenarios: [.wallClock],
-    faults: [
-      "kvm_write_wall_clock() does not raise the version after the data: it stays odd",
-      "the version is not read: it starts at 0 again",
+    coverage: [
+      .observations(6, "writes over a version that was known"),
+      .each(["even", "odd", "wraps"], "versions before the write"),
     ]
-  ) { timeline in
-    var findings = Findings()
-    var hasOdd = false
-    var hasWrap = false
+  ) { timeline, findings in
     for write in timeline.wallWrites {
       guard let (event, from) = write.before, let look = write.look, let record = write.record
       else { continue }
       let next = VersionProtocol.updated(from)
-      hasOdd = hasOdd || from % 2 == 1
-      hasWrap = hasWrap || next < from
+      findings.cover(from % 2 == 1 ? "odd" : "even", of: "versions before the write")
+      if next < from { findings.cover("wraps", of: "versions before the write") }
       findings.expect(
         record.version == next, at: [event, write.event, look.event],
         "version \(next) after \(from)", seen: "version \(record.version)")
     }
-    guard hasOdd && hasWrap || !findings.violations.isEmpty else {
-      return findings.outcome(
-        atLeast: .max, "writes over odd versions and over ones that wrap", in: timeline)
-    }
-    return findings.outcome(atLeast: 6, "writes over a version that was known", in: timeline)
   }
 
   static let wallSize12 = Rule(
     "WALL-SIZE-12",
     "A write of a wall clock MSR writes exactly 12 bytes.",
-    source: "arch/x86/include/asm/pvclock-abi.h, struct pvclock_wall_clock",
-    method: "Fill memory with 0xa5, write the MSR, look at 64 bytes on both sides of the record.",
+    sources: [
+      .document("arch/x86/include/asm/pvclock-abi.h, struct pvclock_wall_clock")
+    ],
+    method: "Fill memory with 0xa5, write the MSR, read 64 bytes on both sides of the record.",
     scenarios: [.wallClock],
-    faults: ["a fourth word behind the record, as Xen has", "a byte before it"]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [.observations(8, "records with 64 guard bytes on both sides")]
+  ) { timeline, findings in
     for write in timeline.wallWrites {
       guard let seen = guarded(write) else { continue }
       findings.expect(
@@ -103,79 +89,79 @@ extension Rule {
         "the 12 bytes from \(Hex(write.address)) written and 0xa5 around them",
         seen: seen.outside ?? "a record of 0xa5")
     }
-    return findings.outcome(
-      atLeast: 8, "records with 64 guard bytes on both sides", in: timeline)
   }
 
   static let wallAnyAddress = Rule(
     "WALL-ANY-ADDRESS",
-    "The record may be at any 4-byte aligned address in guest RAM, also across a page boundary.",
-    source: "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW (\"4-byte alignment\")",
+    "The record may be at any 4-byte aligned address in guest RAM, even across a page boundary; its version is even after "
+      + "the write.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW (\"4-byte alignment\"; an odd version says that an "
+          + "update is in progress)")
+    ],
     method:
       "Fill memory with 0xa5 and write the MSR: addresses that 8 divides and ones that it does not, and the last 4 and the "
       + "last 8 bytes of a page.",
     scenarios: [.wallClock],
-    faults: ["a record across two pages is not written", "the address is rounded down to 8 bytes"]
-  ) { timeline in
-    var findings = Findings()
-    var crossings: Set<UInt64> = []
+    coverage: [
+      .observations(8, "records at aligned addresses"),
+      .each(["the last 4 bytes", "the last 8 bytes"], crossings),
+    ]
+  ) { timeline, findings in
     for write in timeline.wallWrites where write.address % 4 == 0 {
       guard let seen = guarded(write) else { continue }
-      if write.address % 4096 > 4096 - 12 { crossings.insert(write.address % 4096) }
+      if write.address % 4096 > 4096 - 12 {
+        findings.cover("the last \(4096 - write.address % 4096) bytes", of: crossings)
+      }
       findings.expect(
         seen.isWritten, at: [write.event, seen.look],
         "a record with an even version at \(Hex(write.address))",
         seen: seen.outside ?? "nothing written")
     }
-    guard crossings.count == 2 || !findings.violations.isEmpty else {
-      return findings.outcome(atLeast: .max, "both ways across a page boundary", in: timeline)
-    }
-    return findings.outcome(atLeast: 8, "records at aligned addresses", in: timeline)
   }
+
+  private static let crossings = "places before a page boundary where a record begins"
 
   static let wallUnaligned = Rule(
     "WALL-UNALIGNED",
-    "The MSR has no enable bit, and what happens at an address that is not 4-byte aligned is left open; KVM takes every bit "
-      + "for address.",
-    source: "arch/x86/kvm/x86.c, kvm_write_wall_clock()",
+    "The MSR has no enable bit, and the ABI leaves open the effect of an address that is not 4-byte aligned; KVM takes "
+      + "every bit as part of the address.",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()")],
     method: "Fill memory with 0xa5 and write addresses with bits 0 and 1 set.",
-    scenarios: [.wallClock], isObservation: true
-  ) { timeline in
+    scenarios: [.wallClock],
+    coverage: [.count(6, "writes of unaligned addresses")],
+    isObservation: true
+  ) { timeline, findings in
     let looks = timeline.wallWrites.filter { $0.address % 4 != 0 }.compactMap(guarded)
-    guard looks.count >= 6 else {
-      return .notTested(
-        reason: timeline.lacking ?? "saw \(looks.count) writes of unaligned addresses, needs 6")
-    }
+    findings.count("writes of unaligned addresses", by: UInt64(looks.count))
+    guard looks.count >= 6 else { return }
     let exact = looks.filter { $0.isWritten && $0.outside == nil }.count
-    return .observed(value: "\(exact) of \(looks.count) records written at just that address")
+    findings.report("\(exact) of \(looks.count) records written at exactly that address")
   }
 
   static let wallHostset = Rule(
     "WALL-HOSTSET",
     "KVM_SET_MSRS of a wall clock MSR writes the record at once, as the guest's own write does; no vCPU has to enter.",
-    source: "arch/x86/kvm/x86.c, kvm_set_msr_common()",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_set_msr_common()")],
     method:
-      "Fill memory with 0xa5, set the MSR from the host, look; before any vCPU's first entry and later.",
+      "Fill memory with 0xa5, set the MSR from the host, read the record; before any vCPU's first entry and later.",
     scenarios: [.wallClock],
-    faults: [
-      "host_initiated writes only keep the value", "the record is written at the next entry",
-    ]
-  ) { timeline in
-    var findings = Findings()
+    coverage: [.observations(2, "records written by the host's requests")]
+  ) { timeline, findings in
     for write in timeline.wallWrites where write.isByHost && write.address % 4 == 0 {
       guard let seen = guarded(write),
-        !timeline.wasAnyVCPUEntered(between: write.event, and: seen.look)
+        !timeline.machines[write.machine].hasEntry(between: write.event, and: seen.look)
       else { continue }
       findings.expect(
         seen.isWritten, at: [write.event, seen.look],
         "a record with an even version at \(Hex(write.address)) before any vCPU enters",
         seen: seen.outside ?? "nothing written")
     }
-    return findings.outcome(atLeast: 2, "records written by the host's requests", in: timeline)
   }
 }
 
-/// What is at a record where 0xa5 was, with 64 bytes of it on both sides.
+/// A record that was written over 0xa5, with 64 bytes of that on both sides.
 private func guarded(_ write: WallWrite) -> (look: Event, isWritten: Bool, outside: String?)? {
   guard let (event, start, bytes) = write.look, let place = write.place, let filled = write.filled,
     let record = write.record, place.lowerBound >= 64, bytes.count - place.upperBound >= 64,
@@ -191,7 +177,7 @@ private func guarded(_ write: WallWrite) -> (look: Event, isWritten: Bool, outsi
   )
 }
 
-/// Whether sec, which has 32 bits, can say all of it.
+/// Whether sec, which has 32 bits, can hold it.
 func isExpressible(_ epoch: Interval) -> Bool {
   epoch.lower >= 0 && epoch.upper < 1_000_000_000 << 32
 }
@@ -200,10 +186,10 @@ func describe(_ record: WallClock) -> String {
   "version \(record.version), sec \(record.seconds), nsec \(record.nanoseconds)"
 }
 
-extension Timeline {
-  func wasAnyVCPUEntered(between earlier: Event, and later: Event) -> Bool {
-    history.events.contains {
-      $0.actor != .host && $0.number > earlier.number && $0.number < later.number
+extension MachineRun {
+  fileprivate func hasEntry(between earlier: Event, and later: Event) -> Bool {
+    steps.contains {
+      $0.isEntry && $0.event.number > earlier.number && $0.event.number < later.number
     }
   }
 }

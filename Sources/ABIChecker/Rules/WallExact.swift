@@ -5,25 +5,28 @@ extension Rule {
     "WALL-VALUE-EXACT",
     "With the master clock a wall clock record is CLOCK_REALTIME less kvmclock at one instant: nothing passes between the "
       + "readings of the two.",
-    source: "Linux 5d6d6a7d7e66 (6.7); arch/x86/kvm/x86.c, kvm_get_wall_clock_epoch()",
+    sources: [.commit("Linux 5d6d6a7d7e66 (6.7)")],
     method:
       "As WALL-VALUE, but kvmclock comes from the guest's record at TSCs that the host read beside CLOCK_MONOTONIC_RAW, which "
       + "is some ten nanoseconds wide, not some ten microseconds.",
-    scenarios: [.wallClock], since: "6.7",
-    faults: ["an epoch that is 1 us too late", "the two clocks read 1 us apart (as before 6.7)"]
-  ) { timeline in
-    var findings = Findings()
+    scenarios: [.wallClock],
+    coverage: [.observations(4, "records with the master clock")],
+    needs: [.masterClock]
+  ) { timeline, findings in
     let spans = timeline.realtimeSpans
     for write in timeline.wallWrites {
       guard let record = write.record, let look = write.look,
         let epoch = timeline.exactEpoch(of: write, spans, &findings), isExpressible(epoch.allowed)
       else { continue }
+      let value = Int128(record.epochNanoseconds)
+      // Two clocks read one after the other are apart by no more than the write took.
+      let isByTheWrite = abs(epoch.allowed.distance(to: value)) <= write.event.width
       findings.expect(
-        Int128(record.epochNanoseconds), in: epoch.allowed, limit: 50_000,
-        at: epoch.events + [look.event], "sec * 10^9 + nsec at \(Hex(write.address))",
-        why: "CLOCK_REALTIME less what the record gives, at the TSCs around the write")
+        value, in: epoch.allowed, limit: 50_000, at: epoch.events + [look.event],
+        "sec * 10^9 + nsec at \(Hex(write.address))",
+        why: "CLOCK_REALTIME less the time of the guest's record, at the TSCs around the write",
+        fits: isByTheWrite)
     }
-    return findings.outcome(atLeast: 4, "records with the master clock", in: timeline)
   }
 }
 
@@ -43,9 +46,7 @@ extension Timeline {
       findings.lacks("no master clock: bit 0 is clear in the record, or the clocksource is not tsc")
       return nil
     }
-    guard let vcpu = reading.vcpu, let page = reading.page,
-      let offset = tscOffset(of: vcpu, before: reading.index)
-    else {
+    guard let page = reading.page, let offset = tscOffset(at: reading, on: write.machine) else {
       findings.lacks("the TSC offset of the vCPU is not known")
       return nil
     }
@@ -58,6 +59,14 @@ extension Timeline {
         span.offset.lower - moved - lead.upper - slack,
         span.offset.upper + moved - lead.lower + slack), events + [reading.event]
     )
+  }
+
+  /// The TSC offset of the vCPU that read, if it is known.
+  private func tscOffset(at reading: Observation, on machine: Int) -> UInt64? {
+    guard let step = machines[machine].steps.first(where: { $0.index == reading.index }),
+      step.after.isTSCOffsetCertain
+    else { return nil }
+    return step.after.tscOffset
   }
 
   /// Kvmclock less CLOCK_MONOTONIC_RAW. At the start of an event CLOCK_MONOTONIC_RAW was read before the TSC, at its end after it.

@@ -1,8 +1,12 @@
 extension Fault {
   /// Every fault, by topic.
   public static let all: [Fault] =
-    discovery + registration + records + time + stopped + tsc + requests + wallClock + lifeCycle
-    + hostChanges
+    discovery + registration + records + time + stopped + requests + wallClock + lifeCycle
+
+  /// By the rule's id, what is wrong in the faults that must break it.
+  public static let meanings: [String: [String]] = all.reduce(into: [:]) { meanings, fault in
+    for rule in fault.rules { meanings[rule, default: []].append(fault.meaning) }
+  }
 }
 
 extension GradedFault {

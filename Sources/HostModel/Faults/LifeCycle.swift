@@ -1,6 +1,4 @@
-internal import ABIChecker
 internal import KVM
-internal import PVClock
 
 extension Fault {
   static let lifeCycle: [Fault] = [
@@ -73,20 +71,6 @@ extension Fault {
       "MOVE-TAKES-OLD-MSR", breaks: ["MIG-OLDMSR-STATE"],
       "KVM_SET_MSRS of the old MSR tells that the guest uses it"
     ) { $0 = .hostOldMSRCounts },
-    Fault(
-      "MOVE-SLOW", breaks: ["MIG-TSC-RELATION"], "the clock comes out 1 us off over a move",
-      .history(.migration) { history in
-        var moves = 0
-        history.alter { action in
-          switch action {
-          case .saved: moves += 1
-          case .read(let address, let ring, var reading, let settled) where moves >= 2:
-            reading.page.systemTime &+= 1000
-            action = .read(address: address, ring: ring, reading: reading, settled: settled)
-          default: break
-          }
-        }
-      }),
     Fault(
       "MANY-ONE-UNSERVED", breaks: ["MANY-VCPUS-REGISTER"],
       also: ["MANY-VCPUS-ORDER", "MANY-VCPUS-SETCLOCK", "SETCLOCK-SETS-ALL-VCPUS"],

@@ -1,4 +1,3 @@
-internal import ABIChecker
 internal import PVClock
 internal import Synchronization
 
@@ -58,84 +57,6 @@ extension Fault {
       }
     },
     Fault(
-      "SLOT-DELETED-WRITTEN", breaks: ["SLOT-DELETE-NO-STALE"],
-      "the memory of a slot that was deleted is still written: a cache that does not see the memory slots' generation",
-      .history(.slots) { history in
-        var inSlot: [Int: Int] = [:]
-        var gone: Int?
-        history.alter { action in
-          switch action {
-          case .slotSet(let slot, _, let memory, _, _): (inSlot[slot], gone) = (memory, nil)
-          case .slotDeleted(let slot): gone = inSlot[slot]
-          case .compared(let changes):
-            guard let memory = gone, !changes.isEmpty else { return }
-            action = .compared(
-              changes: changes + [
-                MemoryChange(memory: memory, offset: 64, bytes: changes[0].bytes.bytes)
-              ])
-          default: break
-          }
-        }
-      }),
-    Fault(
-      "SLOT-READDED-UNSERVED", breaks: ["SLOT-READD-SERVED"], also: ["SYSTIME-SLOT-SERVED"],
-      because: "it is a slot that is not served",
-      "updates do not reach the memory that came into a slot: a cache that stays dead",
-      .history(.slots) { history in
-        var isBack = false
-        var known: Set<Int> = []
-        history.alter { action in
-          switch action {
-          case .slotSet(3, _, let memory, _, _):
-            isBack = !known.isEmpty
-            known.insert(memory)
-          case .slotDeleted, .remapped: isBack = false
-          case .compared(let changes) where isBack:
-            action = .compared(changes: changes.filter { !known.contains($0.memory) })
-          default: break
-          }
-        }
-      }),
-    Fault(
-      "REMAPPED-STALE", breaks: ["HVA-REMAP-SERVED"],
-      "after other pages came to a slot's address the old ones are written: a cache that the MMU notifier did not invalidate",
-      .history(.slots) { history in
-        var old: [Int: Int] = [:]
-        history.alter { action in
-          switch action {
-          case .remapped(let memory, let shows): old[shows] = memory
-          case .compared(let changes):
-            action = .compared(
-              changes: changes.map { change in
-                var change = change
-                change.memory = old[change.memory] ?? change.memory
-                return change
-              })
-          default: break
-          }
-        }
-      }),
-    Fault(
-      "READONLY-WRITTEN", breaks: ["READONLY-SLOT-UNTOUCHED"],
-      "a record in a read-only slot is written",
-      .history(.slots) { history in
-        var readOnly: Int?
-        history.alter { action in
-          switch action {
-          case .slotSet(_, _, let memory, _, let flags) where flags.value & 2 != 0:
-            readOnly = memory
-          case .slotDeleted: readOnly = nil
-          case .compared(let changes):
-            guard let memory = readOnly, !changes.isEmpty else { return }
-            action = .compared(
-              changes: changes + [
-                MemoryChange(memory: memory, offset: 64, bytes: changes[0].bytes.bytes)
-              ])
-          default: break
-          }
-        }
-      }),
-    Fault(
       "LATE-MEMORY-UNSERVED", breaks: ["SYSTIME-UNBACKED-LATE-MAP"],
       also: ["SLOT-READD-SERVED", "HVA-REMAP-SERVED"],
       because: "a slot that comes back is memory that comes late",
@@ -146,14 +67,6 @@ extension Fault {
         if clock.memo[vcpu] == clock.vcpus[vcpu]!.recordAddress { stores = [] }
       }
     },
-    Fault(
-      "DIRTY-RECORD-UNLOGGED", breaks: ["DIRTY-LOG-PVCLOCK"],
-      "an update does not mark its page dirty: a migration would leave it behind",
-      .history(.dirtyLog) { $0.dropDirtyPages(ofWallClock: false) }),
-    Fault(
-      "DIRTY-WALL-UNLOGGED", breaks: ["DIRTY-LOG-WALL"],
-      "a write of the wall clock does not mark its page dirty",
-      .history(.dirtyLog) { $0.dropDirtyPages(ofWallClock: true) }),
     Fault(
       "VERSION-LEFT-ODD", breaks: ["VERSION-EVEN", "SYSTIME-ENABLE"],
       "the version is not raised after the data"
@@ -212,20 +125,4 @@ private final class Counter: Sendable {
 
 extension UInt64 {
   fileprivate var crossesPage: Bool { (self & 0xfff) + 32 > 4096 }
-}
-
-extension History {
-  /// Takes the pages out of the logs that were fetched after writes of the wall clock, or after others.
-  fileprivate mutating func dropDirtyPages(ofWallClock: Bool) {
-    var isWallClock = false
-    alter { action in
-      switch action {
-      case .wroteMSR(let msr, _, _):
-        isWallClock = [UInt64(MSR.wallClock), UInt64(MSR.wallClockOld)].contains(msr.value)
-      case .dirtyLog(let slot, _):
-        if isWallClock == ofWallClock { action = .dirtyLog(slot: slot, pages: []) }
-      default: break
-      }
-    }
-  }
 }

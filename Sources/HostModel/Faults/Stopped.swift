@@ -1,4 +1,3 @@
-internal import ABIChecker
 internal import PVClock
 
 extension Fault {

@@ -1,4 +1,3 @@
-internal import ABIChecker
 internal import PVClock
 
 extension Fault {
@@ -62,19 +61,6 @@ extension Fault {
         record.move(by: Int64(bitPattern: first &- record.epochNanoseconds))
       }
     },
-    Fault(
-      "WALL-DRIFTS", breaks: ["WALL-DRIFT"], "the epoch moves by 1 ns at each write",
-      .history(.wallRewrite) { history in
-        var count: Int64 = 0
-        history.alter { action in
-          guard case .memory(let address, let bytes) = action,
-            var record = WallClock(bytes: bytes.bytes)
-          else { return }
-          count += 1
-          record.move(by: count)
-          action = .memory(address: address, bytes: HexBytes(record.bytes))
-        }
-      }),
     Fault(
       "WALL-READBACK-ALIGNED", breaks: ["WALL-READBACK"], also: ["WALL-GLOBAL"],
       because: "other vCPUs read the same wrong value",

@@ -1,8 +1,10 @@
+public import ABIChecker
+
 /// What differs between reports, of two kernels, two hosts or a thousand.
 public struct Comparison: Sendable {
-  public typealias Word = ReportDocument.Word
-
   public var reports: [SavedReport]
+  /// Whether only what differs counts: then a rule that all reports break is no failure.
+  public var onlyDifferences: Bool
   /// Short names of the reports, in their order.
   public let names: [String]
   public let rows: [Row]
@@ -11,29 +13,40 @@ public struct Comparison: Sendable {
 
   /// One rule across all reports.
   public struct Row: Sendable {
+    /// How the verdicts differ. It does not say whether the rule is broken: `brokenOn` does.
     public enum Change: String, Sendable, Codable {
-      case worse, better, otherwise, alike
+      /// Broken on a report, and usually not.
+      case worse
+      /// Usually broken, and on a report not.
+      case mended
+      case otherwise, alike
     }
 
     public var rule: String
     public var topic: String?
     public var statement: String?
     /// The verdict of each report; nil where it has none.
-    public var words: [Word?]
+    public var words: [Status?]
     /// What is usual: of two reports the first one's verdict, of more the most frequent one.
-    public var usual: Word?
+    public var usual: Status?
     public var change: Change
+
+    /// The reports that break the rule, by their place.
+    public var brokenOn: [Int] { words.indices.filter { words[$0] == .broken } }
+
+    public var isBroken: Bool { words.contains(.broken) }
   }
 
   public struct Group: Sendable {
     /// The reports, by their place.
     public var members: [Int]
-    public var words: [Word?]
+    public var words: [Status?]
   }
 
   /// - Parameter reports: two or more.
-  public init(_ reports: [SavedReport]) {
+  public init(_ reports: [SavedReport], onlyDifferences: Bool = false) {
     self.reports = reports
+    self.onlyDifferences = onlyDifferences
     names = Self.names(reports.map(\.path))
     let verdicts = reports.map { report in
       Dictionary(report.verdicts.map { ($0.rule, $0) }) { first, _ in first }
@@ -53,36 +66,38 @@ public struct Comparison: Sendable {
     groups = Self.groups(rows, count: reports.count)
   }
 
-  private static func usual(_ words: [Word?]) -> Word? {
+  private static func usual(_ words: [Status?]) -> Status? {
     guard words.count > 2 else { return words.first ?? nil }
-    var counts: [Word?: Int] = [:]
+    var counts: [Status?: Int] = [:]
     for word in words { counts[word, default: 0] += 1 }
     // Of two that are as frequent, the better one is usual.
     return counts.max { ($0.value, rank($1.key)) < ($1.value, rank($0.key)) }?.key ?? nil
   }
 
   /// The lower the better.
-  private static func rank(_ word: Word?) -> Int {
+  private static func rank(_ word: Status?) -> Int {
     switch word {
     case .holds: 0
     case .observed: 1
     case .known: 2
-    case .notTested: 3
-    case nil: 4
-    case .inconclusive: 5
-    case .broken: 6
+    case .notOwed: 3
+    case .differs: 4
+    case .notTested: 5
+    case nil: 6
+    case .inconclusive: 7
+    case .broken: 8
     }
   }
 
-  private static func change(_ words: [Word?], from usual: Word?) -> Row.Change {
+  private static func change(_ words: [Status?], from usual: Status?) -> Row.Change {
     let others = words.filter { $0 != usual }
     if others.isEmpty { return .alike }
     if usual != .broken, others.contains(.broken) { return .worse }
-    return usual == .broken ? .better : .otherwise
+    return usual == .broken ? .mended : .otherwise
   }
 
   private static func groups(_ rows: [Row], count: Int) -> [Group] {
-    var groups: [[Word?]: [Int]] = [:]
+    var groups: [[Status?]: [Int]] = [:]
     for index in 0..<count { groups[rows.map { $0.words[index] }, default: []].append(index) }
     return groups.map { Group(members: $0.value, words: $0.key) }.sorted {
       ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
@@ -102,20 +117,50 @@ public struct Comparison: Sendable {
 extension Comparison {
   func count(_ change: Row.Change) -> Int { rows.count { $0.change == change } }
 
-  func rows(_ change: Row.Change) -> [Row] { rows.filter { $0.change == change } }
-
-  /// 1 if a report breaks a rule that is usually not broken, else 0.
-  public var exitCode: Int32 { count(.worse) > 0 ? 1 : 0 }
-
-  /// "140 rules in 2 reports: 1 worse, 2 better, …".
-  var summary: String {
-    "\(Digest.counted(rows.count, "rule")) in \(Digest.counted(reports.count, "report")): "
-      + "\(count(.worse)) worse, \(count(.better)) better, \(count(.otherwise)) otherwise, "
-      + "\(count(.alike)) alike"
+  /// What is listed: rules that a report breaks, and then others that differ. A rule that all reports break is left
+  /// out where only differences count.
+  var listed: [Row] {
+    let shown = onlyDifferences ? rows.filter { $0.change != .alike } : rows
+    let broken = shown.filter(\.isBroken)
+    return broken.filter { $0.change == .worse } + broken.filter { $0.change != .worse }
+      + shown.filter { !$0.isBroken && $0.change != .alike }
   }
 
-  /// The answer in a few words.
+  /// The reports that break a rule, by their place.
+  var brokenReports: [Int] {
+    reports.indices.filter { index in rows.contains { $0.words[index] == .broken } }
+  }
+
+  /// 1 if a report breaks a rule, else 0; where only differences count, 1 if a report breaks one that is usually not
+  /// broken.
+  public var exitCode: Int32 {
+    (onlyDifferences ? count(.worse) > 0 : !brokenReports.isEmpty) ? 1 : 0
+  }
+
+  /// "140 rules in 2 reports: 2 broken, 1 differs, 137 alike".
+  var summary: String {
+    let broken = rows.count(where: \.isBroken)
+    let others = rows.filter { !$0.isBroken }
+    let alike = others.count { $0.change == .alike }
+    let differing = others.count - alike
+    return "\(Digest.counted(rows.count, "rule")) in \(Digest.counted(reports.count, "report")): "
+      + "\(broken) broken, \(differing) \(differing == 1 ? "differs" : "differ"), \(alike) alike"
+  }
+
+  /// The answer in a few words: how many reports are broken, then what differs.
   var headline: String {
+    guard !onlyDifferences else { return difference }
+    let broken = brokenReports.count
+    guard broken > 0 else {
+      return rows.count == count(.alike)
+        ? "No rule is broken, and no verdict differs" : "No rule is broken"
+    }
+    let rules = Digest.counted(rows.count(where: \.isBroken), "rule")
+    return "BROKEN on \(broken) of \(reports.count) reports: \(rules)"
+  }
+
+  /// What differs, in a few words.
+  var difference: String {
     if count(.worse) > 0 {
       let rules = Digest.counted(count(.worse), "rule")
       return reports.count == 2
@@ -126,8 +171,8 @@ extension Comparison {
   }
 
   /// The verdicts on a rule, the most frequent first, with the reports that have them.
-  func verdicts(_ row: Row) -> [(word: Word?, members: [Int])] {
-    var members: [Word?: [Int]] = [:]
+  func verdicts(_ row: Row) -> [(word: Status?, members: [Int])] {
+    var members: [Status?: [Int]] = [:]
     for (index, word) in row.words.enumerated() { members[word, default: []].append(index) }
     return members.map { (word: $0.key, members: $0.value) }.sorted {
       ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
@@ -156,12 +201,8 @@ extension Comparison {
     }.joined(separator: "; ")
   }
 
-  static func label(_ word: Word?) -> String {
-    switch word {
-    case nil: "not judged"
-    case .broken?: "BROKEN"
-    case let word?: word.rawValue
-    }
+  static func label(_ word: Status?) -> String {
+    word?.label ?? "not judged"
   }
 
   /// Where a report is from, on one line.

@@ -1,4 +1,4 @@
-internal import FoundationEssentials
+internal import ABIChecker
 
 extension Comparison {
   /// The forms that a comparison comes in.
@@ -7,7 +7,7 @@ extension Comparison {
   public func render(_ format: ReportFormat, width: Int? = nil) -> String {
     switch format {
     case .json: json
-    case .markdown: markdown
+    case .markdown: markdown.text
     case .html: html
     default: text(width: width)
     }
@@ -19,34 +19,43 @@ extension Comparison {
   private static let mostColumns = 26
 
   private func text(width: Int?) -> String {
-    var lines: [String] = []
-    for change in [Row.Change.worse, .better, .otherwise] {
-      for row in rows(change) {
-        let seen = change == .worse ? seen(row).map { "; seen: \($0)" } ?? "" : ""
-        let label = Plain.pad(change.rawValue, to: 9)
-        let room = width.map { $0 - 13 }
-        let said = Plain.wrap("\(Plain.oneLine(row.rule)): \(sentence(row))\(seen)", width: room)
-        lines.append("\(label)  \(said[0])")
-        lines += said.dropFirst().map { "             \($0)" }
-      }
+    var lines = listed.flatMap { row -> [Line] in
+      let label = Plain.pad(row.isBroken ? "BROKEN" : "differs", to: 7)
+      let room = width.map { $0 - 11 }
+      let said = Plain.wrap(Plain.oneLine("\(row.rule): \(said(row))", limit: .max), width: room)
+      return ["\(label)  \(said[0])"] + said.dropFirst().map { "           \($0)" }
     }
-    if !lines.isEmpty, reports.count > 2 { lines += [""] + table }
-    lines += legend
-    return (["\(headline)."] + lines + [summary]).joined(separator: "\n") + "\n"
+    if !listed.isEmpty, reports.count > 2 { lines += [""] + table }
+    lines += legend.map { "\($0)" }
+    let all = answer.map { "\($0)" as Line } + lines + ["\(summary)"]
+    return all.joined(separator: "\n").text + "\n"
   }
 
-  /// The rules that differ, with a column for each group of reports.
-  private var table: [String] {
-    let differing = rows.filter { $0.change != .alike }
-    let longest = differing.map(\.rule.count).max() ?? 0
+  /// The headline, and what is newly broken if it does not say that.
+  private var answer: [String] {
+    let isNew = !onlyDifferences && count(.worse) > 0
+    return ["\(headline)."] + (isNew ? ["\(difference)."] : [])
+  }
+
+  /// Where the rule has which verdict, and what was seen where it is broken.
+  private func said(_ row: Row) -> String {
+    sentence(row) + (seen(row).map { "; seen: \($0)" } ?? "")
+  }
+
+  /// The rules that are listed, with a column for each group of reports.
+  private var table: [Line] {
+    let longest = listed.map(\.rule.count).max() ?? 0
     let columns = groups.prefix(Self.mostColumns)
     let head = columns.indices.map { Self.letter($0) }.joined(separator: " ")
-    var lines = ["\(Plain.pad("", to: longest))  \(head)"]
-    for row in differing {
+    var lines: [Line] = ["\(Plain.pad("", to: longest))  \(head)"]
+    for row in listed {
       let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
     }
-    return lines + ["+ holds, o observed, X BROKEN, k known, - not tested, ? inconclusive", ""]
+    return lines + [
+      "+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive",
+      "",
+    ]
   }
 
   /// Which reports a column stands for.
@@ -65,12 +74,14 @@ extension Comparison {
     String(Character(Unicode.Scalar(UInt8(ascii: "A") + UInt8(index % 26))))
   }
 
-  private static func sign(_ word: Word?) -> String {
+  private static func sign(_ word: Status?) -> String {
     switch word {
     case .holds: "+"
     case .observed: "o"
     case .broken: "X"
     case .known: "k"
+    case .differs: "d"
+    case .notOwed: "n"
     case .notTested: "-"
     case .inconclusive: "?"
     case nil: " "
@@ -80,32 +91,25 @@ extension Comparison {
 
 // Markdown.
 extension Comparison {
-  private var markdown: String {
-    var parts = [
-      "# \(MarkdownReport.escape(headline))", MarkdownReport.escape(summary) + ".",
-    ]
-    let heads: [(Row.Change, String)] = [
-      (.worse, "Worse"), (.better, "Better"), (.otherwise, "Otherwise different"),
-    ]
-    for (change, title) in heads where count(change) > 0 {
-      let lines = rows(change).map { row in
-        let seen = change == .worse ? seen(row).map { "; seen: \($0)" } ?? "" : ""
-        return "- `\(Plain.oneLine(row.rule))`: \(MarkdownReport.escape(sentence(row) + seen))"
-      }
-      parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))")
+  private var markdown: Markdown {
+    var parts: [Markdown] = ["# \(headline)"]
+    parts.append("\((answer.dropFirst() + ["\(summary)."]).joined(separator: " "))")
+    for (isBroken, title) in [(true, "Broken"), (false, "Otherwise different")] {
+      let rows = listed.filter { $0.isBroken == isBroken }
+      let lines = rows.map { "- \(Markdown.code($0.rule)): \(said($0))" as Markdown }
+      if !rows.isEmpty { parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))") }
     }
     let columns = groups.prefix(Self.mostColumns)
-    let differing = rows.filter { $0.change != .alike }
-    if !differing.isEmpty {
-      let rule = "|---" + String(repeating: "|:-:", count: columns.count) + "|"
-      let lines = differing.map { row in
-        "| `\(Plain.oneLine(row.rule))` | "
-          + columns.map { Self.label(row.words[$0.members[0]]) }.joined(separator: " | ") + " |"
-      }
-      let head = "| | \(columns.indices.map { Self.letter($0) }.joined(separator: " | ")) |"
-      parts.append(([head, rule] + lines).joined(separator: "\n"))
+    if !listed.isEmpty {
+      parts.append(
+        Markdown.table(
+          [""] + columns.indices.map { "\(Self.letter($0))" },
+          listed.map { row in
+            [Markdown.code(row.rule)]
+              + columns.map { "\(Self.label(row.words[$0.members[0]]))" }
+          }, columns: ":-:"))
     }
-    parts.append(legend.map { "- \(MarkdownReport.escape($0))" }.joined(separator: "\n"))
+    parts.append(legend.map { "- \($0)" as Markdown }.joined(separator: "\n"))
     return parts.joined(separator: "\n\n") + "\n"
   }
 }
@@ -114,10 +118,13 @@ extension Comparison {
 extension Comparison {
   private struct Document: Encodable {
     var format = "kvmclock-comparison"
-    var version = 1
+    var version = 2
     var exitStatus: Int32
+    var onlyDifferences: Bool
+    /// The reports that break a rule, by name.
+    var broken: [String]
     var reports: [Place]
-    var rules: [Line]
+    var rules: [Entry]
     var groups: [[String]]
   }
 
@@ -133,10 +140,12 @@ extension Comparison {
     var counts: ReportDocument.Counts
   }
 
-  private struct Line: Encodable {
+  private struct Entry: Encodable {
     var rule: String
     var change: Row.Change
     var usual: String
+    /// The reports that break it, by name.
+    var brokenOn: [String]
     /// The reports that have each verdict, by name, where they differ.
     var verdicts: [String: [String]]
     var seen: String?
@@ -144,7 +153,8 @@ extension Comparison {
 
   private var json: String {
     let document = Document(
-      exitStatus: exitCode,
+      exitStatus: exitCode, onlyDifferences: onlyDifferences,
+      broken: brokenReports.map { names[$0] },
       reports: reports.enumerated().map { index, report in
         Place(
           name: names[index], path: report.path, kvmclock: report.kvmclock,
@@ -153,18 +163,14 @@ extension Comparison {
       },
       rules: rows.map { row in
         let groups = row.change == .alike ? [] : verdicts(row)
-        return Line(
+        return Entry(
           rule: row.rule, change: row.change, usual: row.usual?.rawValue ?? "not judged",
+          brokenOn: row.brokenOn.map { names[$0] },
           verdicts: Dictionary(
             uniqueKeysWithValues: groups.map { group in
               (group.word?.rawValue ?? "not judged", group.members.map { names[$0] })
-            }), seen: row.change == .worse ? seen(row) : nil)
+            }), seen: seen(row))
       }, groups: groups.map { $0.members.map { names[$0] } })
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
-    guard let data = try? encoder.encode(document) else {
-      preconditionFailure("a comparison holds nothing that JSON has no word for")
-    }
-    return String(decoding: data, as: UTF8.self) + "\n"
+    return JSONText.pretty(document)
   }
 }

@@ -1,3 +1,5 @@
+internal import ABIChecker
+
 /// A comparison for people with a browser.
 extension Comparison {
   /// More columns than this are shown by groups of reports that say the same.
@@ -5,11 +7,11 @@ extension Comparison {
 
   var html: String {
     let sections = [
-      PageSection("differences", "What differs", differences),
+      PageSection("differences", "What is broken and what differs", differences),
       PageSection("table", "Rules and reports", [table], note: tableNote),
       PageSection("reports", "Reports", [list]),
     ].filter { !$0.parts.isEmpty }
-    let links = sections.map { "<a href=\"#\($0.id)\">\($0.title)</a>" }.joined(separator: "\n")
+    let links = sections.map(\.link).joined(separator: "\n")
     return HTMLPage(
       title: "kvmclock: \(headline)",
       body: """
@@ -24,31 +26,43 @@ extension Comparison {
     ).text
   }
 
-  private var hero: String {
-    let isWorse = count(.worse) > 0
-    let counts: [(Row.Change, Status)] = [
-      (.alike, .holds), (.better, .observed), (.otherwise, .notTested), (.worse, .broken),
+  private var hero: HTML {
+    let broken = rows.count(where: \.isBroken)
+    let alike = rows.count { !$0.isBroken && $0.change == .alike }
+    let counts: [(String, Int, Status)] = [
+      ("broken", broken, .broken), ("differ", rows.count - broken - alike, .notTested),
+      ("alike", alike, .holds),
     ]
-    let shown = counts.filter { count($0.0) > 0 }
-    let pieces = shown.map { change, status in
-      "<i class=\"\(status.kind)\" style=\"flex-grow:\(count(change))\"></i>"
+    let shown = counts.filter { $0.1 > 0 }
+    let pieces = shown.map { _, count, status -> HTML in
+      "<i class=\"\(status.kind)\" style=\"flex-grow:\(count)\"></i>"
     }
-    let items = shown.map { change, status in
-      "<li class=\"\(status.kind)\"><b>\(count(change))</b> \(change.rawValue)</li>"
+    let items = shown.map { word, count, status -> HTML in
+      "<li class=\"\(status.kind)\"><b>\(count)</b> \(word)</li>"
     }
-    let alike = groups.first.map { group in
+    let largest = groups.first.map { group in
       "\(group.members.count) of \(reports.count) reports say the same of every rule"
     }
-    let lead = reports.count == 2 ? summary : "\(summary); \(alike ?? "")"
+    let lead = reports.count == 2 ? summary : "\(summary); \(largest ?? "")"
+    let isNew = !onlyDifferences && count(.worse) > 0
+    // A tick is for reports without a broken rule, whatever is asked for.
+    let (answer, seal): (Status, String) =
+      if exitCode != 0 {
+        (.broken, "✗")
+      } else if broken > 0 {
+        (.known, "!")
+      } else {
+        (.holds, rows.count == count(.alike) ? "=" : "✓")
+      }
     return """
-      <header class="hero \(isWorse ? "broken" : "holds")">
+      <header class="hero \(answer.kind)">
       <div class="wrap">
       <p class="brand"><b>kvmclock</b> compare</p>
       <div class="answer">
-      <span class="seal" aria-hidden="true">\(isWorse ? "✗" : rows.count == count(.alike) ? "=" : "✓")</span>
+      <span class="seal" aria-hidden="true">\(seal)</span>
       <div>
-      <h1>\(Markup.line(headline))</h1>
-      <p class="lead">\(Markup.line(lead))</p>
+      <h1>\(headline)</h1>
+      <p class="lead">\(isNew ? "\(difference). \(lead)" : lead)</p>
       </div>
       </div>
       <div class="meter">\(pieces.joined())</div>
@@ -60,32 +74,30 @@ extension Comparison {
       """
   }
 
-  private var differences: [String] {
-    let kinds: [(Row.Change, Status)] = [
-      (.worse, .broken), (.better, .holds), (.otherwise, .notTested),
-    ]
-    return kinds.flatMap { change, status in
-      rows(change).map { row in
-        let seen = change == .worse ? self.seen(row) : nil
-        return """
-          <details class="rule \(status.kind)" id="rule-\(Markup.line(row.rule))"\
-          \(change == .worse && count(.worse) <= 5 ? " open" : "")>
-          <summary><span class="mark">\(change == .worse ? "✗" : change == .better ? "✓" : "≠")</span> \
-          <code>\(Markup.line(row.rule))</code> <span class="said">\(Markup.line(sentence(row)))\(seen.map { "; seen: \(Markup.line($0))" } ?? "")</span></summary>
-          <p class="statement">\(Markup.line(row.statement ?? ""))</p>
-          \(seen.map { "<div class=\"proof\"><p><b>Seen</b> \(Markup.line($0))</p></div>" } ?? "")
-          <dl>
-          \(verdicts(row).map(definition).joined(separator: "\n"))
-          </dl>
-          </details>
-          """
-      }
+  private var differences: [HTML] {
+    let areFew = listed.count(where: \.isBroken) <= 5
+    return listed.map { row -> HTML in
+      let status: Status = row.isBroken ? .broken : .notTested
+      let seen = self.seen(row)
+      let proof = seen.map { "<div class=\"proof\"><p><b>Seen</b> \($0)</p></div>" as HTML }
+      return """
+        <details class="rule \(status.kind)" id="rule-\(HTML.anchor(row.rule))"\
+        \(row.isBroken && areFew ? " open" : "")>
+        <summary><span class="mark">\(row.isBroken ? "✗" : "≠")</span> \
+        <code>\(row.rule)</code> <span class="said">\(sentence(row))\(seen.map { "; seen: \($0)" } ?? "")</span></summary>
+        <p class="statement">\(row.statement ?? "")</p>
+        \(proof)
+        <dl>
+        \(verdicts(row).map(definition).joined(separator: "\n"))
+        </dl>
+        </details>
+        """
     }
   }
 
-  private func definition(_ verdict: (word: Word?, members: [Int])) -> String {
+  private func definition(_ verdict: (word: Status?, members: [Int])) -> HTML {
     "<dt>\(Self.label(verdict.word))</dt><dd>\(verdict.members.count): "
-      + "\(Markup.line(named(verdict.members, most: 200)))</dd>"
+      + "\(named(verdict.members, most: 200))</dd>"
   }
 
   private var tableNote: String {
@@ -96,20 +108,22 @@ extension Comparison {
 
   private var isByGroups: Bool { reports.count > Self.mostReports }
 
-  /// Rules that differ first: each with its verdict in every column.
-  private var table: String {
+  /// Rules that are listed above first: each with its verdict in every column.
+  private var table: HTML {
     let columns: [(head: String, title: String, index: Int)] =
       isByGroups
       ? groups.prefix(60).map { ("\($0.members.count)", named($0.members), $0.members[0]) }
       : reports.indices.map { (names[$0], place($0), $0) }
-    let heads = columns.map { column in
-      "<th title=\"\(Markup.line(column.title))\"><span>\(Markup.line(column.head))</span></th>"
+    let heads = columns.map { column -> HTML in
+      "<th title=\"\(column.title)\"><span>\(column.head)</span></th>"
     }
-    let ordered = rows.filter { $0.change != .alike } + rows.filter { $0.change == .alike }
-    let lines = ordered.map { row in
+    let listed = self.listed
+    let rules = Set(listed.map(\.rule))
+    let ordered = listed + rows.filter { !rules.contains($0.rule) }
+    let lines = ordered.map { row -> HTML in
       let cells = columns.map { column in Self.cell(row.words[column.index]) }
-      let mark = row.change == .alike ? "" : " class=\"differs\""
-      return "<tr\(mark)><th><code>\(Markup.line(row.rule))</code></th>\(cells.joined())</tr>"
+      let mark: HTML = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
+      return "<tr\(mark)><th><code>\(row.rule)</code></th>\(cells.joined())</tr>"
     }
     return """
       <div class="scroll"><table class="grid-table">
@@ -119,15 +133,14 @@ extension Comparison {
       """
   }
 
-  private static func cell(_ word: Word?) -> String {
+  private static func cell(_ word: Status?) -> HTML {
     guard let word else { return "<td></td>" }
-    let status = Status(word)
-    return "<td class=\"\(status.kind)\" title=\"\(word.rawValue)\">\(status.sign)</td>"
+    return "<td class=\"\(word.kind)\" title=\"\(word.label)\">\(word.sign)</td>"
   }
 
   /// Each report, with where it is from.
-  private var list: String {
-    let lines = reports.indices.map { index -> String in
+  private var list: HTML {
+    let lines = reports.indices.map { index -> HTML in
       let report = reports[index]
       let group = groups.firstIndex { $0.members.contains(index) } ?? 0
       let facts = [
@@ -136,32 +149,18 @@ extension Comparison {
         "\(report.counts.holds)", "\(report.counts.broken)", "\(report.counts.known)",
         "\(report.counts.notTested)", "\(report.counts.inconclusive)", "\(group + 1)",
       ]
-      let mark = report.counts.broken > 0 ? " class=\"cited\"" : ""
-      return "<tr\(mark)>\(facts.map { "<td>\(Markup.line($0))</td>" }.joined())</tr>"
+      let mark: HTML = report.counts.broken > 0 ? " class=\"cited\"" : ""
+      return "<tr\(mark)>\(facts.map { "<td>\($0)</td>" as HTML }.joined())</tr>"
     }
     let heads = [
       "report", "host", "kernel", "backend", "TSC, kHz", "clocksource", "hold", "broken", "known",
       "not tested", "inconclusive", "group",
-    ].map { "<th>\($0)</th>" }
+    ].map { "<th>\($0)</th>" as HTML }
     return """
       <div class="history scroll"><table>
       <tr>\(heads.joined())</tr>
       \(lines.joined(separator: "\n"))
       </table></div>
       """
-  }
-}
-
-extension Status {
-  init(_ word: ReportDocument.Word) {
-    self =
-      switch word {
-      case .holds: .holds
-      case .observed: .observed
-      case .broken: .broken
-      case .known: .known
-      case .notTested: .notTested
-      case .inconclusive: .inconclusive
-      }
   }
 }

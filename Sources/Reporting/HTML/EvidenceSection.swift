@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import FoundationEssentials
 
 /// The events that prove rules broken, with those around them.
 struct EvidenceSection {
@@ -36,21 +35,21 @@ struct EvidenceSection {
   }
 
   /// "events 12, 15 of rewrite.1", each a link to where it is shown.
-  func links(to violation: Violation, in verdict: Verdict) -> String {
+  func links(to violation: Violation, in verdict: Verdict) -> HTML {
     let name = violation.history ?? verdict.scenario
-    let events = violation.events.map { number -> String in
+    let events = violation.events.map { number -> HTML in
       let id = Self.id(number, name)
       return shown.contains(id) ? "<a href=\"#\(id)\">\(number)</a>" : "\(number)"
     }
     return "\(events.count == 1 ? "event" : "events") \(events.joined(separator: ", ")) "
-      + "of \(Markup.line(name))"
+      + "of \(name)"
   }
 
-  var html: [String] { histories.map { table($0.history, $0.cited) } }
+  var html: [HTML] { histories.map { table($0.history, $0.cited) } }
 
-  private func table(_ history: History, _ cited: Set<Int>) -> String {
+  private func table(_ history: History, _ cited: Set<Int>) -> HTML {
     let start = history.events.first?.began.raw ?? 0
-    var rows: [String] = []
+    var rows: [HTML] = []
     var last = 0
     for event in history.events {
       let near = (event.number - Self.context)...(event.number + Self.context)
@@ -61,7 +60,7 @@ struct EvidenceSection {
     }
     return """
       <div class="history">
-      <h3>\(Markup.line(history.header.name))</h3>
+      <h3>\(history.header.name)</h3>
       <div class="scroll"><table>
       <tr><th>event</th><th>by</th><th>at</th><th>took</th><th>what</th></tr>
       \(rows.joined(separator: "\n"))
@@ -70,36 +69,28 @@ struct EvidenceSection {
       """
   }
 
-  private func row(_ event: Event, _ isCited: Bool, _ start: UInt64, _ name: String) -> String {
+  private func row(_ event: Event, _ isCited: Bool, _ start: UInt64, _ name: String) -> HTML {
     let at = Double(Int64(bitPattern: event.began.raw &- start))
     let took = Double(Int64(bitPattern: event.ended.raw &- event.began.raw))
-    let mark = isCited ? " class=\"cited\" id=\"\(Self.id(event.number, name))\"" : ""
-    return "<tr\(mark)><td>\(event.number)</td><td>\(event.actor)</td>"
+    let mark: HTML = isCited ? " class=\"cited\" id=\"\(Self.id(event.number, name))\"" : ""
+    return "<tr\(mark)><td>\(event.number)</td><td>\("\(event.actor)")</td>"
       + "<td>\(TimeUnit.text(at))</td><td>\(TimeUnit.text(took))</td>"
       + "<td class=\"what\">\(Self.describe(event.action))</td></tr>"
   }
 
   /// As a saved history has it, the kind of event first.
-  private static func describe(_ action: Action) -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(action) else { return "" }
-    let json = String(decoding: data, as: UTF8.self)
+  private static func describe(_ action: Action) -> HTML {
+    let json = JSONText.line(action)
     // {"wroteMSR":{…}}
     let parts = json.dropFirst(2).split(separator: "\"", maxSplits: 1)
-    guard parts.count == 2 else { return Markup.line(json) }
+    guard parts.count == 2 else { return "\(json)" }
     let rest = parts[1].dropFirst().dropLast()
     let plain = rest.filter { $0 != "\"" }
-    return "<b>\(Markup.line(String(parts[0])))</b> "
-      + "<code>\(Markup.escape(Plain.oneLine(String(plain), limit: 400)))</code>"
+    return "<b>\(String(parts[0]))</b> "
+      + "<code>\(Plain.oneLine(String(plain), limit: 400))</code>"
   }
 
-  /// A name that an address may hold.
   private static func id(_ event: Int, _ name: String) -> String {
-    let safe = name.map { character in
-      character.isASCII && (character.isLetter || character.isNumber || "-.".contains(character))
-        ? character : "_"
-    }
-    return "e-\(String(safe))-\(event)"
+    "e-\(HTML.anchor(name))-\(event)"
   }
 }

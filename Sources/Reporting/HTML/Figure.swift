@@ -4,18 +4,19 @@ internal import ABIChecker
 struct Figure {
   var id: String
   var title: String
-  /// HTML.
-  var caption: String
-  var drawing: String
+  var caption: HTML
+  var drawing: HTML
   /// Names of the series, in the order of their colours.
   var legend: [(kind: String, name: String)] = []
 
-  var html: String {
-    let entries = legend.map { "<li><i class=\"key \($0.kind)\"></i>\(Markup.line($0.name))</li>" }
-    let key = entries.isEmpty ? "" : "<ul class=\"legend\">\(entries.joined())</ul>\n"
+  var html: HTML {
+    let entries = legend.map { (kind, name) -> HTML in
+      "<li><i class=\"key \(kind)\"></i>\(name)</li>"
+    }
+    let key: HTML = entries.isEmpty ? "" : "<ul class=\"legend\">\(entries.joined())</ul>\n"
     return """
-      <figure id="\(id)">
-      <h3>\(Markup.line(title))</h3>
+      <figure id="\(HTML.anchor(id))">
+      <h3>\(title)</h3>
       \(drawing)
       \(key)<figcaption>\(caption)</figcaption>
       </figure>
@@ -30,9 +31,9 @@ struct Frame {
   static let right = 510.0
 
   /// The horizontal axis with its marks: CLOCK_MONOTONIC_RAW since the history began.
-  static func time(_ axis: Axis, bottom: Double, tops: [(Double, Double)]) -> [String] {
+  static func time(_ axis: Axis, bottom: Double, tops: [(Double, Double)]) -> [HTML] {
     let unit = TimeUnit(for: max(abs(axis.lower), abs(axis.upper)))
-    var parts: [String] = []
+    var parts: [HTML] = []
     for tick in axis.ticks(6) where tick >= 0 {
       let x = axis.place(tick)
       parts += tops.map { SVG.line(x, $0.0, x, $0.1, "grid") }
@@ -44,9 +45,9 @@ struct Frame {
   }
 
   /// A vertical axis with its marks.
-  static func values(_ axis: Axis, title: String) -> [String] {
+  static func values(_ axis: Axis, title: String) -> [HTML] {
     let unit = TimeUnit(for: max(abs(axis.lower), abs(axis.upper)))
-    var parts = axis.ticks(4).flatMap { tick -> [String] in
+    var parts = axis.ticks(4).flatMap { tick -> [HTML] in
       let y = axis.place(tick)
       return [
         SVG.line(left, y, right, y, tick == 0 ? "zero" : "grid"),
@@ -99,14 +100,14 @@ extension Figure {
       drawing: SVG.drawing(
         Frame.width, 372, label: "System time against CLOCK_MONOTONIC_RAW in \(name)", parts),
       legend: series.enumerated().map { (Frame.colour($0.offset), $0.element.name) }
-        + (parts.contains { $0.contains("class=\"write\"") }
+        + (parts.contains { $0.text.contains("class=\"write\"") }
           ? [("write", "the guest wrote the MSR")] : [])
         + (points.contains { !$0.isStable }
           ? [("hollow", "without PVCLOCK_TSC_STABLE_BIT")] : []))
   }
 
   /// Where the guests wrote the MSR, along the axis of time.
-  private static func writes(_ timeline: Timeline, _ x: Axis) -> [String] {
+  private static func writes(_ timeline: Timeline, _ x: Axis) -> [HTML] {
     guard let start = timeline.samples.first(where: { $0.tsc != nil })?.event.began.raw else {
       return []
     }

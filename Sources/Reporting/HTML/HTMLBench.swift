@@ -12,19 +12,19 @@ extension HTMLReport {
     else.
     """
 
-  var policies: [String] {
+  var policies: [HTML] {
     guard let matrix = report.policies else { return [] }
-    let heads = matrix.rows.map { row in
-      "<th title=\"\(Markup.line(row.summary))\">\(Markup.line(row.host))</th>"
+    let heads = matrix.rows.map { row -> HTML in
+      "<th title=\"\(row.summary)\">\(row.host)</th>"
     }
-    let lines = matrix.guests.indices.map { guest -> String in
-      let cells = matrix.rows.map { row -> String in
+    let lines = matrix.guests.indices.map { guest -> HTML in
+      let cells = matrix.rows.map { row -> HTML in
         let outcome = row.outcomes[guest]
-        return "<td class=\"\(outcome.kind)\">\(Markup.line(outcome.cell))</td>"
+        return "<td class=\"\(outcome.kind)\">\(outcome.cell)</td>"
       }
       return """
-        <tr><th><code>\(Markup.line(matrix.guests[guest]))</code>\
-        <small>\(Markup.line(matrix.summaries[guest]))</small></th>\(cells.joined())</tr>
+        <tr><th><code>\(matrix.guests[guest])</code>\
+        <small>\(matrix.summaries[guest])</small></th>\(cells.joined())</tr>
         """
     }
     return [
@@ -37,7 +37,7 @@ extension HTMLReport {
     ]
   }
 
-  var faults: [String] {
+  var faults: [HTML] {
     guard let table = report.faults else { return [] }
     var rows = table.faults.map { fault in
       row(
@@ -57,7 +57,7 @@ extension HTMLReport {
       row(fault.isAsExpected, fault.id, fault.meaning, caught: [], missed: [], more: fault.says)
     }
     return [
-      "<p class=\"note\">\(Markup.line(FaultReport.summary(table, isWhole: false)))</p>",
+      "<p class=\"note\">\(FaultReport.summary(table))</p>",
       """
       <div class="scroll"><table class="matrix">
       <tr><th>fault</th><th></th><th>rules that break</th></tr>
@@ -70,13 +70,13 @@ extension HTMLReport {
   private func row(
     _ isGood: Bool, _ id: String, _ meaning: String, caught: [String], missed: [String],
     more: String
-  ) -> String {
+  ) -> HTML {
     let status: Status = isGood ? .holds : .broken
-    let rules = caught.map { "<code>\(Markup.line($0))</code>" }
-    let absent = missed.map { "<code class=\"missed\">not \(Markup.line($0))</code>" }
-    let rest = more.isEmpty ? [] : [Markup.line(more)]
+    let rules = caught.map { "<code>\($0)</code>" as HTML }
+    let absent = missed.map { "<code class=\"missed\">not \($0)</code>" as HTML }
+    let rest: [HTML] = more.isEmpty ? [] : ["\(more)"]
     return """
-      <tr><th><code>\(Markup.line(id))</code><small>\(Markup.line(meaning))</small></th>\
+      <tr><th><code>\(id)</code><small>\(meaning)</small></th>\
       <td class="\(status.kind)">\(isGood ? "✓" : "✗")</td>\
       <td class="rules">\((rules + absent + rest).joined(separator: " "))</td></tr>
       """
@@ -95,20 +95,22 @@ extension PolicyOutcome {
 
 extension MarkdownReport {
   /// The tables of policies and faults, where they ran.
-  var bench: [String] {
-    var parts: [String] = []
+  var bench: [Markdown] {
+    var parts: [Markdown] = []
     if let matrix = report.policies {
-      parts.append("## Policies\n\n" + PolicyReport.markdown(matrix))
+      parts.append("## Policies\n\n\(PolicyReport.table(matrix))")
     }
     if let table = report.faults {
-      let rows = table.faults.map { fault in
-        let rules = fault.broke.map { "`\(Plain.oneLine($0))`" }.joined(separator: ", ")
-        return "| `\(Plain.oneLine(fault.id))`: \(Self.escape(fault.meaning)) "
-          + "| \(fault.isAsExpected ? "caught" : "**MISSED**") | \(rules) |"
+      let rows = table.faults.map { fault -> [Markdown] in
+        [
+          "\(Markdown.code(fault.id)): \(fault.meaning)",
+          fault.isAsExpected ? "caught" : "**MISSED**",
+          fault.broke.map(Markdown.code).joined(separator: ", "),
+        ]
       }
+      let summary = FaultReport.summary(table)
       parts.append(
-        "## Faults\n\n\(Self.escape(FaultReport.summary(table, isWhole: false)))\n\n"
-          + (["| fault | | rules that break |", "|---|---|---|"] + rows).joined(separator: "\n"))
+        "## Faults\n\n\(summary)\n\n\(Markdown.table(["fault", "", "rules that break"], rows))")
     }
     return parts
   }

@@ -1,19 +1,30 @@
 /// A page in one file: style and script inside, nothing fetched.
 struct HTMLPage {
   var title: String
-  /// HTML.
-  var body: String
+  var body: HTML
 
-  var text: String {
+  /// What a browser lets this page do, should a text ever get into it as markup: no script and no style sheet but these
+  /// two, which are known by their hashes, and no request. `PageTests` says which hashes they have to be. Bars and
+  /// pictures are drawn by style attributes, which can fetch nothing.
+  private static let policy = """
+    default-src 'none'; script-src 'sha256-lyF2mOPJtRibzgwgAO/QsZsLnnCOf+bW6sTZ9dUIIlQ='; \
+    style-src 'unsafe-inline'; style-src-elem 'sha256-K1Axi3Km/LZeqCPhnEY+tc2fsFETdIAAIjPhH/Olu80='; \
+    style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'
+    """
+
+  var text: String { markup.text }
+
+  private var markup: HTML {
     """
     <!DOCTYPE html>
     <html lang="en">
     <head>
     <meta charset="utf-8">
+    <meta http-equiv="Content-Security-Policy" content="\(Self.policy)">
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="color-scheme" content="light dark">
     <meta name="generator" content="kvmclock">
-    <title>\(Markup.line(title))</title>
+    <title>\(title)</title>
     <link rel="icon" href="data:,">
     <style>
     \(Self.style)
@@ -31,7 +42,7 @@ struct HTMLPage {
   }
 
   /// The page says all without it: a filter, rules that open when a link leads to them, and when they are printed.
-  private static let script = """
+  private static let script: HTML = """
     (() => {
       const rules = [...document.querySelectorAll(".rule")];
       const filter = document.getElementById("filter");

@@ -21,7 +21,7 @@ public struct HTMLReport: Sendable {
       PageSection("evidence", "Evidence", evidence.html, note: EvidenceSection.note),
       PageSection("run", "The run", run),
     ].filter { !$0.parts.isEmpty }
-    let links = sections.map { "<a href=\"#\($0.id)\">\($0.title)</a>" }.joined(separator: "\n")
+    let links = sections.map(\.link).joined(separator: "\n")
     return HTMLPage(
       title: "kvmclock: \(digest.headline.lowercased()), Linux \(report.host.kernel)",
       body: """
@@ -49,7 +49,7 @@ public struct HTMLReport: Sendable {
   /// The histories that prove rules broken.
   private func proving(_ digest: Digest) -> [String] {
     var names: [String] = []
-    for verdict in digest.verdicts(.broken) + digest.verdicts(.known) {
+    for verdict in digest.failed + digest.excused {
       guard case .broken(let violations) = verdict.outcome else { continue }
       for name in violations.compactMap(\.history) where !names.contains(name) {
         names.append(name)
@@ -63,21 +63,23 @@ public struct HTMLReport: Sendable {
 struct PageSection {
   var id: String
   var title: String
-  var parts: [String]
+  var parts: [HTML]
   var note: String
 
-  init(_ id: String, _ title: String, _ parts: [String], note: String = "") {
+  init(_ id: String, _ title: String, _ parts: [HTML], note: String = "") {
     self.id = id
     self.title = title
     self.parts = parts
     self.note = note
   }
 
-  var html: String {
-    let intro = note.isEmpty ? "" : "<p class=\"note\">\(note)</p>\n"
+  var link: HTML { "<a href=\"#\(id)\">\(title)</a>" }
+
+  var html: HTML {
+    let intro: HTML = note.isEmpty ? "" : "<p class=\"note\">\(note)</p>\n"
     return """
       <section id="\(id)">
-      <h2>\(Markup.line(title))</h2>
+      <h2>\(title)</h2>
       \(intro)<div class="parts">
       \(parts.joined(separator: "\n"))
       </div>
@@ -88,7 +90,7 @@ struct PageSection {
 
 // The first screen.
 extension HTMLReport {
-  private func hero(_ digest: Digest) -> String {
+  private func hero(_ digest: Digest) -> HTML {
     let (kind, seal, title) =
       switch digest.answer {
       case .sound: ("holds", "✓", "This host’s clock is sound")
@@ -96,20 +98,19 @@ extension HTMLReport {
       case .undecided: ("inconclusive", "?", "Undecided")
       case .nothing: ("nottested", "–", "Nothing was tested")
       }
-    let facts = report.facts.map {
-      "<div><dt>\(Markup.line($0.0))</dt><dd>\(Markup.line($0.1))</dd></div>"
-    }
+    let facts = report.facts.map { "<div><dt>\($0.0)</dt><dd>\($0.1)</dd></div>" as HTML }
     let sentence = digest.sentence.prefix(1).uppercased() + digest.sentence.dropFirst()
-    let interruption = digest.interruption.map { "<p class=\"alert\">\(Markup.line($0))</p>" } ?? ""
+    let interruption = digest.interruption.map { "<p class=\"alert\">\($0)</p>" as HTML }
+    let why = self.why(digest).map { "<li class=\"\($0.0.kind)\">\($0.1)</li>" as HTML }
     return """
       <header class="hero \(kind)">
       <div class="wrap">
-      <p class="brand"><b>kvmclock</b> \(Markup.line(report.version))</p>
+      <p class="brand"><b>kvmclock</b> \(report.version)</p>
       <div class="answer">
       <span class="seal" aria-hidden="true">\(seal)</span>
       <div>
       <h1>\(title)</h1>
-      <p class="lead">\(Markup.line(sentence))</p>
+      <p class="lead">\(sentence)</p>
       \(interruption)
       </div>
       </div>
@@ -118,7 +119,7 @@ extension HTMLReport {
       \(counts)
       </ul>
       <ul class="why">
-      \(why(digest).map { "<li class=\"\($0.0.kind)\">\($0.1)</li>" }.joined(separator: "\n"))
+      \(why.joined(separator: "\n"))
       </ul>
       <dl class="facts">
       \(facts.joined(separator: "\n"))
@@ -128,66 +129,69 @@ extension HTMLReport {
       """
   }
 
-  private var counts: String {
-    Status.allCases.filter { report.count($0) > 0 }.map { status in
+  private var counts: HTML {
+    Status.allCases.filter { report.count($0) > 0 }.map { status -> HTML in
       "<li class=\"\(status.kind)\"><b>\(report.count(status))</b> \(status.plural)</li>"
     }.joined(separator: "\n")
   }
 
   /// A bar with a piece for each status.
-  func meter(_ counts: [(Status, Int)]) -> String {
-    let pieces = counts.filter { $0.1 > 0 }.map { status, count in
+  func meter(_ counts: [(Status, Int)]) -> HTML {
+    let pieces = counts.filter { $0.1 > 0 }.map { status, count -> HTML in
       "<i class=\"\(status.kind)\" style=\"flex-grow:\(count)\" title=\"\(count) \(status.plural)\"></i>"
     }
     return "<div class=\"meter\">\(pieces.joined())</div>"
   }
 
   /// What is wrong in the fewest words, or what is not said.
-  private func why(_ digest: Digest) -> [(Status, String)] {
-    let all = digest.verdicts(.broken) + (report.strict ? digest.verdicts(.known) : [])
+  private func why(_ digest: Digest) -> [(Status, HTML)] {
+    let all = digest.failed
     // Time that is wrong in numbers says most.
     let broken = all.filter(\.hasMeasure) + all.filter { !$0.hasMeasure }
-    var items = broken.prefix(4).map { verdict -> (Status, String) in
+    var items = broken.prefix(4).map { verdict -> (Status, HTML) in
       let statement = Plain.oneLine(Rule.named(verdict.rule)?.statement ?? "", limit: 160)
-      return (.broken, "\(link(verdict.rule)) \(Markup.line(statement)) \(seen(verdict))")
+      return (.broken, "\(link(verdict.rule)) \(statement) \(seen(verdict))")
     }
     if broken.count > 4 {
       items.append((.broken, "<a href=\"#verdicts\">and \(broken.count - 4) more</a>"))
     }
     guard broken.isEmpty else { return items }
     items += digest.groups(.inconclusive).prefix(3).map {
-      (.inconclusive, "\(link($0.rules[0])) \(Markup.line($0.reason))")
+      (.inconclusive, "\(link($0.rules[0])) \($0.reason)")
     }
-    let known = digest.verdicts(.known)
-    if !known.isEmpty {
-      let names = known.map { link($0.rule) }.joined(separator: ", ")
-      items.append((.known, "Known deviations of this kernel: \(names)"))
+    let titles: [(Status, String)] = [
+      (.known, "Known deviations of this kernel"), (.differs, "Differs from Linux"),
+      (.notOwed, "Not owed by this kernel"),
+    ]
+    for (status, title) in titles {
+      let rules = digest.excused.filter { $0.status == status }
+      guard !rules.isEmpty else { continue }
+      let names: HTML = rules.map { link($0.rule) }.joined(separator: ", ")
+      items.append((status, "\(title): \(names)"))
     }
     return items + untested(digest)
   }
 
-  private func untested(_ digest: Digest) -> [(Status, String)] {
+  private func untested(_ digest: Digest) -> [(Status, HTML)] {
     let groups = digest.groups(.notTested)
-    let shown = groups.prefix(2).map { group in
-      (
-        Status.notTested,
-        "Not tested: \(Digest.counted(group.rules.count, "rule")) (\(Markup.line(group.reason)))"
-      )
+    let shown = groups.prefix(2).map { group -> (Status, HTML) in
+      let rules = Digest.counted(group.rules.count, "rule")
+      return (.notTested, "Not tested: \(rules) (\(group.reason))")
     }
     let left = groups.dropFirst(2).reduce(0) { $0 + $1.rules.count }
     return left == 0
       ? shown : shown + [(.notTested, "<a href=\"#verdicts\">and \(left) more not tested</a>")]
   }
 
-  private func seen(_ verdict: Verdict) -> String {
+  private func seen(_ verdict: Verdict) -> HTML {
     guard case .broken(let violations) = verdict.outcome, let first = violations.first else {
       return ""
     }
-    return "<em>Seen: \(Markup.line(Plain.oneLine(first.seen, limit: 120)))</em>"
+    return "<em>Seen: \(Plain.oneLine(first.seen, limit: 120))</em>"
   }
 
-  func link(_ rule: String) -> String {
-    "<a href=\"#rule-\(Markup.line(rule))\"><code>\(Markup.line(rule))</code></a>"
+  func link(_ rule: String) -> HTML {
+    "<a href=\"#rule-\(HTML.anchor(rule))\"><code>\(rule)</code></a>"
   }
 }
 
@@ -205,7 +209,7 @@ extension Status {
     case .holds: "holds"
     case .observed: "observed"
     case .broken: "broken"
-    case .known: "known"
+    case .known, .differs, .notOwed: "known"
     case .notTested: "nottested"
     case .inconclusive: "inconclusive"
     }
@@ -225,7 +229,7 @@ extension Status {
     case .holds: "✓"
     case .observed: "○"
     case .broken: "✗"
-    case .known: "!"
+    case .known, .differs, .notOwed: "!"
     case .notTested: "–"
     case .inconclusive: "?"
     }

@@ -1,7 +1,7 @@
 extension HTMLPage {
-  static let style = colours + layout + verdicts + pictures + media
+  static let style: HTML = colours + layout + verdicts + pictures + media
 
-  private static let colours = """
+  private static let colours: HTML = """
     :root {
       color-scheme: light dark;
       --ground: #f6f6f4; --card: #ffffff; --ink: #1d2125; --soft: #5a636d; --line: #dfe1e4;
@@ -25,7 +25,7 @@ extension HTMLPage {
 
     """
 
-  private static let layout = """
+  private static let layout: HTML = """
     * { box-sizing: border-box }
     html { scroll-behavior: smooth; scroll-padding-top: 1rem; -webkit-text-size-adjust: 100% }
     body { margin: 0; background: var(--ground); color: var(--ink);
@@ -66,7 +66,7 @@ extension HTMLPage {
 
     """
 
-  private static let verdicts = """
+  private static let verdicts: HTML = """
     #filter { display: flex; flex-wrap: wrap; gap: .4rem .9rem; align-items: center; margin: 0 0 1.2rem }
     #filter[hidden] { display: none }
     #filter [type=search] { font: inherit; color: inherit; background: var(--card);
@@ -148,7 +148,7 @@ extension HTMLPage {
 
     """
 
-  private static let pictures = """
+  private static let pictures: HTML = """
     #time .parts, #spread .parts, #updates .parts { display: grid; gap: 1.1rem;
       grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
     figure { margin: 0; padding: 1rem 1.1rem; background: var(--card); border: 1px solid var(--line);
@@ -180,7 +180,7 @@ extension HTMLPage {
 
     """
 
-  private static let media = """
+  private static let media: HTML = """
     @media (max-width: 46rem) {
       .wrap { padding: 0 1rem }
       .seal { width: 3rem; height: 3rem; font-size: 1.6rem }

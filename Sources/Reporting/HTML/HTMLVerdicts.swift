@@ -4,12 +4,12 @@ internal import ABIChecker
 extension HTMLReport {
   private static let shown = 3
 
-  func verdicts(_ digest: Digest, _ evidence: EvidenceSection) -> String {
-    let topics = digest.topics.map { topic -> String in
+  func verdicts(_ digest: Digest, _ evidence: EvidenceSection) -> HTML {
+    let topics = digest.topics.map { topic -> HTML in
       let rules = topic.verdicts.map { rule($0, evidence) }.joined(separator: "\n")
       return """
         <section class="topic">
-        <h3>\(Markup.line(topic.title)) \(meter(Status.allCases.map { ($0, topic.count($0)) }))</h3>
+        <h3>\(topic.title) \(meter(Status.allCases.map { ($0, topic.count($0)) }))</h3>
         \(rules)
         </section>
         """
@@ -23,34 +23,34 @@ extension HTMLReport {
       """
   }
 
-  private var buttons: String {
-    Status.allCases.filter { report.count($0) > 0 }.map { status in
+  private var buttons: HTML {
+    Status.allCases.filter { report.count($0) > 0 }.map { status -> HTML in
       "<label class=\"\(status.kind)\"><input type=\"checkbox\" value=\"\(status.kind)\" checked>"
         + " \(report.count(status)) \(status.plural)</label>"
     }.joined(separator: "\n")
   }
 
-  private func rule(_ verdict: Verdict, _ evidence: EvidenceSection) -> String {
-    let status = Status(verdict)
+  private func rule(_ verdict: Verdict, _ evidence: EvidenceSection) -> HTML {
+    let status = verdict.status
     let rule = Rule.named(verdict.rule)
-    var body: [String] = []
-    if let rule { body.append("<p class=\"statement\">\(Markup.line(rule.statement))</p>") }
+    var body: [HTML] = []
+    if let rule { body.append("<p class=\"statement\">\(rule.statement)</p>") }
     body += proofs(verdict, evidence)
     if case .holds(_, let closest?) = verdict.outcome { body.append(Self.gauge(closest)) }
-    var items: [(String, String)] = []
-    if let known = verdict.known { items.append(("Known", Markup.line(known.sentence))) }
-    if let rule {
-      items += [("Tested", Markup.line(rule.method)), ("Source", Markup.line(rule.source))]
+    var items: [(String, HTML)] = []
+    if let excuse = verdict.excuse {
+      items.append((verdict.status.rawValue.capitalized, "\(excuse)"))
     }
+    if let rule { items += [("Tested", "\(rule.method)"), ("Source", "\(rule.source)")] }
     if let command = repeatCommand(verdict) {
-      items.append(("Repeat", "<kbd>\(Markup.line(command))</kbd>"))
+      items.append(("Repeat", "<kbd>\(command)</kbd>"))
     }
-    let list = items.map { "<dt>\($0.0)</dt><dd>\($0.1)</dd>" }.joined(separator: "\n")
+    let list = items.map { "<dt>\($0.0)</dt><dd>\($0.1)</dd>" as HTML }.joined(separator: "\n")
     return """
-      <details class="rule \(status.kind)" id="rule-\(Markup.line(verdict.rule))"\
+      <details class="rule \(status.kind)" id="rule-\(HTML.anchor(verdict.rule))"\
       \(isOpen(verdict) ? " open" : "")>
-      <summary><span class="mark" title="\(status.rawValue)">\(status.sign)</span> \
-      <code>\(Markup.line(verdict.rule))</code> <span class="said">\(said(verdict))</span></summary>
+      <summary><span class="mark" title="\(status.label)">\(status.sign)</span> \
+      <code>\(verdict.rule)</code> <span class="said">\(said(verdict))</span></summary>
       \(body.joined(separator: "\n"))
       <dl>
       \(list)
@@ -60,7 +60,7 @@ extension HTMLReport {
   }
 
   private func isOpen(_ verdict: Verdict) -> Bool {
-    Status(verdict) == .broken || (report.strict && Status(verdict) == .known)
+    report.failing.contains(verdict.status)
   }
 
   private func repeatCommand(_ verdict: Verdict) -> String? {
@@ -68,26 +68,24 @@ extension HTMLReport {
   }
 
   private func said(_ verdict: Verdict) -> String {
-    switch Status(verdict) {
-    case .known: Markup.line(verdict.known?.sentence ?? "")
-    default: Markup.line(verdict.outcome.summary)
-    }
+    verdict.excuse ?? verdict.outcome.summary
   }
 
-  private func proofs(_ verdict: Verdict, _ evidence: EvidenceSection) -> [String] {
+  private func proofs(_ verdict: Verdict, _ evidence: EvidenceSection) -> [HTML] {
     guard case .broken(let violations) = verdict.outcome else { return [] }
-    var parts = violations.prefix(Self.shown).map { violation in
+    var parts = violations.prefix(Self.shown).map { violation -> HTML in
       """
       <div class="proof">
-      <p><b>Expected</b> \(Markup.line(violation.expected))</p>
-      <p><b>Seen</b> \(Markup.line(violation.seen))</p>
-      \(violation.measure.map { Self.gauge($0) } ?? "")
+      <p><b>Expected</b> \(violation.expected)</p>
+      <p><b>Seen</b> \(violation.seen)</p>
+      \(violation.measure.map(Self.gauge))
       <p class="where"><b>Where</b> \(evidence.links(to: violation, in: verdict))</p>
       </div>
       """
     }
     if violations.count > Self.shown {
-      parts.append("<p>and \(violations.count - Self.shown) more violations</p>")
+      let more = Digest.counted(violations.count - Self.shown, "more violation")
+      parts.append("<p>and \(more)</p>")
     }
     return parts
   }
@@ -96,7 +94,7 @@ extension HTMLReport {
 // Intervals.
 extension HTMLReport {
   /// The allowed interval and the observation. Three fifths of the width are the interval.
-  static func gauge(_ measure: Measure) -> String {
+  static func gauge(_ measure: Measure) -> HTML {
     let isOutside = measure.margin < 0
     let place = min(98, max(2, 20 + measure.position * 60))
     let distance =
@@ -114,7 +112,7 @@ extension HTMLReport {
     let inside = "+\(TimeUnit.text(Double(measure.value) - Double(measure.lower)))"
     let value = isFar && !isOutside ? inside : TimeUnit.text(Double(measure.value))
     return """
-      <div class="gauge\(isOutside ? " outside" : "")" title="\(Markup.line(measure.what))">
+      <div class="gauge\(isOutside ? " outside" : "")" title="\(measure.what)">
       <div class="track"><i class="band"></i><i class="dot" style="left:\(SVG.at(place))%"></i></div>
       <span class="from">\(TimeUnit.text(Double(measure.lower)))</span>\
       <span class="to">\(upper)</span>\
@@ -124,7 +122,7 @@ extension HTMLReport {
   }
 
   /// The rules whose observations left their interval, and those that came nearest to it.
-  func bounds(_ digest: Digest) -> [String] {
+  func bounds(_ digest: Digest) -> [HTML] {
     var rows: [(rule: String, status: Status, measure: Measure)] = []
     for verdict in report.verdicts {
       switch verdict.outcome {
@@ -132,7 +130,7 @@ extension HTMLReport {
       case .broken(let violations):
         guard let worst = violations.compactMap(\.measure).min(by: { $0.margin < $1.margin })
         else { continue }
-        rows.append((verdict.rule, Status(verdict), worst))
+        rows.append((verdict.rule, verdict.status, worst))
       default: break
       }
     }
@@ -140,21 +138,21 @@ extension HTMLReport {
     // At an end itself lies what a rule of one side expects: no step back at all, say.
     let inside = rows.filter { $0.measure.margin > 0 }
       .sorted { $0.measure.margin < $1.measure.margin }
-    return (outside + inside.prefix(10)).map { row in
+    return (outside + inside.prefix(10)).map { row -> HTML in
       "<div class=\"bound \(row.status.kind)\">\(link(row.rule))\n\(Self.gauge(row.measure))</div>"
     }
   }
 
   /// How long each scenario took, notes, and what was done.
-  var run: [String] {
-    var parts: [String] = []
-    let notes = (report.outdated + report.notes).map { "<li>\(Markup.line($0))</li>" }
+  var run: [HTML] {
+    var parts: [HTML] = []
+    let notes = (report.outdated + report.notes).map { "<li>\($0)</li>" as HTML }
     if !notes.isEmpty { parts.append("<ul class=\"notes\">\(notes.joined())</ul>") }
     let longest = Double(report.timings.map(\.nanoseconds).max() ?? 1)
-    let rows = report.timings.sorted { $0.nanoseconds > $1.nanoseconds }.map { timing in
+    let rows = report.timings.sorted { $0.nanoseconds > $1.nanoseconds }.map { timing -> HTML in
       let share = SVG.at(Double(timing.nanoseconds) / longest * 100)
       let again = timing.attempt > 1 ? " (attempt \(timing.attempt))" : ""
-      return "<tr><th>\(Markup.line(timing.scenario))\(again)</th>"
+      return "<tr><th>\(timing.scenario)\(again)</th>"
         + "<td>\(Report.milliseconds(timing.nanoseconds)) ms</td>"
         + "<td><i style=\"width:\(share)%\"></i></td></tr>"
     }
@@ -162,14 +160,9 @@ extension HTMLReport {
       let total = report.nanoseconds.map { " in \(Report.seconds($0))" } ?? ""
       parts.append(
         "<details class=\"timings\"><summary>\(rows.count) scenarios\(total), "
-          + "\(Digest.counted(report.retries, "retry").replacingY)</summary>"
+          + "\(Digest.counted(report.retries, "retry", "retries"))</summary>"
           + "<table>\(rows.joined(separator: "\n"))</table></details>")
     }
     return parts
   }
-}
-
-extension String {
-  /// "2 retrys" is none.
-  fileprivate var replacingY: String { hasSuffix("retrys") ? dropLast(2) + "ies" : self }
 }

@@ -89,34 +89,33 @@ enum SVG {
     return rest % 10 == 0 ? "\(sign)\(rest / 10)" : "\(sign)\(rest / 10).\(rest % 10)"
   }
 
-  static func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, _ kind: String) -> String
-  {
+  static func line(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, _ kind: String) -> HTML {
     "<line class=\"\(kind)\" x1=\"\(at(x1))\" y1=\"\(at(y1))\" x2=\"\(at(x2))\" y2=\"\(at(y2))\"/>"
   }
 
-  static func text(_ x: Double, _ y: Double, _ text: String, _ kind: String) -> String {
-    "<text class=\"\(kind)\" x=\"\(at(x))\" y=\"\(at(y))\">\(Markup.line(text))</text>"
+  static func text(_ x: Double, _ y: Double, _ text: String, _ kind: String) -> HTML {
+    "<text class=\"\(kind)\" x=\"\(at(x))\" y=\"\(at(y))\">\(text)</text>"
   }
 
   /// A dot that says what it stands for when it is pointed at.
   static func dot(_ x: Double, _ y: Double, _ kind: String, _ title: String, r: Double = 2.6)
-    -> String
+    -> HTML
   {
     "<circle class=\"\(kind)\" cx=\"\(at(x))\" cy=\"\(at(y))\" r=\"\(at(r))\">"
-      + "<title>\(Markup.line(title))</title></circle>"
+      + "<title>\(title)</title></circle>"
   }
 
   static func box(
     _ x: Double, _ y: Double, _ width: Double, _ height: Double, _ kind: String, title: String = ""
-  ) -> String {
-    let opening =
+  ) -> HTML {
+    let opening: HTML =
       "<rect class=\"\(kind)\" x=\"\(at(x))\" y=\"\(at(y))\" "
       + "width=\"\(at(max(0.8, width)))\" height=\"\(at(height))\""
     return title.isEmpty
-      ? "\(opening)/>" : "\(opening)><title>\(Markup.line(title))</title></rect>"
+      ? "\(opening)/>" : "\(opening)><title>\(title)</title></rect>"
   }
 
-  static func path(_ points: [(Double, Double)], _ kind: String) -> String {
+  static func path(_ points: [(Double, Double)], _ kind: String) -> HTML {
     let steps = points.enumerated().map { index, point in
       "\(index == 0 ? "M" : "L")\(at(point.0)) \(at(point.1))"
     }
@@ -124,9 +123,8 @@ enum SVG {
   }
 
   /// - Parameter label: what the drawing shows, for those who can't see it.
-  static func drawing(_ width: Double, _ height: Double, label: String, _ parts: [String]) -> String
-  {
+  static func drawing(_ width: Double, _ height: Double, label: String, _ parts: [HTML]) -> HTML {
     "<svg viewBox=\"0 0 \(at(width)) \(at(height))\" role=\"img\" "
-      + "aria-label=\"\(Markup.line(label))\">\n\(parts.joined(separator: "\n"))\n</svg>"
+      + "aria-label=\"\(label)\">\n\(parts.joined(separator: "\n"))\n</svg>"
   }
 }

@@ -98,8 +98,8 @@ extension Figure {
 
   private static func bands(
     _ lane: RecordUpdates.Lane, _ x: Axis, _ y: Double, until end: Double
-  ) -> [String] {
-    lane.updates.enumerated().flatMap { index, update -> [String] in
+  ) -> [HTML] {
+    lane.updates.enumerated().flatMap { index, update -> [HTML] in
       let next = index + 1 < lane.updates.count ? lane.updates[index + 1].raw : end
       let left = x.place(update.raw)
       let title =

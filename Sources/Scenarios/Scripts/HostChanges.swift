@@ -16,9 +16,7 @@ extension Scenario {
       for vcpu in [0, 1] { try stage.read(vcpu) }
       try stage.boot(1, .schedclock)
       try stage.machine.begin(
-        1,
-        .readLoop(
-          record: stage.records[1]!, constantAt: Layout.shared, count: UInt64(Int64.max)))
+        1, .readLoop(record: stage.records[1]!, constantAt: Layout.shared))
       let isSwitched = try stage.switchClocksource(to: name)
       if isSwitched { try waitForFlag(stage, isSet: name == home) }
       stage.machine.stopLoop(1)

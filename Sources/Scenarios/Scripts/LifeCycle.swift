@@ -78,6 +78,7 @@ extension Scenario {
         try stage.register(0, msr)
         if isLate { try stage.addVCPU(1) }
         try stage.register(1, msr)
+        for vcpu in [0, 1, 0, 1] { try stage.read(vcpu) }
       }
     }
   }

@@ -152,6 +152,8 @@ extension Scenario {
         return stage.lacks("a log of dirty pages", "\(error)")
       }
       if !isLate { try stage.registerUnread(0, at: page + 32) }
+      try memories.dirtyLog(slot)
+      try memories.update()
       try logUpdates(stage, memories, slot, page)
     }
   }

@@ -31,15 +31,17 @@ extension Scenario {
         try stage.getClock()
       }
     }
-    // Both before either enters.
-    let cycles = stage.random.next()
-    for vcpu in [0, 1] { _ = try stage.setTSCOffset(vcpu, cycles) }
-    for vcpu in [1, 0] {
-      try stage.enter(vcpu)
-      try stage.read(vcpu)
-    }
-    for _ in 0..<2 {
-      for vcpu in [0, 1] { try stage.renew(vcpu) }
+    // Both before either enters; then either enters first.
+    for first in [1, 0] {
+      let cycles = stage.random.next()
+      for vcpu in [0, 1] { _ = try stage.setTSCOffset(vcpu, cycles) }
+      for vcpu in [first, 1 - first] {
+        try stage.enter(vcpu)
+        try stage.read(vcpu)
+      }
+      for _ in 0..<2 {
+        for vcpu in [0, 1] { try stage.renew(vcpu) }
+      }
     }
     // With vCPU 0 elsewhere, there is no master clock.
     _ = try move(0, stage.random.next())

@@ -1,0 +1,178 @@
+// The only place that knows versions of Linux: since when a rule is owed, and which releases break it.
+
+extension Owed {
+  public static let table: [Owed] = [
+    Owed(
+      rule: "TSC-HOSTWRITE-CONTINUES", since: "3.19",
+      before: "the record keeps the timestamp of the old TSC (7f187922ddf6)"),
+    Owed(
+      rule: "RATE-RAW", since: "5.5",
+      before: "the clock is based on CLOCK_MONOTONIC, which NTP slews (53fafdbb8b21)"),
+    Owed(
+      rule: "RATE-NOT-NTP", since: "5.5",
+      before: "the clock is based on CLOCK_MONOTONIC, which NTP slews (53fafdbb8b21)"),
+    Owed(
+      rule: "TSCADJ-HOSTWRITE-NOMOVE", since: "5.10",
+      before: "a write by the host moves the guest's TSC (0c899c25d754)"),
+    Owed(
+      rule: "SETCLOCK-SETS-ALL-VCPUS", since: "5.12",
+      before: "the value is tied to another moment than the record's snapshot (77fcbe823f00)"),
+    Owed(
+      rule: "SUSPEND-STOPPED-FLAG", since: "5.14",
+      before: "KVM is not told of a suspend and tells no guest (7d62874f69d7)"),
+    Owed(
+      rule: "TSCADJ-GUESTWRITE-CONTINUES", since: "5.15",
+      before: "the record keeps the timestamp of the old TSC (d9130a2dfdd4)"),
+    Owed(
+      rule: "GETCLOCK-IS-GUEST-VIEW", since: "5.16",
+      before: "KVM_GET_CLOCK returns no host_tsc (c68dc1b577ea)"),
+    Owed(
+      rule: "GETCLOCK-FIELDS", since: "5.16",
+      before: "KVM_GET_CLOCK returns no host_tsc and no realtime (c68dc1b577ea)"),
+    Owed(
+      rule: "MIG-REALTIME-CONTINUES", since: "5.16",
+      before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
+    Owed(
+      rule: "MIG-TSC-RELATION", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "SETCLOCK-OTHERFLAGS-IGNORED", since: "5.16",
+      before: "KVM_SET_CLOCK takes no flags (c68dc1b577ea)"),
+    Owed(
+      rule: "GETSET-ROUNDTRIP", since: "5.16",
+      before: "KVM_SET_CLOCK takes no flags (c68dc1b577ea)"),
+    Owed(
+      rule: "SETCLOCK-REALTIME-FWD", since: "5.16",
+      before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
+    Owed(
+      rule: "SETCLOCK-REALTIME-NOBACK", since: "5.16",
+      before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
+    Owed(
+      rule: "TSC-MATCHED-AT-CREATE", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "STABLE-LOST-OFFSET-MISMATCH", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "STABLE-REGAINED-OFFSET-MATCH", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "STABLE-LAG", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "TSCOFFSET-CONTINUES", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: "5.16",
+      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "ENFORCE-PV-GP", since: "5.10",
+      before:
+        "RDMSR is not gated, and the order of the requests matters (1930e5ddcead, 01b4f510b9f4)"),
+    Owed(
+      rule: "MSR-FILTER-GP", since: "5.10",
+      before: "KVM_X86_SET_MSR_FILTER does not exist"),
+    Owed(
+      rule: "HOTPLUG-NO-RESNAP", since: "6.7",
+      before: "every new vCPU has the pair taken anew, even if its TSC is in step (c52ffadc65e2)"),
+    Owed(
+      rule: "WALL-VALUE-EXACT", since: "6.7",
+      before: "the epoch is made of two clocks read one after the other (5d6d6a7d7e66)"),
+    Owed(
+      rule: "WALL-REWRITE-STABLE", since: "6.7",
+      before: "the epoch is made of two clocks read one after the other (5d6d6a7d7e66)"),
+    Owed(
+      rule: "TSCKHZ-VM-SCOPE", since: "6.17",
+      before: "the VM's TSC frequency can be set after a vCPU was made (dcbe5a466c12)"),
+  ]
+}
+
+extension KnownDeviation {
+  public static let table: [KnownDeviation] = [
+    KnownDeviation(
+      rule: "RATE-RAW", until: "6.3", always: false,
+      bound: "1000 ppm of the time that passed",
+      cause:
+        "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
+        + "TSC refinement, kvmclock runs at the unrefined rate",
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-SERVED", since: "5.19",
+      cause: "the record is reached through a gfn_to_pfn_cache, which maps one page",
+      source: "Linux 916d3608df82 (5.19)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-NO-STALE", since: "5.19",
+      cause:
+        "the cache refuses an address that crosses a page before it lets go of the old one, and the MSR's "
+        + "value changes all the same",
+      source: "Linux 916d3608df82 (5.19)"),
+    KnownDeviation(
+      rule: "SYSTIME-CROSSPAGE-NO-STRAY", since: "5.19",
+      until: "6.9",
+      cause:
+        "a cache that was off is switched on before the address is refused, and the record goes to the address "
+        + "that the cache held before, or to 0",
+      source:
+        "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
+        + "to activation\" (6.9)"),
+    KnownDeviation(
+      rule: "RESNAP-BOUNDED", until: "6.3", always: false,
+      bound: "1000 ppm of the time between the two pairs",
+      cause:
+        "kvm.ko keeps the TSC frequency it found when it was loaded; loaded before the kernel's "
+        + "TSC refinement, kvmclock runs at the unrefined rate",
+      source: "Linux 3ebcbd2244f5 (6.3)"),
+    KnownDeviation(
+      rule: "RESNAP-NO-JUMP", always: false,
+      bound: "a step that the rounding of the two multipliers makes",
+      cause:
+        "a new pair is taken from CLOCK_MONOTONIC_RAW, whose multiplier is rounded otherwise than the "
+        + "record's: what the two have come apart by since the pair before shows at once",
+      source: "arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
+    KnownDeviation(
+      rule: "SETCLOCK-EXACT", until: "5.12",
+      bound: "the time from the start of the call to the reading",
+      cause:
+        "KVM_SET_CLOCK takes the time of the call instead of the snapshot's: the record's system_time is below the "
+        + "value by the time between, and wraps below 0",
+      source: "Linux 77fcbe823f00 (5.12)"),
+    KnownDeviation(
+      rule: "TSC-GUESTWRITE-CONTINUES", since: "5.10",
+      bound: "an error of the size of the move",
+      cause:
+        "kvm_set_msr_common() moves the TSC and asks for no new record, as it does for IA32_TSC_ADJUST: the "
+        + "clock is off by the whole move until some later update, and jumps back then",
+      source: "Linux 0c899c25d754 (5.10)"),
+    KnownDeviation(
+      rule: "TSC-HOSTWRITE-CONTINUES-NONMASTER", always: false,
+      bound: "an error of the size of the move",
+      cause:
+        "kvm_track_tsc_matching() asks for an update only where the master clock is in use or comes into use; "
+        + "otherwise the record keeps the timestamp of the old TSC until the vCPU's thread moves to another CPU",
+      source: "arch/x86/kvm/x86.c, __kvm_synchronize_tsc() and kvm_track_tsc_matching()"),
+    KnownDeviation(
+      rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: "6.7", always: false,
+      bound: "an error of the size of the move",
+      cause:
+        "kvm_track_tsc_matching() asks for an update on the first vCPU alone; one that enters before it has the "
+        + "new TSC and the old record",
+      source: "Linux c52ffadc65e2 (6.7)"),
+    KnownDeviation(
+      rule: "TSCKHZ-FAIL-NOCHANGE", always: false,
+      cause:
+        "without TSC scaling kvm_set_tsc_khz() assigns virtual_tsc_khz before it finds that it can't do it",
+      source: "arch/x86/kvm/x86.c, kvm_set_tsc_khz()"),
+    KnownDeviation(
+      rule: "TSCKHZ-UPSCALE", always: false,
+      bound: "a guest's TSC that stays at the host's rate",
+      cause:
+        "in master-clock mode compute_guest_tsc() is given the time of the snapshot, which stands still, so the "
+        + "guest's TSC is not moved on",
+      source: "arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+  ]
+}
+
+extension Rule {
+  /// The kernels on which the rules that rest on the implementation alone were seen to hold.
+  static let implementationChecked = "5.10 to 7.3"
+}
