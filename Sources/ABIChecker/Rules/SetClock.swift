@@ -186,14 +186,3 @@ extension Findings {
     if flags.nonzeroBitCount == 1 { cover("\(Hex(flags))", of: "flags set alone") }
   }
 }
-
-extension Timeline {
-  /// The TSC offset that was noted last for a vCPU of the same machine.
-  func tscOffset(of vcpu: Int, before index: Int) -> UInt64? {
-    for event in history.events.prefix(index).reversed() {
-      if case .vmCreated = event.action { return nil }
-      if case .tscOffset(vcpu, let cycles) = event.action { return cycles }
-    }
-    return nil
-  }
-}

@@ -252,13 +252,16 @@ extension Timeline {
 
   /// The records of vCPUs whose TSC frequency, in kHz, is known and was never set.
   fileprivate var pagesOfKnownRate: [(event: Event, vcpu: Int, page: ClockPage, kHz: UInt32)] {
-    let kHz = Dictionary(
-      steps.compactMap { step in
-        step.after.tscKHz.flatMap { $0 > 0 ? (step.event.number, (step.vcpu, $0)) : nil }
-      }, uniquingKeysWith: { first, _ in first })
+    var known: [Int: [Int: UInt32]] = [:]
+    for machine in machines {
+      var kHz: [Int: UInt32] = [:]
+      for step in machine.steps {
+        if let vcpu = step.vcpu { kHz[vcpu] = step.after.tscKHz.flatMap { $0 > 0 ? $0 : nil } }
+        known[step.event.number] = kHz
+      }
+    }
     return pages.compactMap { event, vcpu, page in
-      guard let (owner, kHz) = kHz[event.number], owner == vcpu else { return nil }
-      return (event, vcpu, page, kHz)
+      known[event.number]?[vcpu].map { (event, vcpu, page, $0) }
     }
   }
 }
