@@ -363,6 +363,8 @@ public enum Action: Hashable, Sendable, Codable {
   case dirtyLog(slot: Int, pages: [Int])
   /// A loop that kept what it saw of each version of one record, its own vCPU's or that of `owner`.
   case watched(guest: String, owner: Int, address: Hex, result: WatchResult)
+  /// A loop that read a wall clock record while it was written again and again.
+  case watchedWallClock(address: Hex, result: WallWatchResult)
   /// A vCPU's part in a race, from `owner`'s record; the parts of one race have its number, from 1.
   case raced(race: Int, owner: Int, result: RaceResult)
   /// The guest wrote an MSR over and over; the record may be another vCPU's as well.

@@ -54,6 +54,30 @@ public struct Stretch: Hashable, Sendable, Codable {
   var last: UInt64 { page.systemTime(atTSC: lastTSC) }
 }
 
+/// What a guest that reads one wall clock record in a loop says of it.
+public struct WallWatchResult: Hashable, Sendable, Codable {
+  public var reads: UInt64
+  /// Times an odd version was met.
+  public var odd: UInt64
+  /// Readings that differ from the first one under the same even version.
+  public var torn: UInt64
+  /// The first of those, the version's first record before it; empty if there were none.
+  public var tornPair: [WallClock]
+  /// The first reading of each version, in order.
+  public var records: [WallClock]
+
+  public init(
+    reads: UInt64, odd: UInt64 = 0, torn: UInt64 = 0, tornPair: [WallClock] = [],
+    records: [WallClock]
+  ) {
+    self.reads = reads
+    self.odd = odd
+    self.torn = torn
+    self.tornPair = tornPair
+    self.records = records
+  }
+}
+
 /// What a guest saw that raced others for the largest reading.
 public struct RaceResult: Hashable, Sendable, Codable {
   public var reads: UInt64

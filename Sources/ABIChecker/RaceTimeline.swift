@@ -28,7 +28,7 @@ extension Timeline {
     return races
   }
 
-  /// By how much the record that a racer used may run ahead: by what the entry took that made it, or by the race if it
+  /// By how much the record that a racer used may run ahead: by the length of the entry that made it, or of the race if it
   /// was made then; and by the drift since.
   func lead(of part: RacePart) -> Int128? {
     guard let first = observations.first(where: { $0.index == part.index }) else { return nil }

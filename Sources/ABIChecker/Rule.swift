@@ -39,6 +39,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case wallMSR = "wall-msr"
   case wallLater = "wall-later"
   case wallRewrite = "wall-rewrite"
+  case wallTorn = "wall-torn"
   case clockStart = "clock-start"
   case getClock = "get-clock"
   case getClockNoMaster = "get-clock-no-master"

@@ -11,7 +11,7 @@ extension ScenarioName {
   public var canDriftOrRace: Bool {
     switch self {
     case .rate, .contend, .torn, .storm, .oldMSRStorm, .sharedPage, .hop, .rewriter, .schedclock,
-      .newPair, .getClock, .getClockNoMaster, .readCost:
+      .newPair, .getClock, .getClockNoMaster, .readCost, .wallTorn:
       true
     default: false
     }

@@ -70,7 +70,7 @@ struct TSCMoves {
     old[vcpu] = nil
   }
 
-  /// A record that is no longer what it was is new.
+  /// A record whose timestamp has changed is new.
   private mutating func see(_ sight: Sight, of vcpu: Int) {
     guard stale.contains(vcpu) else { return }
     guard let before = old[vcpu], before.address == sight.address else {
@@ -91,7 +91,7 @@ struct TSCMove: Sendable {
   let isBeforeOthers: Bool
   /// Whether no other vCPU's move waited for an entry when this one was moved.
   let wasMovedFirst: Bool
-  /// What the offset or the MSR read as afterwards, before anything else was done to it; nil if nobody read it.
+  /// The offset or the MSR as it read after the move, before the TSC was moved again; nil if it was not read.
   let readBack: Hex?
 }
 

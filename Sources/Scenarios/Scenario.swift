@@ -58,6 +58,7 @@ struct Scenario: Sendable {
       case .wallMSR: wallMSR
       case .wallLater: wallLater
       case .wallRewrite: wallRewrite
+      case .wallTorn: wallTorn
       case .clockStart: clockStart
       case .getClock: getClock
       case .getClockNoMaster: getClockNoMaster

@@ -39,6 +39,24 @@ extension Stage {
       .looped(guest: guest.name, result: LoopResult(loop, of: guest)))
   }
 
+  /// Waits for a loop that watches a wall clock record, which stands at the head of the record that the guest reads.
+  func finishWallWatch(_ vcpu: Int, at address: UInt64) throws {
+    let reply = try machine.finish(vcpu)
+    try require(reply, vcpu, .torn)
+    let loop = machine.loop(vcpu)
+    func head(_ page: ClockPage) -> WallClock {
+      WallClock(bytes: page.bytes.prefix(WallClock.size))!
+    }
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .watchedWallClock(
+        address: Hex(address),
+        result: WallWatchResult(
+          reads: loop.reads, odd: loop.odd, torn: loop.torn,
+          tornPair: loop.torn > 0 ? [head(loop.tornBefore), head(loop.tornAfter)] : [],
+          records: machine.trace(vcpu).map { head($0.page) })))
+  }
+
   /// All vCPUs race, each from the record of `owner`, or from its own, until they have met as often as it takes.
   func race(_ number: Int, owner: Int? = nil) throws {
     let vcpus = machine.vcpus

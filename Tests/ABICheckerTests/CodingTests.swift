@@ -63,6 +63,11 @@ import Testing
     .read(address: 0, ring: 0, reading: reading, settled: false),
     .looped(guest: "schedclock", result: result), .tick,
     .watched(guest: "torn", owner: .max, address: 1, result: watch),
+    .watchedWallClock(
+      address: 1,
+      result: WallWatchResult(
+        reads: .max, odd: 1, torn: 2, tornPair: [WallClock(version: .max), WallClock()],
+        records: [WallClock(version: 2, seconds: .max, nanoseconds: 999_999_999)])),
     .raced(race: .min, owner: 0, result: race),
     .stormed(msr: 0x12, writes: .max, versions: 0),
     .measured(reads: 1, cycles: .max, bareCycles: 0),
@@ -149,6 +154,7 @@ import Testing
     case .setClockRefused: 49
     case .clockCalls: 50
     case .setTSCKHz: 51
+    case .watchedWallClock: 52
     }
   }
 
@@ -161,7 +167,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...51))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...52))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

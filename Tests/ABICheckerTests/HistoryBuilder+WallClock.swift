@@ -95,4 +95,22 @@ extension HistoryBuilder {
       }
     }
   }
+
+  /// A vCPU reads a wall clock record while the host works; it misses every third state of it.
+  mutating func watchWall(
+    _ reader: Int, at address: UInt64, rounds: Int,
+    _ change: (inout WallWatchResult) -> Void = { _ in }, work: (inout Self, Int) -> Void
+  ) {
+    let began = begin()
+    serve(reader)
+    var records: [WallClock] = []
+    for round in 0..<rounds {
+      work(&self, round)
+      let bytes = (0..<UInt64(WallClock.size)).map { wall.bytes[address &+ $0] ?? 0 }
+      if round % 3 < 2, let record = WallClock(bytes: bytes) { records.append(record) }
+    }
+    var result = WallWatchResult(reads: 600_000, odd: 3, records: records)
+    change(&result)
+    end(.vcpu(reader), began, [.watchedWallClock(address: Hex(address), result: result)])
+  }
 }

@@ -104,4 +104,20 @@ extension Script {
     host.read(0)
     host.lookAtWall(0x30040, count: 12)
   }
+
+  static func wallTorn(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for address: UInt64 in [0x30100, 0x30ff8, 0x30ffc] {
+      host.fillWall(address - 64)
+      host.watchWall(1, at: address, rounds: 80) { host, round in
+        host.setClock(UInt64(round + 1) * 3_600_000_000_000)
+        if round % 2 == 0 {
+          host.writeWall(0, at: address)
+        } else {
+          host.hostWriteWall(0, at: address)
+        }
+        host.lookAtWall(address, count: 12)
+      }
+    }
+  }
 }

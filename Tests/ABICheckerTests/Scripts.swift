@@ -57,6 +57,7 @@ enum Script {
     case .wallMSR: wallMSR(&host)
     case .wallLater: wallLater(&host)
     case .wallRewrite: wallRewrite(&host)
+    case .wallTorn: wallTorn(&host)
     case .clockStart: clockStart(&host)
     case .getClock: getClock(&host)
     case .getClockNoMaster: getClockNoMaster(&host)

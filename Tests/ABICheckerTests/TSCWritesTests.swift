@@ -102,10 +102,10 @@ import Testing
   }
 
   /// Where vcpu0 always enters first, nothing is seen of the one that KVM asks for no update on.
-  @Test(arguments: [[0, 0], [1, 1]]) func oneOrderAloneIsNotTested(first: [Int]) throws {
+  @Test func withoutALaterOneThatEntersFirstItIsNotTested() throws {
     try expectNotTested(
-      "TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.together(updates: true, first: first),
-      "vCPUs that entered first")
+      "TSC-HOSTWRITE-CONTINUES-TOGETHER", Self.together(updates: true, first: [0, 0]),
+      "moved later and entered first")
   }
 
   /// A write of the system-time MSR makes a new record, even if the move did not.

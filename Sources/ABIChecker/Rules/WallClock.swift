@@ -7,7 +7,7 @@ extension Rule {
     .wallValue, .wallValueExact, .wallVersion, .wallSize12, .wallAnyAddress, .wallUnaligned,
     .wallOneshot,
     .wallRewriteStable, .wallFollowsSetclock, .wallDrift, .wallReadback, .wallGlobal, .wallZeroNop,
-    .wallUnbackedNoFault, .wallHostset,
+    .wallUnbackedNoFault, .wallHostset, .wallNoTorn,
   ]
 
   static let wallValue = Rule(

@@ -104,7 +104,7 @@ extension Timeline {
   /// Compares readings of a wall clock MSR with the last value written on the same machine.
   ///
   /// - Parameter concerns: gets the write, the vCPU that reads, and whether that one was made after the write; it returns
-  ///   what to add to the reader's name, or nil if the reading is none of the rule's.
+  ///   an addition to the reader's name, or nil if the rule does not concern the reading.
   fileprivate func readWallMSRs(
     _ findings: inout Findings, _ concerns: (WallMSRWrite, Int, Bool) -> String?
   ) {

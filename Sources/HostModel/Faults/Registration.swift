@@ -185,7 +185,7 @@ extension Fault {
 
   /// What a restart breaks in the scenarios in which it shows.
   private static let restartBreaks = [
-    "MONO-VCPU", "CLOCK-BRACKET", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS",
+    "MONO-CROSS-VCPU", "MONO-VCPU", "CLOCK-BRACKET", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS",
     "OLDMSR-KEEPS-TIME", "SYSTIME-REWRITE-KEEPS-TIME",
   ]
 }

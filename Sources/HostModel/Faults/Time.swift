@@ -8,7 +8,8 @@ extension Fault {
       "VCPU1-BEHIND",
       breaks: ["CLOCK-BRACKET", "SCHEDOFF-NO-UNDERFLOW", "SCHEDCLOCK-CONSTANT-OFFSET"],
       also: [
-        "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW", "CLOCK-BRACKET-NONMASTER",
+        "MONO-CROSS-VCPU", "SYSTIME-GLOBAL-PAIR", "GETCLOCK-IS-GUEST-VIEW",
+        "CLOCK-BRACKET-NONMASTER",
         "SETCLOCK-SETS-ALL-VCPUS",
       ], because: "one vCPU off is off by every measure",
       "vCPU 1's clock is 1 s behind"
@@ -45,7 +46,7 @@ extension Fault {
     },
     Fault(
       "STEP-ON-RETURN", breaks: ["MONO-VCPU"],
-      also: ["SCHEDCLOCK-CONSTANT-OFFSET", "SYSTIME-REWRITE-KEEPS-TIME"],
+      also: ["MONO-CROSS-VCPU", "SCHEDCLOCK-CONSTANT-OFFSET", "SYSTIME-REWRITE-KEEPS-TIME"],
       because: "it is a write that loses time, and the guest's constant is of the time before",
       "a vCPU that registers a second time finds time 1 h back"
     ) {
@@ -176,7 +177,8 @@ extension Fault {
     Fault(
       "RESTART-ON-CHANGE-OF-MSR", breaks: ["OLDMSR-KEEPS-TIME"],
       also: [
-        "SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU", "CLOCK-BRACKET", "GETCLOCK-MONO",
+        "MONO-CROSS-VCPU", "SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU", "CLOCK-BRACKET",
+        "GETCLOCK-MONO",
         "GETCLOCK-NONMASTER-IS-RAW",
       ], because: "time that restarts is another time to every rule that follows it",
       "time restarts where vCPU 0 goes from one MSR to the other"
@@ -208,7 +210,7 @@ extension Fault {
     Fault(
       "HOTPLUG-RESTARTS", breaks: ["HOTPLUG-KEEPS-TIME"],
       also: [
-        "MONO-VCPU", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET",
+        "MONO-CROSS-VCPU", "MONO-VCPU", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET",
         "HOTPLUG-NO-RESNAP",
       ], because: "time that restarts is another time to every rule that follows it",
       "the first registration of a late vCPU restarts time"

@@ -19,6 +19,18 @@ extension Fault {
       because: "a record with an odd version is none", "the version is not raised after the data"
     ) { $0.wallStores = { _, _, stores in stores.removeLast() } },
     Fault(
+      "WALL-NO-ODD-VERSION", breaks: ["WALL-NO-TORN"],
+      "the new version is written with the data, and no odd one before"
+    ) {
+      $0.wallStores = { _, _, stores in
+        let (version, data) = (stores[2].bytes, stores[1].bytes)
+        stores = [
+          Store(offset: 0, bytes: version), Store(offset: 4, bytes: Array(data[..<4])),
+          Store(offset: 8, bytes: Array(data[4...])),
+        ]
+      }
+    },
+    Fault(
       "WALL-16-BYTES", breaks: ["WALL-SIZE-12"], "a fourth word is written, as Xen has"
     ) {
       $0.wallStores = { _, _, stores in stores.append(Store(offset: 12, bytes: [0, 0, 0, 0])) }

@@ -140,4 +140,30 @@ extension Scenario {
     try stage.writeWallClock(0, at: address)
     stage.lookAtWallClock(address, around: 0)
   }
+
+  /// WALL-NO-TORN: vCPU 1 reads a record while vCPU 0 and the host write it, each time with another epoch.
+  @Sendable static func wallTorn(_ stage: Stage) throws {
+    try stage.makeMachine()
+    try stage.spread()
+    let boundary = Layout.clockPage(0, second: true)
+    let hour: UInt64 = 3_600_000_000_000
+    for address in [stage.placeWallClock(0), boundary - 8, boundary - 4] {
+      stage.fillAround(address)
+      try stage.boot(1, .torn)
+      try stage.machine.begin(1, .sample(address))
+      for round in 1...80 as ClosedRange<UInt64> {
+        try stage.setClock(round * hour + stage.random.next() >> 24)
+        // KVM_SET_CLOCK takes the reader out of the guest for a moment.
+        stage.lookAtWallClock(address, around: 0)
+        if round % 2 == 0 {
+          try stage.writeMSR(0, MSR.wallClock, address)
+        } else {
+          try stage.hostWriteMSR(0, MSR.wallClock, address)
+        }
+        stage.lookAtWallClock(address, around: 0)
+      }
+      stage.machine.stopLoop(1)
+      try stage.finishWallWatch(1, at: address)
+    }
+  }
 }
