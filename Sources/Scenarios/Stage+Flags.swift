@@ -8,7 +8,11 @@ extension Stage {
   func tellStopped(_ vcpu: Int) throws {
     let answer = try machine.tellStopped(vcpu)
     record(
-      .host, answer.began, answer.ended, .toldStopped(vcpu: vcpu, errno: answer.value == 0 ? .none : Errno(KVMError(request: "", errno: answer.value).errnoName)))
+      .host, answer.began, answer.ended,
+      .toldStopped(
+        vcpu: vcpu,
+        errno: answer.value == 0
+          ? .none : Errno(KVMError(request: "", errno: answer.value).errnoName)))
   }
 
   /// The guest takes the news: it clears bit 1 of its record's flags.

@@ -43,7 +43,9 @@ struct RunningClock {
       events.append(
         event(
           events.count + 1, .vcpu(vcpu), at: tsc,
-          .read(address: 0x1000, ring: 0, reading: Reading(tsc: guest, page: page), settled: true)))
+          .read(
+            address: vcpu == 0 ? 0x1000 : 0x2000, ring: 0, reading: Reading(tsc: guest, page: page),
+            settled: true)))
     }
     return History(header: header, events: events)
   }
