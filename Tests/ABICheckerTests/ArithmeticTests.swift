@@ -107,9 +107,36 @@ import Testing
       for _ in 0..<3 { findings.expect(true, at: [], "", seen: "") }
     }
     #expect(Self.outcome(atLeast: 3, holds) == .holds(evidence: "3 things"))
-    #expect(Self.outcome(atLeast: 4, holds) == .notTested(reason: "saw 3 things, needs 4"))
-    #expect(Self.outcome(atLeast: 0) { _ in } == .notTested(reason: "saw 0 things, needs 1"))
-    #expect(Self.outcome(atLeast: .max, holds) == .notTested(reason: "did not see all: things"))
+    #expect(
+      Self.outcome(atLeast: 4, holds)
+        == .notTested(reason: "saw 3 things; needs at least 4 things"))
+    #expect(
+      Self.outcome(atLeast: 0) { _ in } == .notTested(reason: "saw nothing of what it judges"))
+  }
+
+  /// Each demand by itself: seen in full, and one short of it.
+  @Test(arguments: [
+    (Coverage.count(2, "calls"), "saw 1 calls; needs at least 2 calls"),
+    (.different(2, "MSRs"), "saw 1 different MSRs (a); needs at least 2 different MSRs"),
+    (.each(["a", "b"], "MSRs"), "MSRs: did not see b; needs MSRs: each of a, b"),
+    (
+      .everyVCPU(), "vCPUs: did not see vcpu1; needs every vCPU of the machine (vCPUs)"
+    ),
+  ])
+  func whatASentenceAsksForHasToBeSeen(demand: Coverage, shortage: String) {
+    var host = HistoryBuilder()
+    host.machine(0, 1)
+    let timeline = Timeline(host.history)
+    var findings = Findings()
+    findings.expect(true, at: [], "", seen: "")
+    findings.count("calls")
+    findings.cover("a", of: "MSRs")
+    findings.cover(vcpu: 0)
+    #expect(findings.outcome(covering: [demand], in: timeline) == .notTested(reason: shortage))
+    findings.count("calls")
+    findings.cover("b", of: "MSRs")
+    findings.cover(vcpu: 1)
+    #expect(findings.outcome(covering: [demand], in: timeline).holds)
   }
 
   @Test func whatIsTooWideDoesNotCountUnlessItIsOutside() {

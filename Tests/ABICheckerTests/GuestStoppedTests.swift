@@ -110,7 +110,7 @@ import Testing
       host.setClock(77_777_777_777)
       for _ in 0..<2 { host.settleAndLook() }
     }
-    try expectNotTested(Self.one, history, "updated records of other vCPUs did not see vcpu0")
+    try expectNotTested(Self.one, history, "updated records of other vCPUs: did not see vcpu0")
   }
 
   @Test func updatesKeepTheBit() throws {

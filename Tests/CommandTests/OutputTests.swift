@@ -55,7 +55,7 @@ import Testing
       atPath: "\(folder.path)/folder.json", withIntermediateDirectories: false)
     let child = try script(
       """
-      sed -i 's/"version":3/"version":4/' h
+      sed -i '2,$s/"version":3/"version":4/' h
       exec "$K" check h --output \(path) --output b.json
       """)
     child.expect(74, complaint)

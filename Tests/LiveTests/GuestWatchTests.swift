@@ -97,7 +97,7 @@ extension Live {
       #expect(watch.reason == nil)
       watch.saw(lost)
       #expect(
-        watch.reason?.hasSuffix("within 2 s of kicks, and so in 2 scenarios in a row") == true)
+        watch.reason?.hasSuffix("after 2 s of kicks, and so in 2 scenarios in a row") == true)
       #expect(!MachineError.cancelled.isLostGuest)
       #expect(!MachineError.mailboxUnreadable(vcpu: 0, reason: "").isLostGuest)
     }

@@ -22,7 +22,7 @@ extension Live {
           Issue.record("\(verdict)")
           continue
         }
-        #expect(evidence.contains("\(vcpus) of \(vcpus) vCPUs"))
+        #expect(evidence.contains(", \(vcpus) vCPUs"))
       }
     }
 
