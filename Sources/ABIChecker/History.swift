@@ -279,7 +279,9 @@ public struct ClockCalls: Hashable, Sendable, Codable {
 }
 
 /// Everything a scenario can record.
-public enum Action: Hashable, Sendable, Codable {
+///
+/// Indirect, so that an event is small: the state after each event holds several.
+public indirect enum Action: Hashable, Sendable, Codable {
   // The host, to the machine.
   case vmCreated
   case vcpuCreated(vcpu: Int)

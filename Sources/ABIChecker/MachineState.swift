@@ -152,8 +152,8 @@ enum RecordOwner: Sendable {
   }
 }
 
-/// One event, and the state before and after it.
-struct Step: Sendable {
+/// One event, and the state before and after it. A class, because rules pass it around and it is large.
+final class Step: Sendable {
   /// Place of the event in the history, from 0.
   let index: Int
   let event: Event
@@ -165,7 +165,21 @@ struct Step: Sendable {
   /// For a look at a record: who has a record there; nil if nobody ever had.
   let owner: RecordOwner?
   /// Values of the clock that the event shows.
-  var observations: [Observation] = []
+  let observations: [Observation]
+
+  init(
+    index: Int, event: Event, machine: MachineState, vcpu: Int?, before: VCPUState,
+    after: VCPUState, owner: RecordOwner?, observations: [Observation]
+  ) {
+    self.index = index
+    self.event = event
+    self.machine = machine
+    self.vcpu = vcpu
+    self.before = before
+    self.after = after
+    self.owner = owner
+    self.observations = observations
+  }
 
   /// Whether a vCPU was in the guest.
   var isEntry: Bool { event.actor != .host }

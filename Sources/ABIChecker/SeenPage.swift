@@ -20,7 +20,7 @@ extension Timeline {
   }
 
   /// The same, with records whose version stayed odd.
-  var writtenPages: [SeenPage] {
+  static func writtenPages(of machines: [MachineRun]) -> [SeenPage] {
     let found = machines.flatMap(\.writtenPages)
     return machines.count == 1 ? found : found.sorted { $0.event.number < $1.event.number }
   }

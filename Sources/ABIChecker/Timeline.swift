@@ -7,6 +7,8 @@ public struct Timeline: Sendable {
   public let history: History
   /// The machines, each with its events in order.
   let machines: [MachineRun]
+  /// Every record that was read, in order, with those whose version stayed odd.
+  let writtenPages: [SeenPage]
   /// Every value of the clock that was seen, in order. A guest's reading of a record that may be from before its TSC was
   /// moved is not among them: it is the business of `tscMoves` alone.
   let observations: [Observation]
@@ -66,6 +68,7 @@ public struct Timeline: Sendable {
     self.lacking = lacking
     let folded = Folded(history)
     self.machines = folded.machines
+    self.writtenPages = Self.writtenPages(of: folded.machines)
     self.memoryWindows = folded.machines.flatMap(MemoryWindow.all)
     self.observations = folded.observations
     self.newPairs = folded.newPairs
