@@ -1,5 +1,6 @@
 internal import CKVM
 internal import Glibc
+internal import Synchronization
 
 /// A mutex with a condition variable on CLOCK_MONOTONIC: `Synchronization` has no way to wait.
 final class Monitor: @unchecked Sendable {
@@ -30,17 +31,17 @@ final class Monitor: @unchecked Sendable {
 
   /// Waits inside `locked` until `holds`, for at most `milliseconds` if given; says whether it holds.
   func wait(milliseconds: Int? = nil, until holds: () -> Bool) -> Bool {
-    guard let milliseconds else {
-      while !holds() { pthread_cond_wait(condition, mutex) }
-      return true
-    }
     var end = timespec()
     clock_gettime(CLOCK_MONOTONIC, &end)
-    let nanoseconds = end.tv_nsec + milliseconds % 1000 * 1_000_000
-    end.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+    let nanoseconds = end.tv_nsec + (milliseconds ?? 0) % 1000 * 1_000_000
+    end.tv_sec += (milliseconds ?? 0) / 1000 + nanoseconds / 1_000_000_000
     end.tv_nsec = nanoseconds % 1_000_000_000
     while !holds() {
-      if pthread_cond_timedwait(condition, mutex, &end) == ETIMEDOUT { return holds() }
+      if milliseconds == nil {
+        pthread_cond_wait(condition, mutex)
+      } else if pthread_cond_timedwait(condition, mutex, &end) == ETIMEDOUT {
+        return holds()
+      }
     }
     return true
   }
@@ -51,8 +52,8 @@ final class Monitor: @unchecked Sendable {
 /// A joined POSIX thread that does one job after another.
 package final class WorkerThread: @unchecked Sendable {
   private let monitor = Monitor()
-  /// Whether a job is handed over and not done yet.
-  private var isBusy = false
+  /// Whether a job is handed over and not done yet. Changes under the monitor; watched without it for a moment.
+  private let isBusy = Atomic(false)
   private var job: (() -> Void)?
   private var isStopping = false
   private var threadID: Int32 = 0
@@ -84,16 +85,19 @@ package final class WorkerThread: @unchecked Sendable {
   /// Hands over a job; the one before must have been waited for.
   package func begin(_ work: @escaping () -> Void) {
     monitor.locked {
-      precondition(!isBusy, "a worker does one job at a time")
+      precondition(!isBusy.load(ordering: .relaxed), "a worker does one job at a time")
       job = work
-      isBusy = true
+      isBusy.store(true, ordering: .releasing)
       monitor.signal()
     }
   }
 
   /// Whether the job is done within `milliseconds`.
   package func isDone(within milliseconds: Int) -> Bool {
-    monitor.locked { monitor.wait(milliseconds: milliseconds) { !isBusy } }
+    spin(microseconds: 200) { !isBusy.load(ordering: .acquiring) }
+    return monitor.locked {
+      monitor.wait(milliseconds: milliseconds) { !isBusy.load(ordering: .relaxed) }
+    }
   }
 
   /// Interrupts a system call that the thread may be in.
@@ -125,6 +129,8 @@ package final class WorkerThread: @unchecked Sendable {
     leaveRealtime()
     _ = ckvm_set_thread_name(name)
     monitor.locked { threadID = ckvm_gettid() }
+    // The first job comes as soon as the machine is made.
+    spin(microseconds: 1000) { isBusy.load(ordering: .acquiring) }
     while true {
       let next = monitor.locked { () -> (() -> Void)? in
         _ = monitor.wait { job != nil || isStopping }
@@ -134,11 +140,44 @@ package final class WorkerThread: @unchecked Sendable {
       guard let next else { return }
       next()
       monitor.locked {
-        isBusy = false
+        isBusy.store(false, ordering: .releasing)
         monitor.signal()
       }
+      spin(microseconds: 30) { isBusy.load(ordering: .acquiring) }
     }
   }
+
+  /// Looks for a while before a wait that costs two trips through the scheduler, and lets others run meanwhile.
+  ///
+  /// Where somebody else wants the core, a yield costs a slice of time and a wait does not: whoever has slept is let in
+  /// first when he wakes. So after a yield that was long nobody looks for a while, nor after a look that was in vain: an
+  /// emulated guest takes longer than anybody looks.
+  ///
+  /// By the TSC, not by CLOCK_MONOTONIC_RAW: that may be a slow device, and Linux gives whoever reads hpet at the same time
+  /// as another CPU what that one found a little earlier, which would spoil the brackets.
+  private func spin(microseconds: UInt64, until holds: () -> Bool) {
+    var now = ckvm_rdtsc()
+    let end = now &+ microseconds * Self.cyclesPerMicrosecond
+    guard Self.crowdedUntil.load(ordering: .relaxed) < now else { return }
+    while !holds(), now < end {
+      sched_yield()
+      let after = ckvm_rdtsc()
+      if after > now, after - now > 300 * Self.cyclesPerMicrosecond {
+        return Self.pause(after, microseconds: 20_000)
+      }
+      now = after
+    }
+    if now >= end, microseconds >= 200 { Self.pause(now, microseconds: 5000) }
+  }
+
+  private static func pause(_ now: UInt64, microseconds: UInt64) {
+    crowdedUntil.store(now &+ microseconds * cyclesPerMicrosecond, ordering: .relaxed)
+  }
+
+  /// As good as any: it only says for how long to look.
+  private static let cyclesPerMicrosecond: UInt64 = 2500
+  /// Host TSC, in cycles.
+  private static let crowdedUntil = Atomic<UInt64>(0)
 }
 
 private func runWorker(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
