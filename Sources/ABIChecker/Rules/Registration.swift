@@ -47,7 +47,7 @@ extension Rule {
       + "system time carries on without a restart or a step.",
     sources: [
       .guest("SLES 10's 2.6.16 writes the MSR again and again"),
-      .commit("Linux b7e60c5aedd2 (4.2) broke it, and was reverted in its effect by 4.3"),
+      .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
       .document(document),
     ],
     method:
@@ -131,7 +131,7 @@ extension Rule {
     "SYSTIME-REENABLE-KEEPS-TIME",
     "Time goes on while the clock is disabled: it does not restart when it is enabled again.",
     sources: [
-      .document(document), .commit("Linux b7e60c5aedd2 (4.2) broke it"),
+      .document(document), .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
     ],
     method: "Read, write 0, wait, register again, read; compare with CLOCK_MONOTONIC_RAW.",
     scenarios: [.freeze], coverage: [.observations(1, "pairs of disable and enable")]
