@@ -15,9 +15,6 @@ extension Owed {
       rule: "TSCADJ-HOSTWRITE-NOMOVE", since: "5.10",
       before: "a write by the host moves the guest's TSC (0c899c25d754)"),
     Owed(
-      rule: "SETCLOCK-SETS-ALL-VCPUS", since: "5.12",
-      before: "the value is tied to another moment than the record's snapshot (77fcbe823f00)"),
-    Owed(
       rule: "SUSPEND-STOPPED-FLAG", since: "5.14",
       before: "KVM is not told of a suspend and tells no guest (7d62874f69d7)"),
     Owed(

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import ABIChecker
@@ -73,6 +74,18 @@ import Testing
     let rules = Rule.all.filter { $0.isExercised(by: scenario.rawValue) }
     #expect(!rules.isEmpty)
     #expect(rules.allSatisfy { $0.concerns(scenario.rawValue) })
+  }
+
+  /// The argument of 2015 is that guests rely on it: none of its rules may rest on the implementation alone.
+  @Test func theDiscussionOf2015RestsOnMoreThanTheImplementation() throws {
+    let path = URL(filePath: #filePath).deletingLastPathComponent().appending(
+      path: "../../README.md")
+    let text = try String(contentsOf: path, encoding: .utf8)
+    let section = try #require(
+      text.split(separator: "## ").first { $0.hasPrefix("The discussion") })
+    let rules = Rule.all.filter { section.contains($0.id) }
+    #expect(rules.count >= 20)
+    for rule in rules { #expect(!rule.restsOnImplementation, "\(rule.id)") }
   }
 
   @Test func aRuleThatIsJudgedEverywhereConcernsEveryScenario() {

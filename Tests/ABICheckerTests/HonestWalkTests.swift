@@ -22,11 +22,39 @@ import Testing
     Self.judge(Self.rules.filter(\.everywhere), source: source, isWild: true)
   }
 
-  private static func judge(_ rules: [Rule], source: SimulatedTime.Source, isWild: Bool) {
+  /// Machines that live at the same time have nothing of each other's: records, pairs, settings, fills.
+  @Test(arguments: SimulatedTime.Source.allCases)
+  func noWalkOfTwoMachinesAtOnceBreaksARule(source: SimulatedTime.Source) {
+    Self.judge(Self.rules, source: source, isWild: false, besides: true)
+  }
+
+  /// The events of both in the order in which they began, each machine with its name.
+  static func together(_ histories: [History]) -> History {
+    var history = histories[0]
+    history.events = histories.enumerated().flatMap { name, history in
+      history.events.map { event in
+        var event = event
+        event.machine = name
+        return event
+      }
+    }.enumerated().sorted {
+      ($0.element.began.raw, $0.offset) < ($1.element.began.raw, $1.offset)
+    }.map(\.element)
+    for at in history.events.indices { history.events[at].number = at + 1 }
+    return history
+  }
+
+  private static func judge(
+    _ rules: [Rule], source: SimulatedTime.Source, isWild: Bool, besides: Bool = false
+  ) {
     var seeds = SeededGenerator()
     for _ in 0..<200 {
       let seed = seeds.next()
-      let timeline = Timeline(walk(seed: seed, source: source, isWild: isWild))
+      var history = walk(seed: seed, source: source, isWild: isWild)
+      if besides {
+        history = together([history, walk(seed: seed &+ 1, source: source, isWild: isWild)])
+      }
+      let timeline = Timeline(history)
       for rule in rules {
         let outcome = rule.judge(timeline)
         #expect(!outcome.isBroken, "\(rule.id), seed \(seed): \(outcome)")

@@ -14,7 +14,11 @@ extension Rule {
     "When the host's clocksource goes from tsc to a non-TSC clocksource, bit 0 is clear in every record after the vCPU's "
       + "next entries, and KVM_CLOCK_TSC_STABLE is clear in KVM_GET_CLOCK.",
     sources: [
-      .implementation("arch/x86/kvm/x86.c, pvclock_gtod_notify(), pvclock_update_vm_gtod_copy()")
+      .document(
+        "Documentation/virt/kvm/x86/msr.rst, flags bit 0: a guarantee, which a host that gave up its TSC cannot keep"
+      ),
+      .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
+      .implementation("arch/x86/kvm/x86.c, pvclock_gtod_notify(), pvclock_update_vm_gtod_copy()"),
     ],
     method:
       "Switch the clocksource through sysfs, enter for up to 5 s until bit 0 is clear, then enter every vCPU and read every "

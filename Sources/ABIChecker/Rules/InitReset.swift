@@ -47,7 +47,9 @@ extension Rule {
   static let initFreezesPage = Rule(
     "INIT-FREEZES-PAGE",
     "After INIT KVM no longer writes the vCPU's record.",
-    sources: [reset],
+    sources: [
+      .commit("Linux, \"KVM: x86: release kvmclock page on reset\" (2012)"), reset,
+    ],
     method:
       "A vCPU gets INIT from another one; the host sets the clock and both enter; the first one's record keeps every byte "
       + "while the other's changes.",

@@ -235,17 +235,16 @@ extension Timeline {
   func wasFilled(_ address: Hex, count: Int = 32, before event: Event) -> Bool {
     let wanted = Interval(Int128(address.value), Int128(address.value) + Int128(count))
     let events = history.events
-    for at in events[..<place(of: event)].indices.reversed() {
+    for at in events[..<place(of: event)].indices.reversed()
+    where events[at].machine == event.machine {
       switch events[at].action {
       case .vmCreated: return false
       case .filled(let start, let count, let byte):
         let filled = Interval(Int128(start.value), Int128(start.value) + Int128(count))
         guard filled.lower < wanted.upper, wanted.lower < filled.upper else { continue }
         return byte == 0xa5 && filled.lower <= wanted.lower && wanted.upper <= filled.upper
-      case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr) && value.value & 1 == 1:
-        let record = Int128(value.value & ~1)
-        if record < wanted.upper, wanted.lower < record + 32 { return false }
-      case .hostWroteMSR(_, let msr, let value) where MSR.isSystemTime(msr) && value.value & 1 == 1:
+      case .wroteMSR(_, let value, _), .hostWroteMSR(_, _, let value):
+        guard events[at].isSystemTimeWrite, value.value & 1 == 1 else { continue }
         let record = Int128(value.value & ~1)
         if record < wanted.upper, wanted.lower < record + 32 { return false }
       default: continue
@@ -253,10 +252,13 @@ extension Timeline {
     }
     return false
   }
+}
 
-  func entered(_ vcpu: Int, between earlier: Event, and later: Event) -> Bool {
-    history.events.contains {
-      $0.actor == .vcpu(vcpu) && $0.number > earlier.number && $0.number < later.number
+extension MachineRun {
+  fileprivate func entered(_ vcpu: Int, between earlier: Event, and later: Event) -> Bool {
+    steps.contains {
+      $0.event.actor == .vcpu(vcpu) && $0.event.number > earlier.number
+        && $0.event.number < later.number
     }
   }
 }
@@ -279,7 +281,7 @@ extension Findings {
           continue
         }
         let setting = look.after.machine.setting?.event ?? look.before.event
-        let hasEntered = timeline.entered(vcpu, between: setting, and: look.after.event)
+        let hasEntered = machine.entered(vcpu, between: setting, and: look.after.event)
         guard hasEntered || old != new else {
           lacks("vcpu\(vcpu) was not entered after the clock was set")
           continue

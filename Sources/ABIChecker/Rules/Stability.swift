@@ -35,7 +35,10 @@ extension Rule {
   static let stableIndepCPUID24 = Rule(
     "STABLE-INDEP-CPUID24",
     "In master-clock mode bit 0 is set in the record even if bit 24 of the guest's CPUID is clear.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()")],
+    sources: [
+      .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
+      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+    ],
     method:
       "Two machines, CPUID with bit 24 and without; bit 0 of the record is compared with KVM_GET_CLOCK.",
     scenarios: [.cpuid24],

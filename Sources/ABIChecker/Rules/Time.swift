@@ -151,7 +151,12 @@ extension Rule {
     "SYSTIME-GLOBAL-PAIR",
     "In master-clock mode all vCPUs' records hold one pair: the same system_time, the same tsc_timestamp less each "
       + "vCPU's TSC offset, the same multiplier and shift.",
-    sources: [.implementation("arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()")],
+    sources: [
+      .guest(
+        "Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock(), which takes bit 0 to mean that all vCPUs' records are "
+          + "the same"),
+      .implementation("arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()"),
+    ],
     method:
       "Read one vCPU's record, another vCPU's, and the first one's again. If the first one's two are the same, so is the "
       + "other.",
