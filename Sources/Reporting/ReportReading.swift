@@ -9,6 +9,11 @@ public struct SavedReport: Hashable, Sendable {
   public var host: HostFacts
   public var counts: ReportDocument.Counts
   public var verdicts: [Entry]
+  /// Why no guest runs on this host, if so.
+  public var noGuestRuns: String?
+
+  /// Whether it says nothing of the clock: no rule was tested.
+  var isEmpty: Bool { noGuestRuns == nil && verdicts.allSatisfy { $0.verdict == .notTested } }
 
   public struct Entry: Hashable, Sendable, Codable {
     public var rule: String
@@ -40,6 +45,7 @@ extension SavedReport {
     var host: HostFacts
     var counts: ReportDocument.Counts
     var verdicts: [Entry]
+    var noGuestRuns: String?
   }
 
   /// Reads a report that `--output FILE.json` wrote, and trusts nothing in it.
@@ -72,7 +78,8 @@ extension SavedReport {
       }
       return SavedReport(
         path: path, kvmclock: document.kvmclock, hostname: document.hostname, host: document.host,
-        counts: document.counts, verdicts: document.verdicts)
+        counts: document.counts, verdicts: document.verdicts,
+        noGuestRuns: document.noGuestRuns)
     } catch let error as FileError {
       throw error
     } catch {

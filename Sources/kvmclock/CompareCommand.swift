@@ -12,7 +12,8 @@ struct CompareCommand: ParsableCommand {
 
       EXIT STATUS
         0    no report breaks a rule
-        1    one does; with --only-differences only if the first one, or most, do not
+        1    one does, or no guest runs on its host; with --only-differences only a rule counts that the first report, or most, do not break
+        2    no report breaks a rule, and one tested nothing
         65   a file is not a report; 66: it cannot be read
       """)
 

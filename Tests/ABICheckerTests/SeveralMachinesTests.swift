@@ -68,6 +68,7 @@ import Testing
   @Test func aMachineWithoutANameEndsTheOthers() {
     var host = HistoryBuilder()
     for _ in 0..<2 { host.machine(0) }
+    host.host(.hostClock(name: "CLOCK_BOOTTIME", nanoseconds: 1))
     let machines = Timeline(host.history).machines
     #expect(machines.count == 2)
     #expect(machines.map(\.steps.count).reduce(0, +) == host.events.count)

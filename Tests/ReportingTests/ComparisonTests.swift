@@ -39,6 +39,28 @@ import Testing
     #expect(Comparison([new, old]).rows.map(\.change) == [.mended, .worse, .alike, .otherwise])
   }
 
+  /// Nothing tested is not the same as that all is well.
+  @Test func aReportThatTestedNothingIsNotGreen() {
+    let good = Self.report("a", [.holds, .holds])
+    let empty = Self.report("b", [.notTested, .notTested])
+    let comparison = Comparison([good, empty, Self.report("c", [.holds, .holds])])
+    #expect(comparison.exitCode == 2)
+    #expect(comparison.render(.text).contains("No rule is broken.\nNothing was tested on b.\n"))
+    #expect(comparison.render(.html).contains("Nothing was tested on b"))
+    #expect(Comparison([good, good]).exitCode == 0)
+    #expect(Comparison([empty, Self.report("c", [.broken, .holds])]).exitCode == 1)
+  }
+
+  @Test func aHostOnWhichNoGuestRunsIsBroken() {
+    let good = Self.report("a", [.holds, .holds])
+    var lost = Self.report("b", [.notTested, .notTested])
+    lost.noGuestRuns = "vcpu0 did not answer"
+    let comparison = Comparison([good, lost, Self.report("c", [.holds, .holds])])
+    #expect(comparison.exitCode == 1 && comparison.brokenReports == [1])
+    let text = comparison.render(.text)
+    #expect(text.hasPrefix("BROKEN on 1 of 3 reports.\nNo guest runs on b.\n"))
+  }
+
   @Test func ofManyEachIsHeldAgainstMost() {
     var reports = (1...7).map { Self.report("n\($0)", [.holds, .broken]) }
     reports[3] = Self.report("n4", [.broken, .broken])

@@ -126,15 +126,26 @@ extension Comparison {
       + shown.filter { !$0.isBroken && $0.change != .alike }
   }
 
-  /// The reports that break a rule, by their place.
+  /// The reports that break a rule, or say that no guest runs, by their place.
   var brokenReports: [Int] {
-    reports.indices.filter { index in rows.contains { $0.words[index] == .broken } }
+    reports.indices.filter { index in
+      reports[index].noGuestRuns != nil || rows.contains { $0.words[index] == .broken }
+    }
   }
 
-  /// 1 if a report breaks a rule, else 0; where only differences count, 1 if a report breaks one that is usually not
-  /// broken.
+  /// 1 if a report breaks a rule or no guest runs, else 2 if a report tested nothing, else 0; where only differences
+  /// count, 1 if a report breaks a rule that is usually not broken.
   public var exitCode: Int32 {
-    (onlyDifferences ? count(.worse) > 0 : !brokenReports.isEmpty) ? 1 : 0
+    guard !onlyDifferences else { return count(.worse) > 0 ? 1 : 0 }
+    return !brokenReports.isEmpty ? 1 : reports.contains(where: \.isEmpty) ? 2 : 0
+  }
+
+  /// What no verdict on a rule shows: the reports on which no guest runs, and those that tested nothing.
+  var reservations: [String] {
+    let lost = reports.indices.filter { reports[$0].noGuestRuns != nil }
+    let empty = reports.indices.filter { reports[$0].isEmpty }
+    return (lost.isEmpty ? [] : ["No guest runs on \(named(lost))"])
+      + (empty.isEmpty ? [] : ["Nothing was tested on \(named(empty))"])
   }
 
   /// "140 rules in 2 reports: 2 broken, 1 differs, 137 alike".
@@ -155,8 +166,9 @@ extension Comparison {
       return rows.count == count(.alike)
         ? "No rule is broken, and no verdict differs" : "No rule is broken"
     }
-    let rules = Digest.counted(rows.count(where: \.isBroken), "rule")
-    return "BROKEN on \(broken) of \(reports.count) reports: \(rules)"
+    let rules = rows.count(where: \.isBroken)
+    return "BROKEN on \(broken) of \(reports.count) reports"
+      + (rules > 0 ? ": \(Digest.counted(rules, "rule"))" : "")
   }
 
   /// What differs, in a few words.

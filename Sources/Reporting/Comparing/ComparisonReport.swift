@@ -31,10 +31,10 @@ extension Comparison {
     return all.joined(separator: "\n").text + "\n"
   }
 
-  /// The headline, and what is newly broken if it does not say that.
+  /// The headline, what is newly broken if it does not say that, and what no rule shows.
   private var answer: [String] {
     let isNew = !onlyDifferences && count(.worse) > 0
-    return ["\(headline)."] + (isNew ? ["\(difference)."] : [])
+    return ["\(headline)."] + ((isNew ? [difference] : []) + reservations).map { "\($0)." }
   }
 
   /// Where the rule has which verdict, and what was seen where it is broken.

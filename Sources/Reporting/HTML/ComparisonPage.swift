@@ -47,9 +47,9 @@ extension Comparison {
     let isNew = !onlyDifferences && count(.worse) > 0
     // A tick is for reports without a broken rule, whatever is asked for.
     let (answer, seal): (Status, String) =
-      if exitCode != 0 {
+      if exitCode == 1 {
         (.broken, "✗")
-      } else if broken > 0 {
+      } else if broken > 0 || !reservations.isEmpty {
         (.known, "!")
       } else {
         (.holds, rows.count == count(.alike) ? "=" : "✓")
@@ -62,7 +62,7 @@ extension Comparison {
       <span class="seal" aria-hidden="true">\(seal)</span>
       <div>
       <h1>\(headline)</h1>
-      <p class="lead">\(isNew ? "\(difference). \(lead)" : lead)</p>
+      <p class="lead">\(((isNew ? [difference] : []) + reservations + [lead]).joined(separator: ". "))</p>
       </div>
       </div>
       <div class="meter">\(pieces.joined())</div>
