@@ -26,7 +26,7 @@ extension Stage {
       hostTSC: record.hostTSC)
     let error = note(
       { error in
-        error.map { .setClockRefused(record, error: Errno($0.errnoName)) } ?? .setClock(record)
+        error.map { .setClockRefused(record, error: Errno($0)) } ?? .setClock(record)
       },
       of: { () -> KVMError? in
         do throws(KVMError) {

@@ -9,10 +9,7 @@ extension Stage {
     let answer = try machine.tellStopped(vcpu)
     record(
       .host, answer.began, answer.ended,
-      .toldStopped(
-        vcpu: vcpu,
-        errno: answer.value == 0
-          ? .none : Errno(KVMError(request: "", errno: answer.value).errnoName)))
+      .toldStopped(vcpu: vcpu, errno: Errno(number: answer.value)))
   }
 
   /// The guest takes the news: it clears bit 1 of its record's flags.

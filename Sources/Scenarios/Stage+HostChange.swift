@@ -1,5 +1,4 @@
 internal import ABIChecker
-internal import KVM
 internal import VMBuilder
 
 // What only a scenario with `changesHost` may do; the runner puts everything back.
@@ -8,12 +7,9 @@ extension Stage {
   /// Does something to the host and writes down whether it was refused.
   private func changeHost(_ what: String, _ value: String, _ body: () -> Int32) -> Bool {
     let error = note(
-      { .hostChanged(what: what, value: value, error: $0 == 0 ? nil : Self.errno($0)) }, of: body)
+      { .hostChanged(what: what, value: value, error: $0 == 0 ? nil : Errno(number: $0)) }, of: body
+    )
     return error == 0
-  }
-
-  private static func errno(_ number: Int32) -> Errno {
-    Errno(KVMError(request: "write(2)", errno: number).errnoName)
   }
 
   /// The clocksource that the host has now, and another one that it offers, which is no TSC.

@@ -50,7 +50,7 @@ extension Stage {
         try vcpu.setTSCKHz(kHz)
         return Errno?.none
       } catch {
-        return Errno(error.errnoName)
+        return Errno(error)
       }
     }
     record(.host, set.began, set.ended, .setTSCKHz(vcpu: vcpu, kHz: kHz, error: set.value))
@@ -66,7 +66,7 @@ extension Stage {
           try machine.vm.setTSCKHz(kHz)
           return nil
         } catch {
-          return Errno(error.errnoName)
+          return Errno(error)
         }
       })
   }

@@ -48,7 +48,7 @@ extension Rule {
     "INIT-FREEZES-PAGE",
     "After INIT KVM no longer writes the vCPU's record.",
     sources: [
-      .commit("Linux, \"KVM: x86: release kvmclock page on reset\" (2012)"), reset,
+      .commit("Linux, \"KVM: x86: release kvmclock page on reset\""), reset,
     ],
     method:
       "A vCPU gets INIT from another one; the host sets the clock and both enter; the first one's record keeps every byte "
