@@ -32,6 +32,21 @@ import Testing
     try expectHolds(Self.rule, Self.rate(source: source, milliseconds: 60_000).history)
   }
 
+  /// The interval of CLOCK_MONOTONIC_RAW's advance is 50 ns to -50 ns: reversed, and its middle is 0.
+  @Test func aBracketThatEndsBeforeItBeganBoundsNoRate() throws {
+    var history = Self.rate().history
+    let calls = history.events.indices.filter {
+      if case .getClock = history.events[$0].action { true } else { false }
+    }
+    let first = try #require(calls.first)
+    let last = try #require(calls.last)
+    history.events[first].began.raw = 100
+    history.events[first].ended.raw = 0
+    history.events[last].began.raw = 50
+    history.events[last].ended.raw = 50
+    try expectNotTested(Self.rule, history)
+  }
+
   @Test func theEvidenceHasTheRates() throws {
     guard case .holds(let evidence, _) = try judge(Self.rule, Self.rate().history) else {
       Issue.record("does not hold")

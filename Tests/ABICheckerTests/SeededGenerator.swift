@@ -1,6 +1,7 @@
 import Foundation
 
-/// Repeatable random input (SplitMix64): prints its seed, or takes that of `ABICHECKER_TEST_SEED`.
+/// Random input (SplitMix64), the same in each run: a red test is the fault of a change, not of luck. It takes the seed of
+/// `ABICHECKER_TEST_SEED`, where "random" is a new one for each test. The seed is printed.
 struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64
 
@@ -8,8 +9,8 @@ struct SeededGenerator: RandomNumberGenerator {
   let seed: UInt64
 
   init(for test: String = #function) {
-    let given = ProcessInfo.processInfo.environment["ABICHECKER_TEST_SEED"].flatMap { UInt64($0) }
-    self.init(seed: given ?? .random(in: 0...UInt64.max))
+    let given = ProcessInfo.processInfo.environment["ABICHECKER_TEST_SEED"] ?? "1"
+    self.init(seed: UInt64(given) ?? .random(in: 0...UInt64.max))
     print("\(test): ABICHECKER_TEST_SEED=\(seed)")
   }
 

@@ -1,13 +1,14 @@
 import Foundation
 import PVClock
 
-/// Repeatable random input (SplitMix64): prints its seed, or takes that of `PVCLOCK_TEST_SEED`.
+/// Random input (SplitMix64), the same in each run. It takes the seed of `PVCLOCK_TEST_SEED`, where "random" is a new one for
+/// each test. The seed is printed.
 struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64
 
   init(for test: String = #function) {
-    let given = ProcessInfo.processInfo.environment["PVCLOCK_TEST_SEED"].flatMap { UInt64($0) }
-    state = given ?? .random(in: 0...UInt64.max)
+    let given = ProcessInfo.processInfo.environment["PVCLOCK_TEST_SEED"] ?? "1"
+    state = UInt64(given) ?? .random(in: 0...UInt64.max)
     print("\(test): PVCLOCK_TEST_SEED=\(state)")
   }
 

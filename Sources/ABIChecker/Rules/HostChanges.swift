@@ -215,7 +215,7 @@ extension Rule {
 
   static let periodicSync = Rule(
     "PERIODIC-SYNC",
-    "With KVM's parameter kvmclock_periodic_sync a record is updated at least every 300 s.",
+    "With KVM's parameter kvmclock_periodic_sync, whose period is 300 s, a record is updated at least once in 320 s.",
     sources: [
       .implementation(
         "arch/x86/kvm/x86.c, kvmclock_sync_fn(); removed by Linux 43ddbf16edf5 (6.19)")

@@ -158,7 +158,8 @@ extension Timeline {
       let raw = Interval(
         Int128(last.event.began.raw) - Int128(first.event.ended.raw),
         Int128(last.event.ended.raw) - Int128(first.event.began.raw))
-      guard raw.lower > 0 else { return nil }
+      // A bracket that ends before it began bounds nothing.
+      guard raw.lower > 0, raw.lower <= raw.upper else { return nil }
       let drift = predictedDrift(over: raw, from: first, to: last)
       return RateAdvance(
         what: first.what, events: [first.event, last.event], raw: raw, drift: drift,

@@ -148,7 +148,7 @@ package final class WorkerThread: @unchecked Sendable {
   }
 
   /// Looks for a while before a wait that costs two trips through the scheduler, and lets others run meanwhile. Without it
-  /// the default run takes 7 % longer, the scenario with 1017 registrations 70 % (two CPUs, kvm_pvm, medians of pairs).
+  /// the default run takes 7 % longer, the scenario with 1017 registrations twice as long (two CPUs, kvm_pvm, medians).
   ///
   /// Where somebody else wants the core, a yield costs a slice of time and a wait does not: whoever has slept is let in
   /// first when he wakes. So after a yield that was long nobody looks for a while, nor after a look that was in vain: an
