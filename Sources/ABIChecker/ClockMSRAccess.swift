@@ -51,23 +51,30 @@ struct ClockMSRAccess {
   var enforcement: VCPUState.Enforcement? { step.after.enforcement }
   var isFiltered: Bool { step.machine.deniedMSRs.contains(msr) }
 
-  /// EAX of CPUID leaf 0x40000001; nil where the CPUID has none of KVM's leaves.
-  private var features: UInt64? {
-    if case .features(let eax) = step.after.cpuid { eax } else { nil }
-  }
-
   /// Whether the vCPU's CPUID offers the MSR.
-  var isOffered: Bool { (features ?? 0) >> MSR.featureBit(msr) & 1 == 1 }
+  var isOffered: Bool { step.after.offers(msr) }
 
   /// What the last write that went through left in this MSR.
   var last: Hex { step.lastWrite(of: msr) }
 
   var name: String { "\(isWrite ? "WRMSR" : "RDMSR") of \(msr)" }
 
-  var offer: String { features.map { "EAX \(Hex($0))" } ?? "no KVM leaf" }
+  var offer: String { step.after.offer }
 
   /// Where a write asks for a record.
   var record: UInt64 { value.value & ~1 }
+}
+
+extension VCPUState {
+  /// EAX of CPUID leaf 0x40000001; nil where the CPUID has none of KVM's leaves.
+  private var features: UInt64? {
+    if case .features(let eax) = cpuid { eax } else { nil }
+  }
+
+  /// Whether its CPUID offers the MSR.
+  func offers(_ msr: Hex) -> Bool { (features ?? 0) >> MSR.featureBit(msr) & 1 == 1 }
+
+  var offer: String { features.map { "EAX \(Hex($0))" } ?? "no KVM leaf" }
 }
 
 extension Step {

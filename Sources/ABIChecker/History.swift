@@ -315,6 +315,10 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case hostReadMSR(vcpu: Int, msr: Hex, value: Hex)
   /// KVM_SET_MSRS did not take the value.
   case hostMSRRefused(vcpu: Int, msr: Hex, value: Hex)
+  /// KVM_GET_MSRS did not give a value.
+  case hostMSRReadRefused(vcpu: Int, msr: Hex)
+  /// What a request returned, by its name, that is documented to return 0 and did not fail.
+  case returned(request: String, result: Int32)
   /// `KVM_VCPU_TSC_OFFSET` was set; a `tscOffset` after it says what reads back.
   case setTSCOffset(vcpu: Int, cycles: UInt64)
   /// `KVM_KVMCLOCK_CTRL`, which tells the guest that it was stopped; `errno` is 0 where KVM accepted it.

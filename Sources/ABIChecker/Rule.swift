@@ -41,6 +41,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case wallRewrite = "wall-rewrite"
   case wallTorn = "wall-torn"
   case clockStart = "clock-start"
+  case returnValues = "return-values"
   case getClock = "get-clock"
   case getClockNoMaster = "get-clock-no-master"
   case setClockExact = "set-clock-exact"

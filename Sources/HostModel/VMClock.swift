@@ -142,9 +142,9 @@ extension VMClock {
 // MARK: The MSRs
 
 extension VMClock {
-  /// RDMSR, or KVM_GET_MSRS with `byHost`; nil raises #GP.
+  /// RDMSR, or KVM_GET_MSRS with `byHost`; nil raises #GP. The host reads 0 from what the guest may not use.
   mutating func read(_ msr: UInt32, _ id: Int, byHost: Bool) -> UInt64? {
-    guard byHost || mayUse(msr, id) else { return nil }
+    guard mayUse(msr, id) else { return byHost ? 0 : nil }
     let isWallClock = msr == MSR.wallClock || msr == MSR.wallClockOld
     var value = isWallClock ? wallClockMSR : vcpus[id]!.systemTimeMSR
     deviation.read?(&self, Access(msr: msr, vcpu: id, byHost: byHost), &value)
@@ -153,7 +153,7 @@ extension VMClock {
 
   /// WRMSR, or KVM_SET_MSRS with `byHost`; false raises #GP. No address is refused: one without memory is a record that nobody sees.
   mutating func write(_ msr: UInt32, _ value: UInt64, _ id: Int, byHost: Bool) -> Bool {
-    guard byHost || mayUse(msr, id) else { return false }
+    guard mayUse(msr, id) else { return byHost && value == 0 }
     var value = value
     let access = Access(msr: msr, vcpu: id, byHost: byHost)
     switch deviation.write?(&self, access, &value) {

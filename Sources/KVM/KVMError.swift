@@ -11,11 +11,23 @@ public struct KVMError: Error, Hashable, Sendable {
   /// What the reader of the error can do about it, in whole sentences; `nil` if nothing is known.
   public let remedy: String?
 
+  /// What the request returned, where it is documented to return 0 or an error and did neither; `errno` is 0 then.
+  public let result: Int32?
+
   /// An error with a remedy of the caller's own, or with none.
   public init(request: String, errno: Int32, remedy: String?) {
     self.request = request
     self.errno = errno
     self.remedy = remedy
+    result = nil
+  }
+
+  /// A request that did not fail and did not return 0 either.
+  public init(request: String, result: Int32) {
+    self.request = request
+    errno = 0
+    remedy = nil
+    self.result = result
   }
 
   /// An error with the remedy that is known for this request and error number, if there is one.
@@ -32,6 +44,7 @@ public struct KVMError: Error, Hashable, Sendable {
 extension KVMError: CustomStringConvertible {
   /// Request, meaning, name and number of the error, and the remedy, on one line.
   public var description: String {
+    if let result { return "\(request) returned \(result), where 0 is success" }
     let meaning = String(cString: strerror(errno))
     let failure = "\(request) failed: \(meaning) (\(errnoName), errno \(errno))"
     guard let remedy else { return failure }
@@ -46,4 +59,11 @@ extension KVMError: CustomStringConvertible {
 func check(_ request: String, _ result: Int32) throws(KVMError) -> Int32 {
   guard result >= 0 else { throw KVMError(request: request, errno: -result) }
   return result
+}
+
+/// The same for a request that is documented to return 0 on success.
+///
+/// - Throws: `KVMError` naming `request`, with `errno` or with what else was returned.
+func checkZero(_ request: String, _ result: Int32) throws(KVMError) {
+  guard try check(request, result) == 0 else { throw KVMError(request: request, result: result) }
 }

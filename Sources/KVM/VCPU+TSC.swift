@@ -7,7 +7,7 @@ extension VCPU {
   /// The corresponding request is `KVM_KVMCLOCK_CTRL`.
   /// - Throws: `KVMError` naming the request, with `errno`; `EINVAL` without an enabled clock page.
   public func kvmclockCtrl() throws(KVMError) {
-    try check("KVM_KVMCLOCK_CTRL", ckvm_kvmclock_ctrl(descriptor.raw, 0))
+    try checkZero("KVM_KVMCLOCK_CTRL", ckvm_kvmclock_ctrl(descriptor.raw, 0))
   }
 
   /// The frequency of the guest's TSC, in kHz.
@@ -23,7 +23,7 @@ extension VCPU {
   /// The corresponding request is `KVM_SET_TSC_KHZ`.
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setTSCKHz(_ frequency: UInt32) throws(KVMError) {
-    try check("KVM_SET_TSC_KHZ", ckvm_set_tsc_khz(descriptor.raw, UInt(frequency)))
+    try checkZero("KVM_SET_TSC_KHZ", ckvm_set_tsc_khz(descriptor.raw, UInt(frequency)))
   }
 
   /// Whether the kernel claims to have the vCPU's TSC offset as an attribute.
@@ -35,7 +35,7 @@ extension VCPU {
     let result = withTSCOffsetAttribute(&unused) { ckvm_has_device_attr(descriptor.raw, &$0) }
     // ENXIO says that the attribute is missing, the others that the whole request is.
     if [-ENXIO, -EINVAL, -ENOTTY].contains(result) { return false }
-    try check("KVM_HAS_DEVICE_ATTR", result)
+    try checkZero("KVM_HAS_DEVICE_ATTR", result)
     return true
   }
 
@@ -46,7 +46,7 @@ extension VCPU {
   public func tscOffset() throws(KVMError) -> UInt64 {
     var offset: UInt64 = 0
     let result = withTSCOffsetAttribute(&offset) { ckvm_get_device_attr(descriptor.raw, &$0) }
-    try check("KVM_GET_DEVICE_ATTR", result)
+    try checkZero("KVM_GET_DEVICE_ATTR", result)
     return offset
   }
 
@@ -57,6 +57,6 @@ extension VCPU {
   public func setTSCOffset(_ offset: UInt64) throws(KVMError) {
     var offset = offset
     let result = withTSCOffsetAttribute(&offset) { ckvm_set_device_attr(descriptor.raw, &$0) }
-    try check("KVM_SET_DEVICE_ATTR", result)
+    try checkZero("KVM_SET_DEVICE_ATTR", result)
   }
 }

@@ -7,7 +7,7 @@ extension VirtualMachine {
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func clock() throws(KVMError) -> ClockData {
     var data = kvm_clock_data()
-    try check("KVM_GET_CLOCK", ckvm_get_clock(descriptor.raw, &data))
+    try checkZero("KVM_GET_CLOCK", ckvm_get_clock(descriptor.raw, &data))
     return ClockData(data)
   }
 
@@ -23,7 +23,7 @@ extension VirtualMachine {
     var data = kvm_clock_data()
     (data.clock, data.flags, data.realtime, data.host_tsc) = (wide, word, wide, wide)
     (data.pad0, data.pad) = (word, (word, word, word, word))
-    try check("KVM_GET_CLOCK", ckvm_get_clock(descriptor.raw, &data))
+    try checkZero("KVM_GET_CLOCK", ckvm_get_clock(descriptor.raw, &data))
     return (
       ClockData(data), [data.pad0, data.pad.0, data.pad.1, data.pad.2, data.pad.3]
     )
@@ -35,7 +35,7 @@ extension VirtualMachine {
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setClock(_ clock: ClockData) throws(KVMError) {
     var data = clock.kernelData
-    try check("KVM_SET_CLOCK", ckvm_set_clock(descriptor.raw, &data))
+    try checkZero("KVM_SET_CLOCK", ckvm_set_clock(descriptor.raw, &data))
   }
 
   /// The TSC frequency that new vCPUs of this VM get, in kHz; needs `KVM_CAP_VM_TSC_CONTROL`.
@@ -51,6 +51,6 @@ extension VirtualMachine {
   /// The corresponding request is `KVM_SET_TSC_KHZ`.
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setTSCKHz(_ frequency: UInt32) throws(KVMError) {
-    try check("KVM_SET_TSC_KHZ", ckvm_set_tsc_khz(descriptor.raw, UInt(frequency)))
+    try checkZero("KVM_SET_TSC_KHZ", ckvm_set_tsc_khz(descriptor.raw, UInt(frequency)))
   }
 }

@@ -60,6 +60,7 @@ struct Scenario: Sendable {
       case .wallRewrite: wallRewrite
       case .wallTorn: wallTorn
       case .clockStart: clockStart
+      case .returnValues: returnValues
       case .getClock: getClock
       case .getClockNoMaster: getClockNoMaster
       case .setClockExact: setClockExact

@@ -39,6 +39,22 @@ extension Stage {
     return error == nil
   }
 
+  /// What a request returned that is to return 0. With `ifAccepted` it may also be refused, and then says nothing.
+  func noteReturn(
+    _ request: String, ifAccepted: Bool = false, of call: () throws -> Void
+  ) throws {
+    let began = Moment.before()
+    var result: Int32 = 0
+    do {
+      try call()
+    } catch let error {
+      let refusal: KVMError? =
+        if case MachineError.kvm(let inner) = error { inner } else { error as? KVMError }
+      if let other = refusal?.result { result = other } else if ifAccepted { return } else { throw error }
+    }
+    record(.host, began, .after(), .returned(request: request, result: result))
+  }
+
   @discardableResult
   func noteCapability(_ capability: Capability) throws -> Int32 {
     try note(

@@ -1,4 +1,5 @@
 internal import ABIChecker
+internal import Glibc
 internal import KVM
 internal import VMBuilder
 
@@ -54,6 +55,18 @@ extension Stage {
       write.value
         ? .hostWroteMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(value))
         : .hostMSRRefused(vcpu: vcpu, msr: Hex(msr), value: Hex(value)))
+  }
+
+  /// The host reads every clock MSR, and writes it.
+  func tryHostsClockMSRs(_ vcpu: Int) throws {
+    for (index, msr) in MSR.clock.enumerated() {
+      do {
+        _ = try hostReadMSR(vcpu, msr)
+      } catch MachineError.kvm(let error) where error.errno == EINVAL {
+        note(.hostMSRReadRefused(vcpu: vcpu, msr: Hex(msr)))
+      }
+      try tryHostWriteMSR(vcpu, msr, MSR.request(msr, at: place(of: vcpu, index)))
+    }
   }
 
   /// Denies these MSRs to the guest, one range each; nil of an error, and why otherwise.

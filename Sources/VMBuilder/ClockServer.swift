@@ -89,6 +89,7 @@ extension Machine {
         if let server { try server.tellStopped(vcpu, handle) } else { try handle.kvmclockCtrl() }
         return 0
       } catch {
+        guard error.result == nil else { throw error }
         return error.errno
       }
     }

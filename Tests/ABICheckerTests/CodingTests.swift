@@ -81,6 +81,8 @@ import Testing
     .featuresEnforced(vcpu: .max),
     .msrsDenied(msrs: []), .msrsDenied(msrs: [0x11, 0x12]),
     .hostMSRRefused(vcpu: 0, msr: 0x12, value: 1),
+    .hostMSRReadRefused(vcpu: .max, msr: 0x12),
+    .returned(request: "KVM_GET_CLOCK", result: .max),
     .memoryCopied(count: .max),
     .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
     .stopped(exit: "shutdown"),
@@ -155,6 +157,8 @@ import Testing
     case .clockCalls: 50
     case .setTSCKHz: 51
     case .watchedWallClock: 52
+    case .hostMSRReadRefused: 53
+    case .returned: 54
     }
   }
 
@@ -167,7 +171,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...52))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...54))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

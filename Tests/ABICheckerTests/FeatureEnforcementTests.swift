@@ -106,6 +106,48 @@ import Testing
     try expectHolds(Self.enforce, history)
   }
 
+  static let byHost = "ENFORCE-PV-HOST"
+
+  /// Linux before 6.12.
+  @Test func aReadThatTheHostIsRefusedIsBroken() throws {
+    let history = Self.broken(.pvFeatures) { action, at, events in
+      guard case .hostReadMSR(let vcpu, let msr, 0) = action else { return }
+      action = .hostMSRReadRefused(vcpu: vcpu, msr: msr)
+    }
+    try expectBroken(
+      Self.byHost, history, "0x0 from KVM_GET_MSRS of 0x11 on vcpu0: EAX 0x0", "it was refused")
+    try expectHolds(Self.enforce, history)
+  }
+
+  @Test func whatIsNotOfferedHasNoValueForTheHost() throws {
+    let history = Self.broken(.pvFeatures) { action, _, _ in
+      guard case .hostReadMSR(let vcpu, 0x12, 0) = action else { return }
+      action = .hostReadMSR(vcpu: vcpu, msr: 0x12, value: 0x9001)
+    }
+    try expectBroken(Self.byHost, history, "0x0 from KVM_GET_MSRS of 0x12 on vcpu0", "0x9001")
+  }
+
+  @Test func theHostsWritesAreGatedToo() throws {
+    let accepted = Self.broken(.pvFeatures) { action, _, _ in
+      guard case .hostMSRRefused(let vcpu, let msr, let value) = action else { return }
+      action = .hostWroteMSR(vcpu: vcpu, msr: msr, value: value)
+    }
+    try expectBroken(
+      Self.byHost, accepted, "a refusal from KVM_SET_MSRS of 0x11 on vcpu0: EAX 0x0")
+    let refused = Self.broken(.pvFeatures) { action, _, _ in
+      guard case .hostWroteMSR(let vcpu, let msr, let value) = action else { return }
+      action = .hostMSRRefused(vcpu: vcpu, msr: msr, value: value)
+    }
+    try expectBroken(
+      Self.byHost, refused, "from KVM_SET_MSRS of 0x4b564d01 on vcpu2: EAX 0x8", "it was refused")
+  }
+
+  @Test func theHostHasToTryEachMSR() throws {
+    var history = Script.history(of: .pvFeatures)
+    history.events.removeAll { if case .hostReadMSR(_, 0x12, _) = $0.action { true } else { false } }
+    try expectNotTested(Self.byHost, history, "KVM_GET_MSRS of 0x12")
+  }
+
   @Test func withoutTheCapabilityNothingIsEnforced() throws {
     var host = HistoryBuilder(.pvFeatures)
     host.createMachine()

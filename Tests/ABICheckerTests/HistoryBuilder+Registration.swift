@@ -86,6 +86,20 @@ extension HistoryBuilder {
     }
   }
 
+  /// The host reads 0 from what the vCPU's CPUID does not offer, and may not write it.
+  mutating func tryHostsClockMSRs(_ id: Int) {
+    for (index, msr) in MSR.clock.enumerated() {
+      let value = MSR.request(msr, at: UInt64(0x40_0000 + id * 0x1000 + index * 0x200 + 0x100))
+      let mayUse = gate.allows(id, msr)
+      host(.hostReadMSR(vcpu: id, msr: Hex(msr), value: mayUse ? Hex(self.value(of: msr, on: id)) : 0))
+      if mayUse {
+        hostWriteMSR(id, msr, value)
+      } else {
+        host(.hostMSRRefused(vcpu: id, msr: Hex(msr), value: Hex(value)))
+      }
+    }
+  }
+
   mutating func hostWriteMSR(_ id: Int, _ msr: UInt32, _ value: UInt64) {
     bracketed(.host) { host in
       if MSR.isSystemTime(Hex(msr)) {

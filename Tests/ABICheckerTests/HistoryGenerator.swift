@@ -117,7 +117,7 @@ struct HistoryGenerator {
   }
 
   private mutating func registrationAction() -> Action {
-    switch random.below(7) {
+    switch random.below(9) {
     case 0: .cpuidWithoutKVM(vcpu: vcpu())
     case 1: .featuresEnforced(vcpu: vcpu())
     case 2: .msrsDenied(msrs: (0..<random.below(3)).map { _ in msr() })
@@ -127,6 +127,11 @@ struct HistoryGenerator {
       .memoryChanged(
         runs: (0..<random.below(3)).map { _ in range() },
         except: (0..<random.below(3)).map { _ in range() })
+    case 6: .hostMSRReadRefused(vcpu: vcpu(), msr: msr())
+    case 7:
+      .returned(
+        request: random.pick(["KVM_GET_CLOCK", "KVM_SET_CLOCK", ""]),
+        result: random.pick([0, 1, .max, .min]))
     default: .stopped(exit: "")
     }
   }

@@ -11,12 +11,21 @@ extension Script {
     func add(_ features: UInt64?, _ enforced: VCPUState.Enforcement?) {
       host.createVCPU(next, features: features, enforced: enforced)
       host.tryClockMSRs(next)
+      if enforced != nil { host.tryHostsClockMSRs(next) }
       next += 1
     }
     for enforced in [VCPUState.Enforcement.before, .after] {
       for features in offers { add(features, enforced) }
     }
     for features: UInt64? in [0, nil] { add(features, nil) }
+  }
+
+  static func returnValues(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.register(0)
+    for request in ["KVM_GET_CLOCK", "KVM_SET_CLOCK", "KVM_KVMCLOCK_CTRL", "KVM_SET_TSC_KHZ"] {
+      host.host(.returned(request: request, result: 0))
+    }
   }
 
   static func msrFilter(_ host: inout HistoryBuilder) {

@@ -59,6 +59,7 @@ enum Script {
     case .wallRewrite: wallRewrite(&host)
     case .wallTorn: wallTorn(&host)
     case .clockStart: clockStart(&host)
+    case .returnValues: returnValues(&host)
     case .getClock: getClock(&host)
     case .getClockNoMaster: getClockNoMaster(&host)
     case .setClockExact: setClockExact(&host)

@@ -1,7 +1,9 @@
 internal import PVClock
 
 extension Rule {
-  static let clockIoctls: [Rule] = [.setclockSetsAllVCPUs, .getclockIsGuestView]
+  static let clockIoctls: [Rule] = [
+    .setclockSetsAllVCPUs, .getclockIsGuestView, .ioctlReturnsZero,
+  ]
 
   static let setclockSetsAllVCPUs = Rule(
     "SETCLOCK-SETS-ALL-VCPUS",
@@ -42,6 +44,31 @@ extension Rule {
         }
         first = first ?? reading
       }
+    }
+  }
+
+  static let ioctlReturnsZero = Rule(
+    "IOCTL-RETURNS-ZERO",
+    "A request of the clock or of the TSC that succeeds and returns nothing else returns 0.",
+    sources: [
+      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"0 on success\")"),
+      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
+      .document("Documentation/virt/kvm/api.rst, 4.76 KVM_KVMCLOCK_CTRL"),
+      .document("Documentation/virt/kvm/api.rst, 4.55 KVM_SET_TSC_KHZ"),
+    ],
+    method:
+      "Make each request once on a vCPU with a record; KVM_SET_TSC_KHZ and those of KVM_VCPU_TSC_OFFSET where the host has "
+      + "them.",
+    scenarios: [.returnValues],
+    coverage: [
+      .observations(3, "requests"),
+      .each(["KVM_GET_CLOCK", "KVM_SET_CLOCK", "KVM_KVMCLOCK_CTRL"], "requests by name"),
+    ]
+  ) { timeline, findings in
+    for event in timeline.history.events {
+      guard case .returned(let request, let result) = event.action else { continue }
+      findings.cover(request, of: "requests by name")
+      findings.expect(result == 0, at: [event], "0 from \(request)", seen: "\(result)")
     }
   }
 

@@ -3,7 +3,9 @@ internal import PVClock
 // Who may use the clock's MSRs.
 
 extension Rule {
-  static let featureEnforcement: [Rule] = [.enforcePVGP, .noEnforceWorks, .msrFilterGP]
+  static let featureEnforcement: [Rule] = [
+    .enforcePVGP, .enforcePVHost, .noEnforceWorks, .msrFilterGP,
+  ]
 
   static let enforcePVGP = Rule(
     "ENFORCE-PV-GP",
@@ -40,6 +42,42 @@ extension Rule {
       findings.expectAccess(
         access, isDenied: !access.isOffered,
         why: "\(access.offer), enforced \(enforcement.rawValue) CPUID was set")
+    }
+  }
+
+  static let enforcePVHost = Rule(
+    "ENFORCE-PV-HOST",
+    "On a vCPU with KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_GET_MSRS of a clock MSR that CPUID does not offer gives 0, and "
+      + "KVM_SET_MSRS refuses a value that is not 0; with the MSR offered both work.",
+    sources: [.implementation("arch/x86/kvm/x86.c, kvm_do_msr_access()")],
+    method:
+      "The host reads and writes all four MSRs of the vCPUs of ENFORCE-PV-GP, as a VMM does that saves and restores all "
+      + "of KVM_GET_MSR_INDEX_LIST.",
+    scenarios: [.pvFeatures],
+    coverage: [
+      .observations(16, "accesses of the host"),
+      .each(
+        MSR.clock.flatMap { msr in
+          ["KVM_GET_MSRS", "KVM_SET_MSRS"].flatMap {
+            ["\($0) of \(Hex(msr)), offered", "\($0) of \(Hex(msr)), not offered"]
+          }
+        }, "accesses"),
+    ],
+    needs: [.featureEnforcement]
+  ) { timeline, findings in
+    for step in timeline.steps {
+      guard step.after.enforcement != nil, step.after.cpuid != .unknown else { continue }
+      switch step.event.action {
+      case .hostReadMSR(_, let msr, let value) where MSR.isClock(msr):
+        findings.expectHostsAccess("KVM_GET_MSRS", msr, gave: value, at: step)
+      case .hostMSRReadRefused(_, let msr) where MSR.isClock(msr):
+        findings.expectHostsAccess("KVM_GET_MSRS", msr, gave: nil, at: step)
+      case .hostWroteMSR(_, let msr, let value) where MSR.isClock(msr) && value != 0:
+        findings.expectHostsAccess("KVM_SET_MSRS", msr, gave: value, at: step)
+      case .hostMSRRefused(_, let msr, let value) where MSR.isClock(msr) && value != 0:
+        findings.expectHostsAccess("KVM_SET_MSRS", msr, gave: nil, at: step)
+      default: continue
+      }
     }
   }
 
@@ -138,6 +176,21 @@ extension Findings {
         "32 bytes 0xa5 from \(Hex(access.record)): the write that named them faulted",
         seen: "\(Hex(UInt64(bytes[at ?? 0]))) at \(Hex(access.record &+ UInt64(at ?? 0)))")
     }
+  }
+
+  /// What the host read, or wrote; nil where it was refused. Covers "accesses".
+  fileprivate mutating func expectHostsAccess(
+    _ request: String, _ msr: Hex, gave value: Hex?, at step: Step
+  ) {
+    let isOffered = step.after.offers(msr)
+    let isRead = request == "KVM_GET_MSRS"
+    let expected: Hex? = isOffered ? step.lastWrite(of: msr) : isRead ? 0 : nil
+    cover("\(request) of \(msr), \(isOffered ? "" : "not ")offered", of: "accesses")
+    expect(
+      value == expected, at: [step.event],
+      "\(expected.map(\.description) ?? "a refusal") from \(request) of \(msr) on vcpu\(step.vcpu ?? 0): "
+        + step.after.offer,
+      seen: value.map(\.description) ?? "it was refused")
   }
 
   /// A write that did not fault has its record. Covers "records by MSR".

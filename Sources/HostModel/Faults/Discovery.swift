@@ -1,7 +1,7 @@
 extension Fault {
   static let discovery: [Fault] = [
     Fault(
-      "NEW-MSR-GATED-BY-OLD-BIT", breaks: ["ENFORCE-PV-GP"],
+      "NEW-MSR-GATED-BY-OLD-BIT", breaks: ["ENFORCE-PV-GP", "ENFORCE-PV-HOST"],
       "the new MSRs need the feature bit of the old ones"
     ) { $0.mayUse = { features, _ in features & 1 != 0 } },
     Fault(

@@ -21,6 +21,30 @@ extension Scenario {
     }
   }
 
+  /// IOCTL-RETURNS-ZERO: each request once, and nothing is read after it.
+  @Sendable static func returnValues(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    try stage.register(0)
+    let machine = stage.machine
+    let clock = try machine.clock()
+    try stage.noteReturn("KVM_GET_CLOCK") { _ = try machine.clock() }
+    try stage.noteReturn("KVM_SET_CLOCK") { try machine.setClock(ClockData(clock: clock.clock)) }
+    try stage.noteReturn("KVM_KVMCLOCK_CTRL") { _ = try machine.tellStopped(0) }
+    let kHz = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscKHz() }.value
+    try stage.noteReturn("KVM_SET_TSC_KHZ", ifAccepted: true) {
+      _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.setTSCKHz(kHz) }
+    }
+    guard try stage.hasTSCOffset(0) else { return }
+    try stage.noteReturn("KVM_HAS_DEVICE_ATTR") { _ = try stage.hasTSCOffset(0) }
+    let offset = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }.value
+    try stage.noteReturn("KVM_GET_DEVICE_ATTR") {
+      _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }
+    }
+    try stage.noteReturn("KVM_SET_DEVICE_ATTR") {
+      _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.setTSCOffset(offset) }
+    }
+  }
+
   /// GETCLOCK-FIELDS, GETCLOCK-MONO: every field against the host's own clocks; then calls without pause.
   @Sendable static func getClock(_ stage: Stage) throws {
     try stage.noteCapability(.adjustClock)

@@ -3,7 +3,7 @@ internal import KVM
 internal import VMBuilder
 
 extension Scenario {
-  /// ENFORCE-PV-GP, NOENFORCE-WORKS: vCPUs whose CPUID offers some of the clock, all, or none, confined to it and not.
+  /// ENFORCE-PV-GP, ENFORCE-PV-HOST, NOENFORCE-WORKS: vCPUs whose CPUID offers some of the clock, all, or none, confined to it and not.
   @Sendable static func pvFeatures(_ stage: Stage) throws {
     let supported = stage.host.cpuid.first { $0.function == 0x4000_0001 }?.eax ?? 0
     let offers: [UInt32?] = [0, 1, 8, 1 << 24, 9, supported, nil]
@@ -14,6 +14,7 @@ extension Scenario {
       defer { next += 1 }
       try stage.addVCPU(next, features: features, enforcement)
       try stage.tryClockMSRs(next)
+      if enforcement != .none { try stage.tryHostsClockMSRs(next) }
     }
     do {
       for enforcement in [Machine.Enforcement.beforeCPUID, .afterCPUID] {
