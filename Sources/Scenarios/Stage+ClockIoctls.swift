@@ -50,7 +50,13 @@ extension Stage {
     } catch let error {
       let refusal: KVMError? =
         if case MachineError.kvm(let inner) = error { inner } else { error as? KVMError }
-      if let other = refusal?.result { result = other } else if ifAccepted { return } else { throw error }
+      if let other = refusal?.result {
+        result = other
+      } else if ifAccepted {
+        return
+      } else {
+        throw error
+      }
     }
     record(.host, began, .after(), .returned(request: request, result: result))
   }

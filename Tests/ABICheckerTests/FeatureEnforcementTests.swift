@@ -144,7 +144,9 @@ import Testing
 
   @Test func theHostHasToTryEachMSR() throws {
     var history = Script.history(of: .pvFeatures)
-    history.events.removeAll { if case .hostReadMSR(_, 0x12, _) = $0.action { true } else { false } }
+    history.events.removeAll {
+      if case .hostReadMSR(_, 0x12, _) = $0.action { true } else { false }
+    }
     try expectNotTested(Self.byHost, history, "KVM_GET_MSRS of 0x12")
   }
 

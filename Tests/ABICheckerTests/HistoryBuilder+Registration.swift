@@ -91,7 +91,8 @@ extension HistoryBuilder {
     for (index, msr) in MSR.clock.enumerated() {
       let value = MSR.request(msr, at: UInt64(0x40_0000 + id * 0x1000 + index * 0x200 + 0x100))
       let mayUse = gate.allows(id, msr)
-      host(.hostReadMSR(vcpu: id, msr: Hex(msr), value: mayUse ? Hex(self.value(of: msr, on: id)) : 0))
+      host(
+        .hostReadMSR(vcpu: id, msr: Hex(msr), value: mayUse ? Hex(self.value(of: msr, on: id)) : 0))
       if mayUse {
         hostWriteMSR(id, msr, value)
       } else {
