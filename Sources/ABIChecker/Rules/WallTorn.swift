@@ -14,7 +14,7 @@ extension Rule {
     ],
     method:
       "vCPU 1 reads a wall clock record without pause while KVM_SET_CLOCK moves the epoch by hours and vCPU 0 or the host "
-      + "writes the MSR, 80 times each for a record within a page and two across a page boundary, which KVM writes in two "
+      + "writes the MSR, 80 times and more each for a record within a page and two across a page boundary, which KVM writes in two "
       + "parts. Readings of one version must not differ, neither from each other nor from the record as the host read it "
       + "after that write.",
     scenarios: [.wallTorn],

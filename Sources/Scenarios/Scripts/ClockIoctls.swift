@@ -1,4 +1,5 @@
 internal import ABIChecker
+internal import Glibc
 internal import KVM
 internal import PVClock
 internal import VMBuilder
@@ -26,20 +27,26 @@ extension Scenario {
     try stage.makeMachine(vcpus: [0])
     try stage.register(0)
     let machine = stage.machine
-    let clock = try machine.clock()
     try stage.noteReturn("KVM_GET_CLOCK") { _ = try machine.clock() }
-    try stage.noteReturn("KVM_SET_CLOCK") { try machine.setClock(ClockData(clock: clock.clock)) }
+    try stage.noteReturn("KVM_SET_CLOCK") { try machine.setClock(ClockData(clock: 1 << 40)) }
     try stage.noteReturn("KVM_KVMCLOCK_CTRL") { _ = try machine.tellStopped(0) }
     let kHz = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscKHz() }.value
     try stage.noteReturn("KVM_SET_TSC_KHZ", ifAccepted: true) {
       _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.setTSCKHz(kHz) }
     }
-    guard try stage.hasTSCOffset(0) else { return }
-    try stage.noteReturn("KVM_HAS_DEVICE_ATTR") { _ = try stage.hasTSCOffset(0) }
-    let offset = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }.value
-    try stage.noteReturn("KVM_GET_DEVICE_ATTR") {
-      _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }
+    var hasOffset = false
+    try stage.noteReturn("KVM_HAS_DEVICE_ATTR", ifAccepted: true) {
+      guard try stage.hasTSCOffset(0) else {
+        throw KVMError(request: "KVM_HAS_DEVICE_ATTR", errno: ENXIO)
+      }
+      hasOffset = true
     }
+    guard hasOffset else { return }
+    var offset: UInt64?
+    try stage.noteReturn("KVM_GET_DEVICE_ATTR") {
+      offset = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }.value
+    }
+    guard let offset else { return }
     try stage.noteReturn("KVM_SET_DEVICE_ATTR") {
       _ = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.setTSCOffset(offset) }
     }
