@@ -3,7 +3,7 @@ public import PVClock
 /// What a guest that reads one record in a loop says of it.
 public struct WatchResult: Hashable, Sendable, Codable {
   public var reads: UInt64
-  /// Times an odd version was met.
+  /// Readings begun again: the version was odd, or another one after the fields were read.
   public var odd: UInt64
   /// Readings that differ from the first one under the same even version.
   public var torn: UInt64
@@ -57,7 +57,7 @@ public struct Stretch: Hashable, Sendable, Codable {
 /// What a guest that reads one wall clock record in a loop says of it.
 public struct WallWatchResult: Hashable, Sendable, Codable {
   public var reads: UInt64
-  /// Times an odd version was met.
+  /// Readings begun again: the version was odd, or another one after the fields were read.
   public var odd: UInt64
   /// Readings that differ from the first one under the same even version.
   public var torn: UInt64

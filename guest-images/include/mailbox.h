@@ -43,7 +43,7 @@
 #define LOOP_WORST 0x18          /* s64, the largest step back, <= 0 */
 #define LOOP_UNSTABLE 0x20       /* u64, readings without PVCLOCK_TSC_STABLE_BIT */
 #define LOOP_VERSIONS 0x28       /* u64, times the version differed from the reading before */
-#define LOOP_ODD 0x30            /* u64, times an odd version was met and read again */
+#define LOOP_ODD 0x30            /* u64, tries begun again: the version was odd, or another one after */
 #define LOOP_MINIMUM 0x38        /* s64, the smallest reading less the offset */
 #define LOOP_WORST_BEFORE 0x40   /* u64, clock value before the worst step */
 #define LOOP_WORST_BEFORE_TSC 0x48 /* u64, and its TSC */

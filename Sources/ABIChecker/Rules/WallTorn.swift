@@ -56,8 +56,8 @@ extension Rule {
 
         findings.count(writes, by: UInt64(beside.count))
         let figures =
-          "\(result.reads) readings beside \(beside.count) writes at \(address), \(compared) versions compared, an odd one "
-          + "met \(result.odd) times"
+          "\(result.reads) readings beside \(beside.count) writes at \(address), \(compared) versions compared, "
+          + "\(result.odd) readings begun again"
         findings.detail += (findings.detail.isEmpty ? "" : "; ") + figures
         if result.reads < 5000 || compared < 7 {
           findings.sawTooLittle("\(figures); needs 5000 readings and 7 versions compared")
