@@ -51,6 +51,25 @@ import Testing
     #expect(run(.optIn) == .works)
   }
 
+  /// In 60 s the clock and CLOCK_MONOTONIC_RAW may come apart by 15 us.
+  @Test(arguments: [(Int64(10_000), true), (40_000, false)])
+  func whatTheTwoRatesMayComeApartByIsNoRestart(lost: Int64, works: Bool) {
+    let outcome = Self.outcome(.oldMSR) { host in
+      host.wait(milliseconds: 60_000)
+      host.stepClock(by: -lost)
+      for id in [0, 1] { host.register(id) }
+    }
+    guard !works else {
+      #expect(outcome == .works)
+      return
+    }
+    guard case .restarted(let by) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    #expect((1...40_000).contains(by))
+  }
+
   @Test func aClockThatIsBehindUnderflowsUnlessItIsGuarded() {
     func run(_ guest: DiscussionGuest) -> PolicyOutcome {
       Self.outcome(guest) { host in
