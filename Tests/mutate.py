@@ -73,7 +73,7 @@ class Tree:
         if self.path.exists():
             for name in ("Sources", "Tests"):
                 shutil.rmtree(self.path / name, ignore_errors=True)
-        names = ["Sources", "Tests", "guest-images", "Bench", "Examples", "docs", "lab/mutants", "Package.swift"]
+        names = ["Sources", "Tests", "guest-images", "Bench", "Examples", "docs", "lab/mutants", "Package.swift", "README.md", "CONTRIBUTING.md"]
         for name in names:
             source, target = ROOT / name, self.path / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,11 @@ extension KnownDeviation {
         "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
         + "to activation\" (6.9)"),
     KnownDeviation(
+      rule: "GUESTSTOPPED-SURVIVES-UNREACHABLE", since: "6.15",
+      cause:
+        "kvm_guest_time_update() forgets the request before it is known that the record can be reached",
+      source: "Linux 6c4927a4b7b8 (6.15)"),
+    KnownDeviation(
       rule: "RESNAP-BOUNDED", until: "6.3", always: false,
       bound: "1000 ppm of the time between the two pairs",
       cause:

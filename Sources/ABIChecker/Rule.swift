@@ -24,6 +24,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case crossPage = "cross-page"
   case dirtyLog = "dirty-log"
   case guestStopped = "guest-stopped"
+  case stoppedUnreachable = "stopped-unreachable"
   case tscMatching = "tsc-matching"
   case hotplug
   case newPair = "new-pair"

@@ -42,6 +42,7 @@ struct Scenario: Sendable {
       case .crossPage: crossPage
       case .dirtyLog: dirtyLog
       case .guestStopped: guestStopped
+      case .stoppedUnreachable: stoppedUnreachable
       case .tscMatching: tscMatching
       case .hotplug: hotplug
       case .newPair: newPair

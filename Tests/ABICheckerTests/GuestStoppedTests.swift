@@ -312,4 +312,67 @@ extension GuestStoppedTests {
       try expectNotTested(id, history)
     }
   }
+
+  // MARK: A record that no slot holds
+
+  static let survives = "GUESTSTOPPED-SURVIVES-UNREACHABLE"
+
+  @Test func aRequestThatIsLostWithTheMemoryIsBroken() throws {
+    var history = Script.history(of: .stoppedUnreachable)
+    for at in history.events.indices {
+      guard case .page(let vcpu, let address, var page) = history.events[at].action else {
+        continue
+      }
+      page.flags.remove(.guestStopped)
+      history.events[at].action = .page(vcpu: vcpu, address: address, page: page)
+    }
+    try expectBroken(
+      Self.survives, history, "bit 1 set in vcpu0's record, which no slot held", "flags 0x1",
+      "vcpu1's record")
+  }
+
+  /// The vCPU entered before the slot was deleted: the request was delivered, to memory that is gone.
+  @Test func whatWasDeliveredBeforeIsNoRequestAnyMore() throws {
+    var host = HistoryBuilder(.stoppedUnreachable)
+    host.machineInMemory()
+    host.setSlot(1, at: 0x1000_0000, 1)
+    host.register(0, at: 0x1000_0000)
+    host.tellStopped(0)
+    host.enter(0)
+    host.removeSlot(1)
+    host.setSlot(1, at: 0x1000_0000, 2)
+    host.setClock(3_600_000_000_000)
+    host.enter(0)
+    host.look(0)
+    try expectNotTested(Self.survives, host.history, "did not see told before the slot was deleted")
+  }
+
+  /// Nothing asks for an update: the record may be what it was.
+  @Test func withoutAnUpdateAfterTheMemoryCameBackNothingIsDue() throws {
+    var host = HistoryBuilder(.stoppedUnreachable)
+    host.machineInMemory()
+    host.setSlot(1, at: 0x1000_0000, 1)
+    host.register(0, at: 0x1000_0000)
+    host.tellStopped(0)
+    host.removeSlot(1)
+    host.enter(0)
+    host.setSlot(1, at: 0x1000_0000, 2)
+    host.look(0)
+    try expectNotTested(Self.survives, host.history, "did not see told before the slot was deleted")
+  }
+
+  @Test func bothRequestsAreNeeded() throws {
+    var history = Script.history(of: .stoppedUnreachable)
+    var isGone = false
+    history.events.removeAll { event in
+      switch event.action {
+      case .slotDeleted: isGone = true
+      case .slotSet: isGone = false
+      case .toldStopped: return isGone
+      default: break
+      }
+      return false
+    }
+    try expectNotTested(Self.survives, history, "told while no slot held the record")
+  }
 }

@@ -29,8 +29,9 @@ extension HistoryBuilder {
     let address = vcpus[id]!.address
     bracketed(.vcpu(id)) { host in
       host.serve(id)
-      host.records[address]?.flags.remove(.guestStopped)
-      let page = host.records[address] ?? ClockPage()
+      let key = host.key(of: address)
+      host.records[key]?.flags.remove(.guestStopped)
+      let page = host.records[key] ?? ClockPage()
       let word = UInt64(UInt8(bitPattern: page.tscShift)) | UInt64(page.flags.rawValue) << 8
       return [.poked(address: Hex(address + 28), value: Hex(word))]
     }

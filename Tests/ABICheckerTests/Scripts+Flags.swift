@@ -32,6 +32,32 @@ extension Script {
     host.tellStopped(0)
   }
 
+  static func stoppedUnreachable(_ host: inout HistoryBuilder) {
+    host.machineInMemory()
+    for id in [0, 1] {
+      let page = UInt64(0x1000_0000 + id << 26)
+      var memory = 1 + 2 * id
+      host.setSlot(1, at: page, memory)
+      host.register(id, at: page)
+      for isToldBefore in [true, false] {
+        if isToldBefore { host.tellStopped(id) }
+        host.removeSlot(1)
+        if !isToldBefore {
+          host.tellStopped(id)
+          memory += 1
+        }
+        host.enter(id)
+        host.setSlot(1, at: page, memory)
+        host.setClock(3_600_000_000_000)
+        host.enter(id)
+        host.look(id)
+        host.clearStopped(id)
+      }
+      host.run(id, .write(MSR.systemTime, 0))
+      host.removeSlot(1)
+    }
+  }
+
   static func updateOften(_ host: inout HistoryBuilder, _ id: Int) {
     for round in 0..<6 as Range<UInt64> {
       host.setClock(round << 40)

@@ -41,6 +41,7 @@ enum Script {
     case .crossPage: crossPage(&host)
     case .dirtyLog: dirtyLog(&host)
     case .guestStopped: guestStopped(&host)
+    case .stoppedUnreachable: stoppedUnreachable(&host)
     case .tscMatching: tscMatching(&host)
     case .hotplug: hotplug(&host)
     case .newPair: newPair(&host)

@@ -5,7 +5,8 @@ internal import PVClock
 extension Rule {
   static let guestStopped: [Rule] = [
     .kvmclockctrlEINVAL, .guestStoppedSet, .guestStoppedOneVCPU, .guestStoppedSticky,
-    .guestStoppedGuestClears, .guestStoppedNotOnNewPage, .guestStoppedPending,
+    .guestStoppedGuestClears, .guestStoppedNotOnNewPage,
+    .guestStoppedSurvivesUnreachable, .guestStoppedPending,
   ]
 
   private static let document = Source.document("Documentation/virt/kvm/api.rst, KVM_KVMCLOCK_CTRL")
@@ -156,6 +157,47 @@ extension Rule {
     }
   }
 
+  static let guestStoppedSurvivesUnreachable = Rule(
+    "GUESTSTOPPED-SURVIVES-UNREACHABLE",
+    "A request of KVM_KVMCLOCK_CTRL is not lost where the vCPU's next entry cannot deliver it, because no slot holds the "
+      + "record: bit 1 is set in the first update after the memory came back.",
+    sources: [
+      document,
+      .guest(
+        "Linux's soft lockup watchdog asks for the bit, kvm_check_and_clear_guest_paused(), and reports a lockup "
+          + "without it"),
+    ],
+    method:
+      "KVM_KVMCLOCK_CTRL before and after the record's slot is deleted; the vCPU enters; the slot comes back with the same "
+      + "memory and with other memory; set the clock, enter, and read the record.",
+    scenarios: [.stoppedUnreachable],
+    coverage: [
+      .each(
+        ["told before the slot was deleted", "told while no slot held the record"], "requests"),
+      .everyVCPU("records that came back"), .observations(4, "records that came back"),
+    ], needs: [.clockControl]
+  ) { timeline, findings in
+    for machine in timeline.machines {
+      var requests: [Int: UndeliveredRequest] = [:]
+      for step in machine.steps {
+        requests.take(step)
+        guard case .page(let vcpu, let address, let page) = step.event.action,
+          let request = requests[vcpu], address.value == request.record, let back = request.updated
+        else { continue }
+        findings.expect(
+          page.flags.contains(.guestStopped), at: [request.event, back, step.event],
+          "bit 1 set in vcpu\(vcpu)'s record, which no slot held when the vCPU entered after KVM_KVMCLOCK_CTRL",
+          seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
+        findings.cover(
+          request.wasGone
+            ? "told while no slot held the record" : "told before the slot was deleted",
+          of: "requests")
+        findings.cover(vcpu: vcpu, of: "records that came back")
+        requests[vcpu] = nil
+      }
+    }
+  }
+
   static let guestStoppedPending = Rule(
     "GUESTSTOPPED-PENDING",
     "Whether bit 1 is set in the record registered next if the record is disabled between KVM_KVMCLOCK_CTRL and the "
@@ -176,6 +218,48 @@ extension Rule {
       }
     }
     findings.lacks("no record was disabled after the request")
+  }
+}
+
+/// A request of KVM_KVMCLOCK_CTRL whose vCPU entered while no slot held its record.
+private struct UndeliveredRequest {
+  let event: Event
+  let record: UInt64
+  /// Whether no slot held the record when the request was made.
+  let wasGone: Bool
+  var isMissed = false
+  /// The clock was set after the memory came back.
+  var isDue = false
+  /// The vCPU's entry after that.
+  var updated: Event?
+}
+
+extension [Int: UndeliveredRequest] {
+  /// What a step does to the requests, by vCPU. Who writes the record by other means, or registers again, ends the question.
+  fileprivate mutating func take(_ step: Step) {
+    let memory = step.machine.memory
+    func isGone(_ record: UInt64) -> Bool {
+      !memory.slots.isEmpty && memory.place(of: record, count: Int128(ClockPage.size)) == nil
+    }
+    switch step.event.action {
+    case .toldStopped(let vcpu, .none):
+      guard self[vcpu] == nil, let record = step.after.record else { return }
+      self[vcpu] = UndeliveredRequest(event: step.event, record: record, wasGone: isGone(record))
+    case .filled, .poked, .remapped, .saved: removeAll()
+    case .setClock:
+      for (vcpu, request) in self where request.isMissed && !isGone(request.record) {
+        self[vcpu]?.isDue = true
+      }
+    default: break
+    }
+    guard let vcpu = step.vcpu, let request = self[vcpu] else { return }
+    if step.event.isSystemTimeWrite || step.after.record != request.record {
+      self[vcpu] = nil
+    } else if step.isEntry, isGone(request.record) {
+      self[vcpu]?.isMissed = true
+    } else if step.isEntry, request.isDue {
+      self[vcpu]?.updated = request.updated ?? step.event
+    }
   }
 }
 

@@ -19,6 +19,38 @@ extension Scenario {
     try tellAfterINIT(stage)
   }
 
+  /// GUESTSTOPPED-SURVIVES-UNREACHABLE: no slot holds the record when the vCPU enters after KVM_KVMCLOCK_CTRL.
+  @Sendable static func stoppedUnreachable(_ stage: Stage) throws {
+    guard try stage.host.system.checkExtension(.kvmclockCtrl) > 0 else {
+      return stage.lacks("KVM_KVMCLOCK_CTRL", "KVM_CAP_KVMCLOCK_CTRL is 0")
+    }
+    try stage.makeMachine()
+    let memories = Memories(stage)
+    for vcpu in [0, 1] {
+      let page = stage.freePage(region: UInt64(vcpu))
+      var memory = try memories.make()
+      try memories.setSlot(1, at: page, memory)
+      try stage.register(vcpu, at: page)
+      for isToldBefore in [true, false] {
+        if isToldBefore { try stage.tellStopped(vcpu) }
+        try memories.removeSlot(1)
+        if !isToldBefore {
+          try stage.tellStopped(vcpu)
+          memory = try memories.make()
+        }
+        try stage.enter(vcpu)
+        try memories.setSlot(1, at: page, memory)
+        try stage.setClock(stage.random.next() >> 8)
+        try stage.enter(vcpu)
+        stage.look(vcpu)
+        // The next request finds bit 1 clear.
+        try stage.clearStopped(vcpu)
+      }
+      try stage.writeMSR(vcpu, MSR.systemTime, 0)
+      try memories.removeSlot(1)
+    }
+  }
+
   /// Told, kept over updates, cleared, kept clear over updates.
   private static func tellAndClear(_ stage: Stage, _ vcpu: Int) throws {
     for each in [0, 1] { stage.look(each) }
