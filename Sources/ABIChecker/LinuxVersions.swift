@@ -67,8 +67,9 @@ extension Owed {
       before:
         "RDMSR is not gated, and the order of the requests matters (1930e5ddcead, 01b4f510b9f4)"),
     Owed(
-      rule: "ENFORCE-PV-HOST", since: "6.12",
-      before: "KVM_GET_MSRS fails for an MSR that CPUID does not offer"),
+      rule: "ENFORCE-PV-HOST", since: "7.2",
+      before:
+        "KVM_GET_MSRS fails for an MSR that CPUID does not offer, but for late releases of 6.12 and 6.18"),
     Owed(
       rule: "MSR-FILTER-GP", since: "5.10",
       before: "KVM_X86_SET_MSR_FILTER does not exist"),
