@@ -300,6 +300,8 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case featuresEnforced(vcpu: Int)
   /// KVM_X86_SET_MSR_FILTER: these MSRs are denied to the guest from here on, and no others.
   case msrsDenied(msrs: [Hex])
+  /// The vCPU is in KVM's own HLT, until it acts again.
+  case halted(vcpu: Int)
   /// The vCPU's thread may run on one CPU of the host only.
   case moved(vcpu: Int, cpu: Int)
 

@@ -205,7 +205,7 @@ extension Event {
     return switch action {
     case .vcpuCreated(let vcpu), .featuresSet(let vcpu, _), .booted(let vcpu, _, _),
       .replugged(let vcpu, _), .cpuidWithoutKVM(let vcpu), .featuresEnforced(let vcpu),
-      .moved(let vcpu, _), .tscKHz(let vcpu, _), .tscOffset(let vcpu, _),
+      .moved(let vcpu, _), .halted(let vcpu), .tscKHz(let vcpu, _), .tscOffset(let vcpu, _),
       .hostWroteMSR(let vcpu, _, _), .hostReadMSR(let vcpu, _, _), .hostMSRRefused(let vcpu, _, _),
       .hostMSRReadRefused(let vcpu, _),
       .setTSCOffset(let vcpu, _), .toldStopped(let vcpu, _), .page(let vcpu, _, _):

@@ -51,6 +51,7 @@ struct Scenario: Sendable {
       case .many: many
       case .torn: torn
       case .contend: contend
+      case .unentered: unentered
       case .oldMSRStorm: oldMSRStorm
       case .sharedPage: sharedPage
       case .hop: hop

@@ -211,6 +211,18 @@ extension Stage {
     record(.vcpu(vcpu), reply.began, reply.ended, .entered)
   }
 
+  /// Leaves the vCPU in KVM's own HLT until `wake`.
+  func halt(_ vcpu: Int) throws {
+    try note({ .halted(vcpu: vcpu) }, of: { try machine.halt(vcpu) })
+  }
+
+  /// Whether the vCPU was halted until now.
+  func wake(_ vcpu: Int) throws -> Bool {
+    let (wasHalted, reply) = try machine.wake(vcpu)
+    record(.vcpu(vcpu), reply.began, reply.ended, .entered)
+    return wasHalted
+  }
+
   /// Has the guest overwrite 32 bits of its memory.
   func poke(_ vcpu: Int, _ address: UInt64, _ value: UInt32) throws {
     let reply = try machine.ask(vcpu, .store32(value, at: address))

@@ -135,6 +135,22 @@ public final class Machine {
     try runner(vcpu).beginRun()
   }
 
+  /// Puts a vCPU into KVM's own HLT, where it stays until `wake`; needs the irqchip.
+  public func halt(_ vcpu: Int) throws(MachineError) {
+    _ = try withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setMPState(.halted) }
+    try begin(vcpu, .nothing())
+  }
+
+  /// Takes a vCPU out of HLT and lets its guest run; whether it was halted until now.
+  public func wake(_ vcpu: Int) throws(MachineError) -> (
+    wasHalted: Bool, reply: Bracketed<GuestReply>
+  ) {
+    guard try runner(vcpu).recall() else { return (false, try finish(vcpu)) }
+    _ = try withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setMPState(.runnable) }
+    try runner(vcpu).beginRun()
+    return (true, try finish(vcpu))
+  }
+
   /// Asks a guest's loop to end early.
   public func stopLoop(_ vcpu: Int) { Mailbox(vcpu: vcpu).stop(in: memory) }
 

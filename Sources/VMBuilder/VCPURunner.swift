@@ -81,6 +81,15 @@ final class VCPURunner: @unchecked Sendable {
     }
   }
 
+  /// Takes the vCPU out of a run that has not ended; whether that was so.
+  func recall() throws(MachineError) -> Bool {
+    guard isBack() else {
+      isLost = true
+      throw .threadLost(vcpu: id)
+    }
+    return exit == .interrupted
+  }
+
   /// Does something with the vCPU on its thread.
   func perform<Value: Sendable>(
     _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value

@@ -83,6 +83,7 @@ import Testing
     .hostMSRRefused(vcpu: 0, msr: 0x12, value: 1),
     .hostMSRReadRefused(vcpu: .max, msr: 0x12),
     .returned(request: "KVM_GET_CLOCK", result: .max),
+    .halted(vcpu: .max),
     .memoryCopied(count: .max),
     .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
     .stopped(exit: "shutdown"),
@@ -159,6 +160,7 @@ import Testing
     case .watchedWallClock: 52
     case .hostMSRReadRefused: 53
     case .returned: 54
+    case .halted: 55
     }
   }
 
@@ -171,7 +173,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...54))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...55))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

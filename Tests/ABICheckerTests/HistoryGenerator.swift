@@ -117,7 +117,7 @@ struct HistoryGenerator {
   }
 
   private mutating func registrationAction() -> Action {
-    switch random.below(9) {
+    switch random.below(10) {
     case 0: .cpuidWithoutKVM(vcpu: vcpu())
     case 1: .featuresEnforced(vcpu: vcpu())
     case 2: .msrsDenied(msrs: (0..<random.below(3)).map { _ in msr() })
@@ -132,6 +132,7 @@ struct HistoryGenerator {
       .returned(
         request: random.pick(["KVM_GET_CLOCK", "KVM_SET_CLOCK", ""]),
         result: random.pick([0, 1, .max, .min]))
+    case 8: .halted(vcpu: vcpu())
     default: .stopped(exit: "")
     }
   }

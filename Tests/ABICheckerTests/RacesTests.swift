@@ -300,6 +300,22 @@ import Testing
   }
 }
 
+@Suite struct UnenteredTests {
+  @Test func whatTheRecordSaysIsReportedForBothPlaces() throws {
+    let outcome = try judge("STABLE-UNENTERED", Script.history(of: .unentered))
+    guard case .observed(let value) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    #expect(value.contains("vcpu0 in user space: its record has bit 0 and is 3600.0 s behind"))
+    #expect(value.contains("vcpu1 in KVM's own HLT: its record has bit 0 and is"))
+  }
+
+  @Test func aRecordWithoutBit0SaysNothing() throws {
+    try expectNotTested("STABLE-UNENTERED", Script.history(of: .unentered, source: .hpet))
+  }
+}
+
 @Suite struct ReadCostTests {
   @Test func theValueIsReported() throws {
     let outcome = try judge("READ-COST", Script.history(of: .readCost))

@@ -55,6 +55,23 @@ extension Script {
     }
   }
 
+  static func unentered(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for _ in 0..<2 {
+      for id in [0, 1] { host.register(id) }
+    }
+    for (id, other) in [(0, 1), (1, 0)] {
+      for isHalted in [false, true] {
+        if isHalted { host.host(.halted(vcpu: id)) }
+        host.setClock(3_600_000_000_000)
+        host.enter(other)
+        for each in [other, id] { host.look(each) }
+        host.enter(id)
+        host.look(id)
+      }
+    }
+  }
+
   static func readCost(_ host: inout HistoryBuilder) {
     host.machine(0)
     host.register(0)

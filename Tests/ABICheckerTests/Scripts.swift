@@ -50,6 +50,7 @@ enum Script {
     case .many: many(&host)
     case .torn: torn(&host)
     case .contend: contend(&host)
+    case .unentered: unentered(&host)
     case .oldMSRStorm: oldMSRStorm(&host)
     case .sharedPage: sharedPage(&host)
     case .hop: hop(&host)

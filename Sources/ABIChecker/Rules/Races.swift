@@ -5,7 +5,7 @@ internal import PVClock
 extension Rule {
   static let races: [Rule] = [
     .versionMono, .versionNoTorn, .monoCrossVCPU, .monoCrossNoStable, .vsyscallPage0,
-    .oldMSRStormMono, .sharedPageSane, .hop, .readCost,
+    .stableUnentered, .oldMSRStormMono, .sharedPageSane, .hop, .readCost,
   ]
 
   static let monoCrossVCPU = Rule(
@@ -48,7 +48,8 @@ extension Rule {
 
   static let vsyscallPage0 = Rule(
     "VSYSCALL-PAGE0-ON-VCPU1",
-    "With bit 0 set, every vCPU may compute the time from vCPU 0's record, as a guest's vDSO does that maps no other.",
+    "With bit 0 set, every vCPU may compute the time from vCPU 0's record, as a guest's vDSO does that maps no other, once "
+      + "vCPU 0 has entered after the clock was set.",
     sources: [
       .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
       .guest("Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock()"),
@@ -62,6 +63,54 @@ extension Rule {
     findings.expectNoStepBack(inRaces: timeline, on: "vcpu0's record") { parts in
       parts.allSatisfy { $0.owner == 0 }
     }
+  }
+
+  static let stableUnentered = Rule(
+    "STABLE-UNENTERED",
+    "What the record of a vCPU says, with bit 0 set, after KVM_SET_CLOCK and before the vCPU enters: another vCPU may "
+      + "compute the time from it.",
+    sources: [
+      .guest(
+        "Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock(), reads vCPU 0's record everywhere"
+      ),
+      .implementation("arch/x86/kvm/x86.c, vcpu_run(): a vCPU in HLT serves no request"),
+    ],
+    method:
+      "Set the clock; one vCPU enters; read both records. The other vCPU is in user space, then in KVM's own HLT.",
+    scenarios: [.unentered], needs: [.masterClock], isObservation: true
+  ) { timeline, findings in
+    // The last look at each vCPU in each place.
+    var said: [String: String] = [:]
+    for machine in timeline.machines {
+      var halted: Set<Int> = []
+      // The records of the vCPUs that have entered since the clock was set.
+      var served: [Int: ClockPage] = [:]
+      for step in machine.steps {
+        if case .halted(let vcpu) = step.event.action { halted.insert(vcpu) }
+        if step.isEntry, let vcpu = step.vcpu { halted.remove(vcpu) }
+        if case .setClock = step.event.action { served = [:] }
+        guard case .page(let vcpu, let address, let page) = step.event.action,
+          let setting = step.machine.setting, step.after.record == address.value,
+          page.flags.contains(.tscStable)
+        else { continue }
+        if (step.after.lastEntry ?? .min) > setting.event.number {
+          served[vcpu] = page
+        } else if let other = served.values.first {
+          let behind = difference(other.systemTime, page.systemTime(atTSC: other.tscTimestamp))
+          let place = halted.contains(vcpu) ? "in KVM's own HLT" : "in user space"
+          said["vcpu\(vcpu) \(place)"] =
+            behind == 0
+            ? "its record says what the other vCPU's says"
+            : "its record has bit 0 and is \(short(abs(behind))) "
+              + (behind > 0 ? "behind" : "ahead of") + " the other vCPU's"
+        }
+      }
+    }
+    if !said.isEmpty {
+      findings.report(
+        said.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: "; "))
+    }
+    findings.lacks("no record with bit 0 was read before its vCPU entered")
   }
 
   static let monoCrossNoStable = Rule(

@@ -40,6 +40,45 @@ extension Scenario {
     try stage.race(3)
   }
 
+  /// STABLE-UNENTERED: the clock is set, and only one of two vCPUs enters; the other one is in user space, then in KVM's own
+  /// HLT.
+  @Sendable static func unentered(_ stage: Stage) throws {
+    let hasHLT: Bool
+    do {
+      try stage.makeMachine(irqchip: true)
+      hasHLT = true
+    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
+      stage.lacks("KVM's own HLT", "\(error)")
+      try stage.makeMachine()
+      hasHLT = false
+    }
+    for _ in 0..<2 {
+      for vcpu in [0, 1] { try stage.register(vcpu) }
+    }
+    // An hour on each time, so that every run says the same.
+    var time: UInt64 = 0
+    func setAndLook(_ vcpu: Int, _ other: Int) throws {
+      time += hour
+      try stage.setClock(time)
+      try stage.enter(other)
+      for each in [other, vcpu] { stage.look(each) }
+    }
+    for (vcpu, other) in [(0, 1), (1, 0)] {
+      try setAndLook(vcpu, other)
+      try stage.enter(vcpu)
+      stage.look(vcpu)
+      guard hasHLT else { continue }
+      try stage.halt(vcpu)
+      try setAndLook(vcpu, other)
+      try stage.sleep(milliseconds: 2)
+      for each in [other, vcpu] { stage.look(each) }
+      guard try stage.wake(vcpu) else {
+        return stage.lacks("KVM's own HLT", "the vCPU went on by itself")
+      }
+      stage.look(vcpu)
+    }
+  }
+
   /// Every vCPU has entered after the last change, and its record is known.
   private static func settle(_ stage: Stage) throws {
     // Up to Linux 6.18 all records are made anew 100 ms after a write of the MSR: not during the race, then.
