@@ -69,7 +69,8 @@ extension Owed {
     Owed(
       rule: "ENFORCE-PV-HOST", since: "7.2",
       before:
-        "KVM_GET_MSRS fails for an MSR that CPUID does not offer, but for late releases of 6.12 and 6.18"),
+        "KVM_GET_MSRS fails for an MSR that CPUID does not offer, but for late releases of 6.12 and 6.18"
+    ),
     Owed(
       rule: "MSR-FILTER-GP", since: "5.10",
       before: "KVM_X86_SET_MSR_FILTER does not exist"),
