@@ -151,6 +151,13 @@ extension KnownDeviation {
         + "clock is off by the whole move until some later update, and jumps back then",
       source: "Linux 0c899c25d754 (5.10)"),
     KnownDeviation(
+      rule: "TSC-FIRST-WRITE-KEPT", until: "6.7",
+      bound: "a TSC that goes on as if nothing had been written, less than 1 s from the value",
+      cause:
+        "kvm_synchronize_tsc() takes the first value from user space for an attempt to synchronise with the TSC "
+        + "that it gave the vCPU at creation, and drops it",
+      source: "Linux bf328e22e472 (6.7)"),
+    KnownDeviation(
       rule: "TSC-HOSTWRITE-CONTINUES-NONMASTER", always: false,
       bound: "an error of the size of the move",
       cause:

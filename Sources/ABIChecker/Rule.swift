@@ -30,6 +30,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case newPair = "new-pair"
   case initReset = "init"
   case migration
+  case restoreTSC = "restore-tsc"
+  case firstTSCWrite = "first-tsc-write"
+  case clockBeforeVCPUs = "clock-before-vcpus"
+  case restoreOrder = "restore-order"
   case many
   case torn, contend, unentered
   case oldMSRStorm = "old-msr-storm"

@@ -23,6 +23,8 @@ struct TSCMoves {
   private var atRest: [Int: Sight] = [:]
   /// Whose next entry is certain to make a new record.
   private var renewing: Set<Int> = []
+  /// Whose record the host registered, with no entry since: the entry makes it, whatever moves the TSC before.
+  private var registered: Set<Int> = []
 
   /// The vCPU whose TSC this event moves, or may move.
   static func vcpu(movedBy event: Event) -> Int? {
@@ -39,10 +41,18 @@ struct TSCMoves {
     if case .vcpu(let vcpu) = event.actor {
       atRest[vcpu] = nil
       if renewing.remove(vcpu) != nil { renew(vcpu) }
+      registered.remove(vcpu)
     }
     switch (event.action, event.actor) {
     case (.vmCreated, _): self = TSCMoves()
     case (.setClock, _): renewing = stale
+    case (.hostWroteMSR(let vcpu, let msr, let value), _) where MSR.isSystemTime(msr):
+      if value.value & 1 == 1 {
+        registered.insert(vcpu)
+        if stale.contains(vcpu) { renewing.insert(vcpu) }
+      } else {
+        registered.remove(vcpu)
+      }
     case (.wroteMSR(let msr, let value, nil), .vcpu(let vcpu))
     where MSR.isSystemTime(msr) && value.value & 1 == 1:
       renew(vcpu)
@@ -60,7 +70,7 @@ struct TSCMoves {
     if case .setTSCKHz = event.action { retuned.insert(vcpu) }
     stale.insert(vcpu)
     offsetUnknown.insert(vcpu)
-    renewing.remove(vcpu)
+    if registered.contains(vcpu) { renewing.insert(vcpu) } else { renewing.remove(vcpu) }
     old[vcpu] = atRest[vcpu]
     return vcpu
   }

@@ -24,6 +24,7 @@ extension Rule {
     Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests),
     Topic("The wall clock", wallClock),
     Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs),
+    Topic("Restore", restore),
     Topic("Guests of 2015", guests),
     Topic("A host that changes", hostChanges),
   ]

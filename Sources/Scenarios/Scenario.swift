@@ -48,6 +48,10 @@ struct Scenario: Sendable {
       case .newPair: newPair
       case .initReset: initReset
       case .migration: migration
+      case .restoreTSC: restoreTSC
+      case .firstTSCWrite: firstTSCWrite
+      case .clockBeforeVCPUs: clockBeforeVCPUs
+      case .restoreOrder: restoreOrder
       case .many: many
       case .torn: torn
       case .contend: contend

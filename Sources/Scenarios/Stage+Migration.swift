@@ -8,6 +8,8 @@ struct SavedMachine {
     var systemTime: UInt64
     /// Cycles; nil where the kernel has no KVM_VCPU_TSC_OFFSET.
     var tscOffset: UInt64?
+    /// IA32_TSC, where it was asked for.
+    var tsc: UInt64 = 0
   }
 
   var vcpus: [Int: VCPU] = [:]
@@ -59,14 +61,15 @@ extension Stage {
     for vcpu in vcpus + vcpus { try read(vcpu) }
   }
 
-  private func save() throws -> SavedMachine {
+  func save(withTSC: Bool = false) throws -> SavedMachine {
     let clock = try betweenRealtimes { try getClock() }
     var saved = SavedMachine(
       records: records, clock: clock,
       memory: machine.memory.read(at: 0, count: machine.memory.size))
     for vcpu in machine.vcpus {
       saved.vcpus[vcpu] = SavedMachine.VCPU(
-        systemTime: try hostReadMSR(vcpu, MSR.systemTime), tscOffset: try noteTSCOffset(vcpu))
+        systemTime: try hostReadMSR(vcpu, MSR.systemTime), tscOffset: try noteTSCOffset(vcpu),
+        tsc: withTSC ? try hostReadMSR(vcpu, MSR.tsc) : 0)
     }
     note(.saved)
     return saved

@@ -17,7 +17,7 @@ extension HistoryBuilder {
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
       host.forcedDifference = nil
       host.wall = SimulatedWallClock(host.wall)
-      (host.tscGeneration, host.generationOffset) = (0, nil)
+      (host.tscGeneration, host.generationOffset, host.lastWrittenOffset) = (0, nil, nil)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
       host.memory = SimulatedMemory()
@@ -33,6 +33,7 @@ extension HistoryBuilder {
       vcpu.wantsPair =
         (host.pair == nil || host.resnapsOnHotplug) && host.time.source.allowsMasterClock
       host.vcpus[id] = vcpu
+      if host.generationOffset != nil { host.lastWrittenOffset = 0 &- host.time.cycles }
       return [.vcpuCreated(vcpu: id)]
     }
     host(.tscKHz(vcpu: id, kHz: SimulatedTime.tscKHz))
@@ -54,7 +55,8 @@ extension HistoryBuilder {
   }
 
   mutating func takePair() {
-    let isMaster = time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer
+    let isMaster =
+      time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer && !vcpus.isEmpty
     pair = isMaster ? (time.cycles, time.raw) : nil
     refreshAll()
   }

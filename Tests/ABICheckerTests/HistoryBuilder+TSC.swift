@@ -35,7 +35,15 @@ extension HistoryBuilder {
 
   mutating func hostWriteTSC(_ id: Int, _ value: UInt64, updates: Bool = true) {
     bracketed(.host) { host in
-      host.synchronize(id, value &- host.time.cycles, updates)
+      let written = value &- host.time.cycles
+      var offset = written
+      if let last = host.lastWrittenOffset, let generation = host.generationOffset,
+        value == 0 || abs(difference(written, last)) < host.synchronizingWindow
+      {
+        offset = generation
+      }
+      host.synchronize(id, offset, updates)
+      host.lastWrittenOffset = written
       return [.hostWroteMSR(vcpu: id, msr: Hex(MSR.tsc), value: Hex(value))]
     }
   }
@@ -46,7 +54,7 @@ extension HistoryBuilder {
 
   private mutating func synchronize(_ id: Int, _ offset: UInt64, _ updates: Bool) {
     if generationOffset == nil || generationOffset != offset { tscGeneration += 1 }
-    generationOffset = offset
+    (generationOffset, lastWrittenOffset) = (offset, offset)
     vcpus[id]?.tscOffset = offset
     vcpus[id]?.tscGeneration = tscGeneration
     guard updates else { return }

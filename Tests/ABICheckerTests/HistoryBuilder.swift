@@ -54,6 +54,9 @@ struct HistoryBuilder {
   /// Counts the TSCs that the host gave; there is a master clock only where all vCPUs have the newest.
   var tscGeneration = 0
   var generationOffset: UInt64?
+  /// What the host wrote last, as an offset, and how near to it a value has to be to count as the same TSC.
+  var lastWrittenOffset: UInt64?
+  var synchronizingWindow = Int128(SimulatedTime.tscKHz) * 1000
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.

@@ -57,6 +57,7 @@ import Testing
     "TSCOFFSET-CONTINUES",
     "TSC-HOSTWRITE-CONTINUES",
     "TSC-HOSTWRITE-CONTINUES-TOGETHER",
+    "RESTORE-MASTER-CLOCK", "RESTORE-TSC-APART", "RESTORE-PARKED",
   ]
 
   @Test(arguments: Rule.all.map(\.id))

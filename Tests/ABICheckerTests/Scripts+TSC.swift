@@ -51,9 +51,9 @@ extension Script {
     }
     host.machine(0, 1)
     for id in [0, 1, 0, 1] { host.register(id) }
-    for id in [0, 1, 0, 0] {
+    for (id, value): (Int, UInt64) in [(0, 1 << 52), (1, 1 << 52), (0, 1 << 58), (0, 1 << 46)] {
       renew(&host, id)
-      host.hostWriteTSC(id, 1 << 52)
+      host.hostWriteTSC(id, value)
       enterAndRead(&host, id)
       for id in [0, 1] { renew(&host, id) }
       host.getClock()

@@ -37,6 +37,30 @@ import Testing
       }.stale == [])
   }
 
+  /// Before the move or after it; a write with bit 0 clear makes none.
+  @Test(arguments: moves[..<4].indices)
+  func aRegistrationByTheHostRenewsItAtTheNextEntry(at index: Int) {
+    for isFirst in [true, false] {
+      for value: UInt64 in [0x10001, 0x10000] {
+        let stale = Self.after {
+          if isFirst { $0.hostWriteMSR(0, MSR.systemTime, value) }
+          Self.moves[index](&$0)
+          if !isFirst { $0.hostWriteMSR(0, MSR.systemTime, value) }
+          $0.enter(0)
+        }.stale
+        #expect(stale == (value & 1 == 1 ? [] : [0]))
+      }
+    }
+    // The entry has served the registration.
+    #expect(
+      Self.after {
+        $0.hostWriteMSR(0, MSR.systemTime, 0x10001)
+        $0.enter(0)
+        Self.moves[index](&$0)
+        $0.enter(0)
+      }.stale == [0])
+  }
+
   @Test func aSettingOfTheClockRenewsItAtTheNextEntry() {
     let set: Steps = { host in
       Self.moves[0](&host)

@@ -1,0 +1,71 @@
+internal import ABIChecker
+internal import KVM
+internal import VMBuilder
+
+// A VM that goes on from a saved one, its TSCs restored.
+
+extension Stage {
+  /// In kHz.
+  var tscFrequency: UInt32 { host.facts.tscKHz ?? 2_000_000 }
+
+  /// Two vCPUs that have run for hours, by their TSCs, and were saved.
+  func saveRunningMachine() throws -> SavedMachine {
+    try makeMachine(highest: 2)
+    for vcpu in [0, 1] { try register(vcpu) }
+    try settleAndLook()
+    var saved = try save(withTSC: true)
+    let hours = UInt64(tscFrequency) * 1000 * 3600 * UInt64.random(in: 1...48, using: &random)
+    for vcpu in saved.vcpus.keys { saved.vcpus[vcpu]?.tsc &+= hours }
+    return saved
+  }
+
+  enum RestoreStep { case clock, records, tscs }
+
+  /// Goes on with `saved` in a new VM, one vCPU after the other.
+  ///
+  /// - Parameters:
+  ///   - ahead: by how many cycles a vCPU's TSC is restored ahead of what was saved.
+  ///   - parked: a vCPU that is made besides and never runs, and whether its TSC is restored.
+  func restore(
+    _ saved: SavedMachine, in order: [RestoreStep] = [.clock, .records, .tscs],
+    ahead: [Int: Int64] = [:], parked: (vcpu: Int, isRestored: Bool)? = nil
+  ) throws {
+    let vcpus = saved.vcpus.keys.sorted()
+    try makeMachine(vcpus: vcpus + (parked.map { [$0.vcpu] } ?? []), highest: 2)
+    machine.memory.write(saved.memory, at: 0)
+    records = saved.records
+    for step in order {
+      switch step {
+      case .clock: try setClock(saved.clock.clock)
+      case .records:
+        for vcpu in vcpus {
+          try hostWriteMSR(vcpu, MSR.systemTime, saved.vcpus[vcpu]!.systemTime)
+        }
+      case .tscs:
+        for vcpu in vcpus {
+          let tsc = saved.vcpus[vcpu]!.tsc
+          try restoreTSC(vcpu, to: tsc &+ UInt64(bitPattern: ahead[vcpu] ?? 0))
+        }
+      }
+    }
+    if let parked, parked.isRestored {
+      try restoreTSC(parked.vcpu, to: saved.vcpus[vcpus[0]]!.tsc)
+    }
+  }
+
+  /// Writes IA32_TSC, and takes as long as a VMM may between two vCPUs.
+  func restoreTSC(_ vcpu: Int, to value: UInt64) throws {
+    try hostWriteMSR(vcpu, MSR.tsc, value)
+    try sleep(milliseconds: 2)
+  }
+
+  /// Each vCPU reads its clock and its TSC, then all enter twice and the host looks.
+  func readAndSettle(except parked: Int? = nil) throws {
+    let vcpus = machine.vcpus.filter { $0 != parked }
+    for _ in 0..<2 {
+      for vcpu in vcpus { try read(vcpu) }
+    }
+    for vcpu in vcpus { look(vcpu) }
+    try getClock()
+  }
+}
