@@ -86,7 +86,7 @@ run: build
 
 # swift test's own closing line does not count skips.
 test:
-	@SWIFT="$(SWIFT)" sh Tests/count.sh
+	@SWIFT="$(SWIFT)" sh Tests/count.sh $(SWIFTFLAGS)
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
