@@ -23,6 +23,15 @@ extension Stage {
     }
   }
 
+  /// Waits until a guest that was begun reads: what is done before is not done beside it.
+  func awaitReader(_ vcpu: Int) throws {
+    for _ in 0..<2000 {
+      let loop = machine.loop(vcpu)
+      if loop.reads > 0 || loop.odd > 0 { return }
+      try sleep(milliseconds: 1)
+    }
+  }
+
   /// Waits for a loop that watches a record, and writes down what it kept of each version.
   func finishWatch(_ vcpu: Int, _ guest: GuestImage, of owner: Int) throws {
     let reply = try machine.finish(vcpu)

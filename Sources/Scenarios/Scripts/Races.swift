@@ -12,6 +12,7 @@ extension Scenario {
     for vcpu in [0, 1] { try stage.register(vcpu) }
     try stage.boot(1, .torn)
     try stage.machine.begin(1, .sample(stage.records[0]!))
+    try stage.awaitReader(1)
     for round in 1...600 as ClosedRange<UInt64> {
       try stage.setClock(round * hour + stage.random.next() >> 24)
       try stage.enter(0)

@@ -151,6 +151,7 @@ extension Scenario {
       stage.fillAround(address)
       try stage.boot(1, .torn)
       try stage.machine.begin(1, .sample(address))
+      try stage.awaitReader(1)
       for round in 1...600 as ClosedRange<UInt64> {
         try stage.setClock(round * hour + stage.random.next() >> 24)
         // KVM_SET_CLOCK takes the reader out of the guest for a moment.
