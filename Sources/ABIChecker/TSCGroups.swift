@@ -33,7 +33,7 @@ struct TSCGroups {
   private let rateBound: Int128
 
   init(_ timeline: Timeline) {
-    hertz = Int128(timeline.history.header.host.tscKHz ?? 0) * 1000
+    hertz = timeline.hertz
     rateBound = timeline.rateBound
   }
 
@@ -94,6 +94,11 @@ struct TSCGroups {
     let slack = share(rateBound, of: difference(event.ended.tsc, last.event.began.tsc))
     return Interval(distance.lower - slack, distance.upper + slack)
   }
+}
+
+extension Timeline {
+  /// Cycles a second of the vCPUs' TSCs; 0 if not known.
+  var hertz: Int128 { Int128(history.header.host.tscKHz ?? 0) * 1000 }
 }
 
 /// By how much a vCPU's TSC is ahead of the host's: what one look at it leaves open.

@@ -102,6 +102,18 @@ extension Stage {
     for vcpu in vcpus { try addVCPU(vcpu) }
   }
 
+  /// A machine of two vCPUs with KVM's interrupt controllers, or one without; whether it has them.
+  func makeMachineWithIRQChip(for what: String) throws -> Bool {
+    do {
+      try makeMachine(irqchip: true)
+      return true
+    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
+      lacks("\(what) needs an in-kernel irqchip", "\(error)")
+      try makeMachine()
+      return false
+    }
+  }
+
   func addVCPU(_ vcpu: Int) throws {
     try note({ .vcpuCreated(vcpu: vcpu) }, of: { try machine.addVCPU(vcpu, cpuid: cpuid) })
     if let leaf = cpuid.first(where: { $0.function == 0x4000_0001 }) {

@@ -21,6 +21,15 @@ import Testing
     #expect(KVMError(request: "KVM_RUN", errno: 999).errnoName == "E999")
   }
 
+  @Test func `where 0 is success, a positive result is an error too`() throws {
+    try checkZero("KVM_GET_CLOCK", 0)
+    let error = #expect(throws: KVMError.self) { try checkZero("KVM_GET_CLOCK", 1) }
+    #expect(error?.result == 1 && error?.errno == 0)
+    #expect(error?.description == "KVM_GET_CLOCK returned 1, where 0 is success")
+    let refused = #expect(throws: KVMError.self) { try checkZero("KVM_GET_CLOCK", -EFAULT) }
+    #expect(refused == KVMError(request: "KVM_GET_CLOCK", errno: EFAULT))
+  }
+
   @Test func `only a negative result is an error`() throws {
     #expect(try check("KVM_CHECK_EXTENSION", 0) == 0)
     #expect(try check("KVM_CHECK_EXTENSION", 7) == 7)

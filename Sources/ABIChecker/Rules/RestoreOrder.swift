@@ -178,9 +178,6 @@ private struct FirstTSCWrite {
 }
 
 extension Timeline {
-  /// Cycles a second of the vCPUs' TSCs; 0 if not known.
-  fileprivate var hertz: Int128 { Int128(history.header.host.tscKHz ?? 0) * 1000 }
-
   fileprivate var firstTSCWrites: [FirstTSCWrite] {
     machines.compactMap { machine in
       var had: [Int: TSCOffsetRange] = [:]

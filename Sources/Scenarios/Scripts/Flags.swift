@@ -104,11 +104,7 @@ extension Scenario {
   }
 
   private static func tellAfterINIT(_ stage: Stage) throws {
-    do {
-      try stage.makeMachine(irqchip: true)
-    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
-      return stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
-    }
+    guard try stage.makeMachineWithIRQChip(for: "INIT between vCPUs") else { return }
     for vcpu in [0, 1] { try stage.register(vcpu) }
     guard try sendINIT(stage, from: 1, to: 0) else { return }
     stage.note(.replugged(vcpu: 0, how: .initialized(by: 1)))

@@ -5,11 +5,7 @@ internal import VMBuilder
 extension Scenario {
   /// INIT-CLEARS-SYSTIME, INIT-FREEZES-PAGE, INIT-REREGISTER-KEEPS-TIME: each of two vCPUs resets the other.
   @Sendable static func initReset(_ stage: Stage) throws {
-    do {
-      try stage.makeMachine(irqchip: true)
-    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
-      return stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
-    }
+    guard try stage.makeMachineWithIRQChip(for: "INIT between vCPUs") else { return }
     for vcpu in [0, 1] { try stage.register(vcpu) }
     for (sender, target) in [(1, 0), (0, 1)] {
       try stage.read(target)

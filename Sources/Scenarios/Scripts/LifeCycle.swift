@@ -9,16 +9,11 @@ extension Scenario {
 
   /// REPLUG-VCPU0-KEEPS-TIME: INIT from vCPU 1, then a reset by the host.
   @Sendable static func replug(_ stage: Stage) throws {
-    do {
-      try stage.makeMachine(irqchip: true)
-    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
-      stage.lacks("INIT between vCPUs needs an in-kernel irqchip", "\(error)")
-      try stage.makeMachine()
-    }
+    let hasIRQChip = try stage.makeMachineWithIRQChip(for: "INIT between vCPUs")
     for vcpu in [0, 1] { try stage.register(vcpu) }
     try stage.read(0)
     try stage.sleep(milliseconds: 5)
-    if stage.machine.options.hasIRQChip, try sendINIT(stage, from: 1, to: 0) {
+    if hasIRQChip, try sendINIT(stage, from: 1, to: 0) {
       _ = try stage.hostReadMSR(0, MSR.systemTime)
       try comeBack(stage)
     }

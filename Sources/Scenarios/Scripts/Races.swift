@@ -44,15 +44,7 @@ extension Scenario {
   /// STABLE-UNENTERED: the clock is set, and only one of two vCPUs enters; the other one is in user space, then in KVM's own
   /// HLT.
   @Sendable static func unentered(_ stage: Stage) throws {
-    let hasHLT: Bool
-    do {
-      try stage.makeMachine(irqchip: true)
-      hasHLT = true
-    } catch MachineError.kvm(let error) where error.request == "KVM_CREATE_IRQCHIP" {
-      stage.lacks("KVM's own HLT", "\(error)")
-      try stage.makeMachine()
-      hasHLT = false
-    }
+    let hasHLT = try stage.makeMachineWithIRQChip(for: "KVM's own HLT")
     for _ in 0..<2 {
       for vcpu in [0, 1] { try stage.register(vcpu) }
     }
