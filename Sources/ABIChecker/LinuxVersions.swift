@@ -63,6 +63,12 @@ extension Owed {
       rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: "5.16",
       before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
     Owed(
+      rule: "SETCLOCK-REACHES-RUNNING", since: "5.16",
+      before: "KVM_SET_CLOCK asks running vCPUs to leave and does not wait for them (869b44211adc)"),
+    Owed(
+      rule: "RUNNING-ONE-PAIR", since: "5.16",
+      before: "KVM_SET_CLOCK lets vCPUs run between the new pair and the new value (869b44211adc)"),
+    Owed(
       rule: "ENFORCE-PV-GP", since: "5.10",
       before:
         "RDMSR is not gated, and the order of the requests matters (1930e5ddcead, 01b4f510b9f4)"),

@@ -30,7 +30,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case initReset = "init"
   case migration
   case many
-  case torn, contend
+  case torn, contend, running
   case oldMSRStorm = "old-msr-storm"
   case sharedPage = "shared-page"
   case hop

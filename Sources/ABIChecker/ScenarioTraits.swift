@@ -11,7 +11,8 @@ extension ScenarioName {
   public var canDriftOrRace: Bool {
     switch self {
     case .rate, .contend, .torn, .storm, .oldMSRStorm, .sharedPage, .hop, .rewriter, .schedclock,
-      .newPair, .getClock, .getClockNoMaster, .readCost, .wallTorn:
+      .newPair, .getClock, .getClockNoMaster, .readCost, .wallTorn,
+      .running:
       true
     default: false
     }
@@ -29,7 +30,8 @@ extension ScenarioName {
   /// the same KVM could do.
   public var concernsKVM: Bool {
     switch self {
-    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync:
+    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync,
+      .running:
       true
     default: false
     }

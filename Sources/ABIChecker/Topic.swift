@@ -17,7 +17,7 @@ extension Rule {
     Topic("The record and the memory behind it", page + memory),
     Topic("The version protocol", versions),
     Topic("The time", time + newPair),
-    Topic("Readers that race", races),
+    Topic("Readers that race", races + whileRunning),
     Topic("PVCLOCK_TSC_STABLE_BIT and the old MSR", stability + oldMSRDetails + tscMatching),
     Topic("PVCLOCK_GUEST_STOPPED", guestStopped),
     Topic("TSC writes and TSC frequency", tscWrites + tscFrequency),

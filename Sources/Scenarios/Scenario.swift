@@ -50,6 +50,7 @@ struct Scenario: Sendable {
       case .many: many
       case .torn: torn
       case .contend: contend
+      case .running: running
       case .oldMSRStorm: oldMSRStorm
       case .sharedPage: sharedPage
       case .hop: hop

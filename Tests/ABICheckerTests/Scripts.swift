@@ -49,6 +49,7 @@ enum Script {
     case .many: many(&host)
     case .torn: torn(&host)
     case .contend: contend(&host)
+    case .running: running(&host)
     case .oldMSRStorm: oldMSRStorm(&host)
     case .sharedPage: sharedPage(&host)
     case .hop: hop(&host)
