@@ -43,6 +43,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case clockStart = "clock-start"
   case returnValues = "return-values"
   case getClock = "get-clock"
+  case oneInstant = "one-instant"
   case getClockNoMaster = "get-clock-no-master"
   case setClockExact = "set-clock-exact"
   case setClockFlags = "set-clock-flags"

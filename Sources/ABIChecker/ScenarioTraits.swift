@@ -31,7 +31,7 @@ extension ScenarioName {
   public var concernsKVM: Bool {
     switch self {
     case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync,
-      .running:
+      .running, .oneInstant:
       true
     default: false
     }

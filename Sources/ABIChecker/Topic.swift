@@ -21,7 +21,7 @@ extension Rule {
     Topic("PVCLOCK_TSC_STABLE_BIT and the old MSR", stability + oldMSRDetails + tscMatching),
     Topic("PVCLOCK_GUEST_STOPPED", guestStopped),
     Topic("TSC writes and TSC frequency", tscWrites + tscFrequency),
-    Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests),
+    Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests + oneInstant),
     Topic("The wall clock", wallClock),
     Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs),
     Topic("Guests of 2015", guests),

@@ -63,6 +63,7 @@ struct Scenario: Sendable {
       case .clockStart: clockStart
       case .returnValues: returnValues
       case .getClock: getClock
+      case .oneInstant: oneInstant
       case .getClockNoMaster: getClockNoMaster
       case .setClockExact: setClockExact
       case .setClockFlags: setClockFlags

@@ -62,6 +62,7 @@ enum Script {
     case .clockStart: clockStart(&host)
     case .returnValues: returnValues(&host)
     case .getClock: getClock(&host)
+    case .oneInstant: oneInstant(&host)
     case .getClockNoMaster: getClockNoMaster(&host)
     case .setClockExact: setClockExact(&host)
     case .setClockFlags: setClockFlags(&host)
@@ -82,6 +83,9 @@ enum Script {
     host.host(
       .supportedCPUID(function: 0x4000_0001, eax: 0x0100_7efb, ebx: 0, ecx: 0, edx: 0))
     host.host(.capability(name: "KVM_CAP_ADJUST_CLOCK", value: 0xe))
+    for name in Set(Offer.table.map(\.name)).sorted() where name != "KVM_CAP_ADJUST_CLOCK" {
+      host.host(.capability(name: name, value: 1))
+    }
     host.createMachine()
     host.getClock()
     host.createVCPU(0)

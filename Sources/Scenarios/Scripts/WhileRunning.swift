@@ -16,7 +16,8 @@ extension Scenario {
     try read(stage, on: [0, 1]) {
       for round in 1...24 as ClosedRange<UInt64> {
         try stage.setClock(round * hour + stage.random.next() >> 24)
-        try waitForReaders(stage, [0, 1])
+        // Twice, so that both read on each side of some moment where they take turns.
+        for _ in 0..<2 { try waitForReaders(stage, [0, 1]) }
       }
     }
     try stage.boot(0, .agentLong)
@@ -47,7 +48,7 @@ extension Scenario {
   /// A millisecond, and more where a reader's CPU is somebody else's: each has read something since.
   private static func waitForReaders(_ stage: Stage, _ vcpus: [Int]) throws {
     let before = vcpus.map { stage.machine.loop($0).reads }
-    for _ in 0..<10 {
+    for _ in 0..<40 {
       try stage.sleep(milliseconds: 1)
       if zip(vcpus, before).allSatisfy({ stage.machine.loop($0).reads > $1 }) { return }
     }
