@@ -9,6 +9,8 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case severalVMs = "several-vms"
+  case clocksourceTwice = "clocksource-twice"
   case clocksourceSwitch = "clocksource-switch"
   case slew, suspend
   case periodicSync = "periodic-sync"

@@ -21,7 +21,7 @@ extension ScenarioName {
   /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
   public var changesHost: Bool {
     switch self {
-    case .clocksourceSwitch, .slew, .suspend: true
+    case .clocksourceSwitch, .clocksourceTwice, .slew, .suspend: true
     default: false
     }
   }
@@ -30,7 +30,8 @@ extension ScenarioName {
   /// the same KVM could do.
   public var concernsKVM: Bool {
     switch self {
-    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync,
+    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice, .slew,
+      .suspend, .periodicSync,
       .running, .oneInstant:
       true
     default: false

@@ -23,7 +23,7 @@ extension Rule {
     Topic("TSC writes and TSC frequency", tscWrites + tscFrequency),
     Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests + oneInstant),
     Topic("The wall clock", wallClock),
-    Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs),
+    Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs + severalVMs),
     Topic("Guests of 2015", guests),
     Topic("A host that changes", hostChanges),
   ]

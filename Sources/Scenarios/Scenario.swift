@@ -28,6 +28,8 @@ struct Scenario: Sendable {
       case .schedclock: schedclock
       case .clocksourceSwitch: clocksourceSwitch
       case .slew: slew
+      case .severalVMs: severalVMs
+      case .clocksourceTwice: clocksourceTwice
       case .suspend: suspend
       case .periodicSync: periodicSync
       case .pvFeatures: pvFeatures

@@ -27,6 +27,8 @@ enum Script {
     case .schedclock: schedclock(&host)
     case .clocksourceSwitch: clocksourceSwitch(&host)
     case .slew: slew(&host)
+    case .severalVMs: return severalVMs(host)
+    case .clocksourceTwice: return clocksourceTwice(host)
     case .suspend: suspend(&host)
     case .periodicSync: periodicSync(&host)
     case .pvFeatures: pvFeatures(&host)
