@@ -1,4 +1,26 @@
-// The only place that knows versions of Linux: since when a rule is owed, and which releases break it.
+// The only place that knows versions of Linux: since when a rule is owed, which releases break it, and what each offers.
+
+/// A capability, or a device attribute of a vCPU, that is there since a release.
+struct Offer: Sendable {
+  var name: String
+  var since: KernelVersion
+  /// What its value has at least.
+  var bits: UInt32 = 1
+  /// Whether it is of kvm.ko alone, so that every module that runs guests has it.
+  var isOfAll = true
+
+  static let table: [Offer] = [
+    Offer(name: "KVM_CAP_GET_TSC_KHZ", since: "3.0"),
+    Offer(name: "KVM_CAP_KVMCLOCK_CTRL", since: "3.5"),
+    Offer(name: "KVM_CAP_ADJUST_CLOCK", since: "4.9", bits: 2),
+    Offer(name: "KVM_CAP_ADJUST_CLOCK", since: "5.16", bits: 0xe),
+    Offer(name: "KVM_CAP_ENFORCE_PV_FEATURE_CPUID", since: "5.10"),
+    Offer(name: "KVM_CAP_X86_USER_SPACE_MSR", since: "5.10", isOfAll: false),
+    Offer(name: "KVM_CAP_X86_MSR_FILTER", since: "5.10", isOfAll: false),
+    Offer(name: "KVM_CAP_VCPU_ATTRIBUTES", since: "5.16"),
+    Offer(name: "KVM_VCPU_TSC_OFFSET", since: "5.16", isOfAll: false),
+  ]
+}
 
 extension Owed {
   public static let table: [Owed] = [
@@ -62,6 +84,12 @@ extension Owed {
     Owed(
       rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: "5.16",
       before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
+    Owed(
+      rule: "SETCLOCK-REACHES-RUNNING", since: "5.16",
+      before: "KVM_SET_CLOCK asks running vCPUs to leave and does not wait for them"),
+    Owed(
+      rule: "RUNNING-ONE-PAIR", since: "5.16",
+      before: "KVM_SET_CLOCK lets vCPUs run between the new pair and the new value"),
     Owed(
       rule: "ENFORCE-PV-GP", since: "5.10",
       before:

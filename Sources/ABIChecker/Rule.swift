@@ -9,6 +9,8 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case cpuid24, replug
   case scheduleOffset = "sched-offset"
   case modes, rewriter, schedclock
+  case severalVMs = "several-vms"
+  case clocksourceTwice = "clocksource-twice"
   case clocksourceSwitch = "clocksource-switch"
   case slew, suspend
   case periodicSync = "periodic-sync"
@@ -35,7 +37,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case clockBeforeVCPUs = "clock-before-vcpus"
   case restoreOrder = "restore-order"
   case many
-  case torn, contend, unentered
+  case torn, contend, unentered, running
   case oldMSRStorm = "old-msr-storm"
   case sharedPage = "shared-page"
   case hop
@@ -48,6 +50,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case clockStart = "clock-start"
   case returnValues = "return-values"
   case getClock = "get-clock"
+  case oneInstant = "one-instant"
   case getClockNoMaster = "get-clock-no-master"
   case setClockExact = "set-clock-exact"
   case setClockFlags = "set-clock-flags"

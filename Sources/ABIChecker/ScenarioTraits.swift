@@ -11,7 +11,8 @@ extension ScenarioName {
   public var canDriftOrRace: Bool {
     switch self {
     case .rate, .contend, .torn, .storm, .oldMSRStorm, .sharedPage, .hop, .rewriter, .schedclock,
-      .newPair, .getClock, .getClockNoMaster, .readCost, .wallTorn:
+      .newPair, .getClock, .getClockNoMaster, .readCost, .wallTorn,
+      .running:
       true
     default: false
     }
@@ -20,7 +21,7 @@ extension ScenarioName {
   /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
   public var changesHost: Bool {
     switch self {
-    case .clocksourceSwitch, .slew, .suspend: true
+    case .clocksourceSwitch, .clocksourceTwice, .slew, .suspend: true
     default: false
     }
   }
@@ -29,7 +30,9 @@ extension ScenarioName {
   /// the same KVM could do.
   public var concernsKVM: Bool {
     switch self {
-    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .slew, .suspend, .periodicSync:
+    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice, .slew,
+      .suspend, .periodicSync,
+      .running, .oneInstant:
       true
     default: false
     }

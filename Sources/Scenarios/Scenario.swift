@@ -28,6 +28,8 @@ struct Scenario: Sendable {
       case .schedclock: schedclock
       case .clocksourceSwitch: clocksourceSwitch
       case .slew: slew
+      case .severalVMs: severalVMs
+      case .clocksourceTwice: clocksourceTwice
       case .suspend: suspend
       case .periodicSync: periodicSync
       case .pvFeatures: pvFeatures
@@ -56,6 +58,7 @@ struct Scenario: Sendable {
       case .torn: torn
       case .contend: contend
       case .unentered: unentered
+      case .running: running
       case .oldMSRStorm: oldMSRStorm
       case .sharedPage: sharedPage
       case .hop: hop
@@ -68,6 +71,7 @@ struct Scenario: Sendable {
       case .clockStart: clockStart
       case .returnValues: returnValues
       case .getClock: getClock
+      case .oneInstant: oneInstant
       case .getClockNoMaster: getClockNoMaster
       case .setClockExact: setClockExact
       case .setClockFlags: setClockFlags

@@ -15,6 +15,10 @@ final class Stage {
   /// Where each vCPU's record is registered.
   var records: [Int: UInt64] = [:]
   private var current: Machine?
+  /// The name of the machine at work, where several are alive.
+  private var name: Int?
+  /// The machines that are alive beside it, with their records.
+  private var others: [Int: (machine: Machine, records: [Int: UInt64])] = [:]
   private var cpuid: [CPUIDEntry]
 
   convenience init(
@@ -50,7 +54,7 @@ final class Stage {
       Event(
         number: history.events.count + 1, actor: actor,
         began: Instant(tsc: began.tsc, raw: began.raw),
-        ended: Instant(tsc: ended.tsc, raw: ended.raw), action: action))
+        ended: Instant(tsc: ended.tsc, raw: ended.raw), action: action, machine: name))
   }
 
   /// Does something as the host, and writes down when.
@@ -128,7 +132,22 @@ extension Stage {
       { .booted(vcpu: vcpu, guest: image.name, mode: mode) }, of: { try machine.boot(vcpu, image) })
   }
 
-  func dropMachine() { current = nil }
+  func dropMachine() { (current, others) = (nil, [:]) }
+
+  /// Makes a machine beside those that are alive, in the place of the one with its name; it is the one at work now.
+  func makeMachine(named new: Int) throws {
+    if let name, name != new, let current { others[name] = (current, records) }
+    others[new] = nil
+    name = new
+    try makeMachine()
+  }
+
+  /// Puts a machine that is alive to work.
+  func use(_ other: Int) {
+    guard let name, let current, let next = others.removeValue(forKey: other) else { return }
+    others[name] = (current, records)
+    (self.name, self.current, records) = (other, next.machine, next.records)
+  }
 
   /// Waits without a vCPU in the guest, ready to be cancelled.
   func sleep(milliseconds: Int) throws {

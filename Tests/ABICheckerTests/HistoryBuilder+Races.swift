@@ -102,3 +102,42 @@ extension HistoryBuilder {
     }
   }
 }
+
+// vCPUs that read their own records while the host works.
+
+extension HistoryBuilder {
+  /// The vCPUs run from before `work` until after it. `kick` is called by `work` where KVM takes them out of the guest;
+  /// `change` gets what each one kept.
+  mutating func run(
+    _ ids: [Int], _ change: (Int, inout WatchResult) -> Void = { _, _ in },
+    while work: (inout Self, (inout Self) -> Void) -> Void
+  ) {
+    let starts = ids.map { id in
+      let began = begin()
+      serve(id)
+      return (id, began)
+    }
+    var stretches: [Int: [Stretch]] = [:]
+    func look(_ host: inout Self) {
+      for id in ids {
+        host.serve(id)
+        let seen = host.reading(on: id)
+        if let last = stretches[id]?.last, last.page == seen.page {
+          stretches[id]![stretches[id]!.count - 1].lastTSC = seen.tsc
+        } else {
+          stretches[id, default: []].append(
+            Stretch(page: seen.page, firstTSC: seen.tsc, lastTSC: seen.tsc, reads: 40))
+        }
+      }
+    }
+    look(&self)
+    work(&self, look)
+    for (id, began) in starts {
+      var result = WatchResult(reads: 90_000, stretches: stretches[id] ?? [])
+      change(id, &result)
+      let address = Hex(vcpus[id]!.address)
+      end(
+        .vcpu(id), began, [.watched(guest: "torn", owner: id, address: address, result: result)])
+    }
+  }
+}

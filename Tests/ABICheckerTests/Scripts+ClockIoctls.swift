@@ -30,6 +30,21 @@ extension Script {
     host.race()
   }
 
+  static func oneInstant(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    host.bracket = 400
+    for id in [0, 1, 0, 1] { host.register(id) }
+    host.readRealtime()
+    for _ in 0..<16 {
+      host.getClock()
+      host.readRealtime()
+    }
+    for round in 0..<16 {
+      host.setClock(1 << 50, realtime: host.realtime - 1_000_000)
+      host.read(round % 2)
+    }
+  }
+
   static func getClockNoMaster(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     host.register(0, msr: MSR.systemTimeOld)

@@ -24,6 +24,35 @@ extension Script {
     host.race(3, [0, 1])
   }
 
+  static func running(_ host: inout HistoryBuilder) {
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    host.run([0, 1]) { host, look in
+      for round in 1...12 as ClosedRange<UInt64> {
+        host.setClock(round * 3_600_000_000_000)
+        for _ in 0..<2 {
+          look(&host)
+          host.wait(milliseconds: 1)
+        }
+        look(&host)
+      }
+    }
+    host.run([1]) { host, look in
+      for _ in 0..<3 {
+        for msr in [MSR.systemTimeOld, MSR.systemTime] {
+          host.register(0, msr: msr)
+          for _ in 0..<2 {
+            look(&host)
+            host.wait(milliseconds: 1)
+          }
+          look(&host)
+        }
+      }
+      host.enter(0)
+    }
+  }
+
   static func oldMSRStorm(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     host.register(0, msr: MSR.systemTimeOld)

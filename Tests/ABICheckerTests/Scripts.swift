@@ -27,6 +27,8 @@ enum Script {
     case .schedclock: schedclock(&host)
     case .clocksourceSwitch: clocksourceSwitch(&host)
     case .slew: slew(&host)
+    case .severalVMs: return severalVMs(host)
+    case .clocksourceTwice: return clocksourceTwice(host)
     case .suspend: suspend(&host)
     case .periodicSync: periodicSync(&host)
     case .pvFeatures: pvFeatures(&host)
@@ -55,6 +57,7 @@ enum Script {
     case .torn: torn(&host)
     case .contend: contend(&host)
     case .unentered: unentered(&host)
+    case .running: running(&host)
     case .oldMSRStorm: oldMSRStorm(&host)
     case .sharedPage: sharedPage(&host)
     case .hop: hop(&host)
@@ -67,6 +70,7 @@ enum Script {
     case .clockStart: clockStart(&host)
     case .returnValues: returnValues(&host)
     case .getClock: getClock(&host)
+    case .oneInstant: oneInstant(&host)
     case .getClockNoMaster: getClockNoMaster(&host)
     case .setClockExact: setClockExact(&host)
     case .setClockFlags: setClockFlags(&host)
@@ -87,6 +91,9 @@ enum Script {
     host.host(
       .supportedCPUID(function: 0x4000_0001, eax: 0x0100_7efb, ebx: 0, ecx: 0, edx: 0))
     host.host(.capability(name: "KVM_CAP_ADJUST_CLOCK", value: 0xe))
+    for name in Set(Offer.table.map(\.name)).sorted() where name != "KVM_CAP_ADJUST_CLOCK" {
+      host.host(.capability(name: name, value: 1))
+    }
     host.createMachine()
     host.getClock()
     host.createVCPU(0)

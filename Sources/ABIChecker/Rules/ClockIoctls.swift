@@ -129,7 +129,7 @@ extension Rule {
 
 extension Timeline {
   /// Whether the guest's TSC is the host's plus the offset noted: with TSC scaling it counts at another rate.
-  fileprivate func isUnscaled(_ vcpu: VCPUState) -> Bool {
+  func isUnscaled(_ vcpu: VCPUState) -> Bool {
     let kHz = vcpu.tscKHz
     return vcpu.isTSCOffsetCertain && !vcpu.isRetuned
       && (kHz == nil || kHz == history.header.host.tscKHz)

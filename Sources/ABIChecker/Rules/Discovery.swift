@@ -1,7 +1,9 @@
 // MSR numbers, CPUID, capability.
 
 extension Rule {
-  static let discovery: [Rule] = [.msrIndexList, .cpuidFeatures, .capAdjustClock]
+  static let discovery: [Rule] = [
+    .msrIndexList, .cpuidFeatures, .capAdjustClock, .offeredByVersion,
+  ]
 
   static let msrIndexList = Rule(
     "MSR-INDEX-LIST",

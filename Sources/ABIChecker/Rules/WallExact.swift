@@ -70,7 +70,7 @@ extension Timeline {
   }
 
   /// Kvmclock less CLOCK_MONOTONIC_RAW. At the start of an event CLOCK_MONOTONIC_RAW was read before the TSC, at its end after it.
-  private func lead(
+  func lead(
     of page: ClockPage, _ offset: UInt64, over events: [Event]
   ) -> Interval? {
     func lead(at moment: Instant) -> Int128? {

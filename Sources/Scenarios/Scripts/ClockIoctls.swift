@@ -179,6 +179,31 @@ extension Scenario {
     }
   }
 
+  /// GETCLOCK-ONE-INSTANT, SETCLOCK-ONE-INSTANT: often, and read as tightly as can be before and after.
+  @Sendable static func oneInstant(_ stage: Stage) throws {
+    try stage.makeMachine()
+    for vcpu in [0, 1] {
+      try stage.noteTSC(vcpu)
+      try stage.register(vcpu)
+    }
+    for vcpu in [0, 1] { try stage.enter(vcpu) }
+    try stage.readHostClock("CLOCK_REALTIME")
+    for _ in 0..<32 {
+      try stage.getClock()
+      try stage.readHostClock("CLOCK_REALTIME")
+    }
+    for round in 0..<32 {
+      let record = ClockRecord(
+        clock: stage.random.next() >> 8, flags: 4,
+        realtime: try stage.readHostClock("CLOCK_REALTIME") &- 1_000_000)
+      guard try stage.trySetClock(record) else {
+        return stage.lacks("KVM_CLOCK_REALTIME", "KVM_SET_CLOCK refuses it")
+      }
+      try stage.readHostClock("CLOCK_REALTIME")
+      try stage.read(round % 2)
+    }
+  }
+
   /// The ends of the range, signed and unsigned.
   private static let boundaryValues: [UInt64] = [
     0, 1, UInt64(Int64.max), 1 << 63, .max, .max - 20_000, 1_000_000_000,

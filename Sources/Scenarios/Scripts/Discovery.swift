@@ -2,7 +2,7 @@ internal import ABIChecker
 internal import KVM
 
 extension Scenario {
-  /// MSR-INDEX-LIST, CPUID-FEATURES, CAP-ADJUST-CLOCK: what KVM says of itself.
+  /// MSR-INDEX-LIST, CPUID-FEATURES, CAP-ADJUST-CLOCK, OFFERED-BY-VERSION: what KVM says of itself.
   @Sendable static func discovery(_ stage: Stage) throws {
     let system = stage.host
     _ = try stage.note(
@@ -21,7 +21,12 @@ extension Scenario {
       of: { try system.system.checkExtension(.adjustClock) })
     try stage.makeMachine(vcpus: [])
     try stage.getClock()
+    for capability: Capability in [
+      .getTSCKHz, .kvmclockCtrl, .enforcePVFeatureCPUID, .userSpaceMSR, .msrFilter, .vcpuAttributes,
+    ] { try stage.noteCapability(capability) }
     try stage.makeMachine(vcpus: [0])
+    let hasOffset = try stage.hasTSCOffset(0)
+    stage.note(.capability(name: "KVM_VCPU_TSC_OFFSET", value: hasOffset ? 1 : 0))
     try stage.register(0)
     try stage.getClock()
     try stage.register(0, MSR.systemTimeOld)

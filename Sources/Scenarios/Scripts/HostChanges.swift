@@ -38,7 +38,7 @@ extension Scenario {
   }
 
   /// KVM hears of the switch in a worker thread. After the way back nothing has to change before the clock is set.
-  private static func waitForFlag(_ stage: Stage, isSet: Bool) throws {
+  static func waitForFlag(_ stage: Stage, isSet: Bool) throws {
     guard !isSet else { return try stage.sleep(milliseconds: 20) }
     for _ in 0..<250 {
       try stage.enter(0)
