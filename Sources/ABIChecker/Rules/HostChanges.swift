@@ -4,7 +4,8 @@ internal import PVClock
 
 extension Rule {
   static let hostChanges: [Rule] = [
-    .stableLostClocksource, .clocksourceSwitchKeepsTime, .stableBackOnTSC, .setclockNontsc,
+    .stableLostClocksource, .clocksourceSwitchKeepsTime, .stableBackOnTSC, .clocksourceEveryVM,
+    .setclockNontsc,
     .rateNotNTP, .rateBoottime, .suspendNotRefused, .suspendStoppedFlag, .suspendInactiveNoflag,
     .periodicSync,
   ]

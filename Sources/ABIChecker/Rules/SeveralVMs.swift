@@ -4,7 +4,7 @@ internal import PVClock
 
 extension Rule {
   static let severalVMs: [Rule] = [
-    .sistersKeepTime, .sistersKeepMasterClock, .clocksourceEveryVM,
+    .sistersKeepTime, .sistersKeepMasterClock,
   ]
 
   static let sistersKeepTime = Rule(
