@@ -280,6 +280,17 @@ public struct ClockCalls: Hashable, Sendable, Codable {
 
 /// Everything a scenario can record.
 ///
+/// What is wrong with a request that has to fail.
+public enum Misuse: String, Hashable, Sendable, Codable, CaseIterable {
+  case noMemory = "its argument lies in no memory of the process"
+  case unknownAttribute = "the attribute does not exist"
+}
+
+/// How the host maps memory of a guest.
+public enum HostAccess: String, Hashable, Sendable, Codable, CaseIterable {
+  case none, read, write
+}
+
 /// Indirect, so that an event is small: the state after each event holds several.
 public indirect enum Action: Hashable, Sendable, Codable {
   // The host, to the machine.
@@ -321,6 +332,10 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case hostMSRReadRefused(vcpu: Int, msr: Hex)
   /// What a request returned, by its name, that is documented to return 0 and did not fail.
   case returned(request: String, result: Int32)
+  /// What a request answered that has to fail, and why it has to; `error` is nil where it succeeded.
+  case refused(request: String, because: Misuse, error: Errno?)
+  /// A request failed because KVM has killed the VM: EIO from every request of it from then on.
+  case killed(request: String)
   /// `KVM_VCPU_TSC_OFFSET` was set; a `tscOffset` after it says what reads back.
   case setTSCOffset(vcpu: Int, cycles: UInt64)
   /// `KVM_KVMCLOCK_CTRL`, which tells the guest that it was stopped; `errno` is 0 where KVM accepted it.
@@ -362,6 +377,8 @@ public indirect enum Action: Hashable, Sendable, Codable {
   /// A memory came into a slot, or the flags of its slot changed: 1 logs dirty pages, 2 is read-only.
   case slotSet(slot: Int, address: Hex, memory: Int, size: Hex, flags: Hex)
   case slotDeleted(slot: Int)
+  /// What the host lets itself, and so KVM, do with a memory at the address that its slots name.
+  case protected(memory: Int, access: HostAccess)
   /// The address of one memory shows another one's pages from now on.
   case remapped(memory: Int, shows: Int)
   /// The host compared all memories with what they held when it did so last, but for the pages that guests write as

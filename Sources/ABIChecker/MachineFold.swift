@@ -86,7 +86,7 @@ struct MachineFold {
       vcpus[vcpu, default: VCPUState()].isRetuned = true
       vcpus[vcpu]?.tscKHz = nil
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
-    case .slotSet, .slotDeleted, .remapped: machine.memory.take(event.action)
+    case .slotSet, .slotDeleted, .remapped, .protected: machine.memory.take(event.action)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):
       vcpus[vcpu, default: VCPUState()].tscOffset = cycles
       vcpus[vcpu]?.isTSCOffsetSet = TSCMoves.vcpu(movedBy: event) != nil
@@ -96,6 +96,10 @@ struct MachineFold {
       vcpus[vcpu, default: VCPUState()].systemTime = nil
       vcpus[vcpu]?.reset = (event, how, hadRecord)
       machine.records[vcpu] = nil
+    // A 0 for an MSR that the confined vCPU does not have is taken, and changes nothing.
+    case .hostWroteMSR(let vcpu, let msr, 0)
+    where MSR.isClock(msr) && state(vcpu).enforcement != nil && !state(vcpu).offers(msr):
+      break
     case .wroteMSR(let msr, let value, nil), .hostWroteMSR(_, let msr, let value):
       if MSR.isWallClock(msr) { machine.wallClock = (value, event) }
       if MSR.isSystemTime(msr) { register(value.value, msr, event) }

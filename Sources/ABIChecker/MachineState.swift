@@ -97,6 +97,13 @@ struct MachineState: Sendable {
   var isWhollyRegistered: Bool { vcpus > 0 && registered == vcpus }
 }
 
+/// Why KVM can't write a piece of guest memory, as it stands in a sentence.
+enum Obstacle: String, CaseIterable {
+  case noSlot = "no slot"
+  case noAccess = "memory that the host may not read"
+  case readOnly = "memory that the host may not write"
+}
+
 /// Which of the host's memories stands where in the guest's address space.
 struct GuestMemory: Sendable {
   struct Slot: Sendable {
@@ -111,6 +118,21 @@ struct GuestMemory: Sendable {
   private(set) var slots: [Int: Slot] = [:]
   /// The memory whose pages are mapped in the place of a memory's own.
   private var shown: [Int: Int] = [:]
+  /// How the host maps it, where that is not for reading and writing.
+  private var access: [Int: HostAccess] = [:]
+
+  /// Why KVM can't write the guest's bytes from `address` on; nil if it can.
+  func obstacle(at address: UInt64, count: Int128) -> Obstacle? {
+    guard !slots.isEmpty else { return nil }
+    guard let number = place(of: address, count: count)?.slot, let slot = slots[number] else {
+      return .noSlot
+    }
+    switch access[slot.memory] {
+    case .none?: return .noAccess
+    case .read?: return .readOnly
+    case .write?, nil: return nil
+    }
+  }
 
   /// Where the guest's bytes from `address` on are; nil if no slot holds them all.
   func place(of address: UInt64, count: Int128) -> (place: Place, slot: Int)? {
@@ -132,7 +154,8 @@ struct GuestMemory: Sendable {
         address: Int128(address.value), size: Int128(size.value), memory: memory,
         flags: flags.value)
     case .slotDeleted(let slot): slots[slot] = nil
-    case .remapped(let memory, let other): shown[memory] = other
+    case .remapped(let memory, let other): (shown[memory], access[memory]) = (other, nil)
+    case .protected(let memory, let access): self.access[memory] = access
     default: break
     }
   }

@@ -51,6 +51,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case returnValues = "return-values"
   case getClock = "get-clock"
   case oneInstant = "one-instant"
+  case turnOfSecond = "turn-of-second"
   case getClockNoMaster = "get-clock-no-master"
   case setClockExact = "set-clock-exact"
   case setClockFlags = "set-clock-flags"
@@ -58,6 +59,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case tscOffset = "tsc-offset"
   case tscWrite = "tsc-write"
   case tscAdjust = "tsc-adjust"
+  case tscWays = "tsc-ways"
   case tscFrequency = "tsc-frequency"
 }
 

@@ -2,7 +2,7 @@ extension ScenarioName {
   /// Does little but wait: it runs beside the others, and a quick run leaves it out.
   public var waits: Bool {
     switch self {
-    case .rate: true
+    case .rate, .turnOfSecond: true
     default: false
     }
   }

@@ -68,7 +68,7 @@ struct StoppedWalk {
     }
     switch event.action {
     case .vcpuCreated(let vcpu): bits[vcpu] = nil
-    case .filled, .slotSet, .slotDeleted, .remapped:
+    case .filled, .slotSet, .slotDeleted, .protected, .remapped:
       for vcpu in records.keys { forget(vcpu) }
       isAllWritten = true
     case .poked(let address, let value): poke(address.value, value.value, event)

@@ -147,6 +147,17 @@ extension TSCMove {
     }
   }
 
+  /// "IA32_TSC by the host"
+  var way: String {
+    switch event.action {
+    case .setTSCOffset: "KVM_VCPU_TSC_OFFSET"
+    case .setTSCKHz: "KVM_SET_TSC_KHZ"
+    default:
+      (isWrite(of: MSR.tsc, byHost: event.actor == .host) ? "IA32_TSC" : "IA32_TSC_ADJUST")
+        + (event.actor == .host ? " by the host" : " by the guest")
+    }
+  }
+
   /// Whether the guest's own TSC shows the move.
   var tookEffect: Bool {
     if case .setTSCOffset(_, let cycles) = event.action, let tsc = after.tsc {

@@ -237,7 +237,7 @@ struct Suite: Sendable {
     do {
       try perform(Scenario.named(name), on: stage)
     } catch {
-      stage.note(.failed(reason: "\(error)"))
+      stage.noteFailure(error)
       lostGuest = (error as? MachineError).flatMap { $0.isLostGuest ? $0 : nil }
     }
     stage.dropMachine()

@@ -72,6 +72,7 @@ struct Scenario: Sendable {
       case .returnValues: returnValues
       case .getClock: getClock
       case .oneInstant: oneInstant
+      case .turnOfSecond: turnOfSecond
       case .getClockNoMaster: getClockNoMaster
       case .setClockExact: setClockExact
       case .setClockFlags: setClockFlags
@@ -79,6 +80,7 @@ struct Scenario: Sendable {
       case .tscOffset: tscOffset
       case .tscWrite: tscWrite
       case .tscAdjust: tscAdjust
+      case .tscWays: tscWays
       case .tscFrequency: tscFrequency
       }
     return Scenario(name: name, script: script)

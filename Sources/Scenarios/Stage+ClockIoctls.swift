@@ -61,6 +61,11 @@ extension Stage {
     record(.host, began, .after(), .returned(request: request, result: result))
   }
 
+  /// What a request answered that has to fail.
+  func noteRefusal(_ request: String, _ because: Misuse, _ error: KVMError?) {
+    note(.refused(request: request, because: because, error: error.map { Errno($0) }))
+  }
+
   @discardableResult
   func noteCapability(_ capability: Capability) throws -> Int32 {
     try note(

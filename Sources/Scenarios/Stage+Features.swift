@@ -48,13 +48,15 @@ extension Stage {
   }
 
   /// Writes an MSR as the host; a refusal is written down too.
-  func tryHostWriteMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws {
+  @discardableResult
+  func tryHostWriteMSR(_ vcpu: Int, _ msr: UInt32, _ value: UInt64) throws -> Bool {
     let write = try machine.setMSR(msr, value, of: vcpu)
     record(
       .host, write.began, write.ended,
       write.value
         ? .hostWroteMSR(vcpu: vcpu, msr: Hex(msr), value: Hex(value))
         : .hostMSRRefused(vcpu: vcpu, msr: Hex(msr), value: Hex(value)))
+    return write.value
   }
 
   /// The host reads every clock MSR, and writes it.
@@ -65,7 +67,8 @@ extension Stage {
       } catch MachineError.kvm(let error) where error.errno == EINVAL {
         note(.hostMSRReadRefused(vcpu: vcpu, msr: Hex(msr)))
       }
-      try tryHostWriteMSR(vcpu, msr, MSR.request(msr, at: place(of: vcpu, index)))
+      let isTaken = try tryHostWriteMSR(vcpu, msr, MSR.request(msr, at: place(of: vcpu, index)))
+      if !isTaken { try tryHostWriteMSR(vcpu, msr, 0) }
     }
   }
 

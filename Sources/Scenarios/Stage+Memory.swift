@@ -52,6 +52,18 @@ final class Memories {
       of: { try backings[memory - 1].show(backings[other - 1]) })
   }
 
+  func protect(_ memory: Int, _ access: HostAccess) throws {
+    try stage.note(
+      { .protected(memory: memory, access: access) },
+      of: {
+        switch access {
+        case .none: try backings[memory - 1].allow([])
+        case .read: try backings[memory - 1].allow(.read)
+        case .write: try backings[memory - 1].allow([.read, .write])
+        }
+      })
+  }
+
   /// What changed in all memories since the last call. A record comes out as one piece.
   func compare() {
     _ = stage.note({ .compared(changes: $0) }, of: { copies.indices.flatMap(changes) })

@@ -57,6 +57,17 @@ final class Stage {
         ended: Instant(tsc: ended.tsc, raw: ended.raw), action: action, machine: name))
   }
 
+  /// Writes down why the scenario can't go on.
+  func noteFailure(_ error: any Error) {
+    let refusal: KVMError? =
+      if case MachineError.kvm(let inner) = error { inner } else { error as? KVMError }
+    // KVM_GET_TSC_KHZ has an EIO of its own.
+    if let refusal, refusal.errnoName == "EIO", refusal.request != "KVM_GET_TSC_KHZ" {
+      note(.killed(request: refusal.request))
+    }
+    note(.failed(reason: "\(error)"))
+  }
+
   /// Does something as the host, and writes down when.
   func note<Value, Failure: Error>(
     _ action: (Value) -> Action, of body: () throws(Failure) -> Value

@@ -30,6 +30,17 @@ public final class Backing: Sendable {
   }
 }
 
+extension Backing {
+  /// What the host, and so KVM, may do with the pages at the address that a slot names.
+  public func allow(_ access: MemoryAccess) throws(MachineError) {
+    do {
+      try place.allow(access)
+    } catch {
+      throw .kvm(error)
+    }
+  }
+}
+
 extension Machine {
   /// Puts a backing into a slot of its own, or changes the flags of a slot that holds it already. The machine's memory is slot 0.
   public func setSlot(

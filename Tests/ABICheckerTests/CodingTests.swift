@@ -83,6 +83,9 @@ import Testing
     .hostMSRRefused(vcpu: 0, msr: 0x12, value: 1),
     .hostMSRReadRefused(vcpu: .max, msr: 0x12),
     .returned(request: "KVM_GET_CLOCK", result: .max),
+    .refused(request: "KVM_SET_CLOCK", because: .noMemory, error: nil),
+    .refused(request: "KVM_HAS_DEVICE_ATTR", because: .unknownAttribute, error: "ENXIO"),
+    .killed(request: "KVM_RUN"), .protected(memory: .max, access: .read),
     .halted(vcpu: .max),
     .memoryCopied(count: .max),
     .memoryChanged(runs: [MemoryRange(address: .max, count: .min)], except: []),
@@ -161,6 +164,9 @@ import Testing
     case .hostMSRReadRefused: 53
     case .returned: 54
     case .halted: 55
+    case .refused: 56
+    case .killed: 57
+    case .protected: 58
     }
   }
 
@@ -173,7 +179,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...55))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...58))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -327,8 +327,8 @@ extension GuestStoppedTests {
       history.events[at].action = .page(vcpu: vcpu, address: address, page: page)
     }
     try expectBroken(
-      Self.survives, history, "bit 1 set in vcpu0's record, which no slot held", "flags 0x1",
-      "vcpu1's record")
+      Self.survives, history, "bit 1 set in vcpu0's record, which lay in no slot", "flags 0x1",
+      "in memory that the host may not read", "in memory that the host may not write")
   }
 
   /// The vCPU entered before the slot was deleted, so the request was delivered, to memory that is gone; or nothing asked
@@ -348,7 +348,7 @@ extension GuestStoppedTests {
       host.enter(0)
     }
     host.look(0)
-    try expectNotTested(Self.survives, host.history, "did not see told before the slot was deleted")
+    try expectNotTested(Self.survives, host.history, "did not see no slot, told before")
   }
 
   @Test func bothRequestsAreNeeded() throws {
@@ -363,6 +363,6 @@ extension GuestStoppedTests {
       }
       return false
     }
-    try expectNotTested(Self.survives, history, "told while no slot held the record")
+    try expectNotTested(Self.survives, history, "no slot, told after")
   }
 }

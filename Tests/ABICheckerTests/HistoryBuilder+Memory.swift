@@ -23,6 +23,8 @@ struct SimulatedMemory {
   /// Empty as long as nobody speaks of slots: then every address is as good as any other.
   var slots: [Int: Slot] = [:]
   var shows: [Int: Int] = [:]
+  /// The memories that KVM can't write.
+  var protected: Set<Int> = []
   var changes: [MemoryChange] = []
   var dirty: Set<UInt64> = []
   var fault: Fault?
@@ -69,6 +71,7 @@ struct SimulatedMemory {
       return cached[id]
     }
     if fault == .forgetsPlace, hasMoved, id == 0 { return nil }
+    if let slot = slot(at: address), protected.contains(slot.memory) { return nil }
     if slot(at: address).map({ $0.flags & 2 != 0 }) == true, fault != .writesReadOnly {
       return nil
     }
@@ -118,6 +121,11 @@ extension HistoryBuilder {
     memory.slots[slot] = nil
     memory.move()
     host(.slotDeleted(slot: slot))
+  }
+
+  mutating func protect(_ number: Int, _ access: HostAccess) {
+    if access == .write { memory.protected.remove(number) } else { memory.protected.insert(number) }
+    host(.protected(memory: number, access: access))
   }
 
   mutating func remap(_ number: Int, shows other: Int) {

@@ -97,6 +97,7 @@ extension HistoryBuilder {
         hostWriteMSR(id, msr, value)
       } else {
         host(.hostMSRRefused(vcpu: id, msr: Hex(msr), value: Hex(value)))
+        host(.hostWroteMSR(vcpu: id, msr: Hex(msr), value: 0))
       }
     }
   }

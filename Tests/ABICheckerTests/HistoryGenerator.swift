@@ -117,7 +117,7 @@ struct HistoryGenerator {
   }
 
   private mutating func registrationAction() -> Action {
-    switch random.below(10) {
+    switch random.below(12) {
     case 0: .cpuidWithoutKVM(vcpu: vcpu())
     case 1: .featuresEnforced(vcpu: vcpu())
     case 2: .msrsDenied(msrs: (0..<random.below(3)).map { _ in msr() })
@@ -133,6 +133,11 @@ struct HistoryGenerator {
         request: random.pick(["KVM_GET_CLOCK", "KVM_SET_CLOCK", ""]),
         result: random.pick([0, 1, .max, .min]))
     case 8: .halted(vcpu: vcpu())
+    case 9: .killed(request: random.pick(["KVM_RUN", ""]))
+    case 10:
+      .refused(
+        request: random.pick(["KVM_GET_CLOCK", ""]), because: random.pick(Misuse.allCases),
+        error: random.pick([nil, "EFAULT", "ENXIO"]))
     default: .stopped(exit: "")
     }
   }
@@ -146,7 +151,10 @@ struct HistoryGenerator {
         slot: small(), address: random.pick([0, 0x10000, 0xf000, hex()]), memory: small(),
         size: random.pick([0x20_0000, 0x1000, hex()]), flags: random.pick([0, 1, 2, hex()]))
     case 2: .slotDeleted(slot: small())
-    case 3: .remapped(memory: small(), shows: small())
+    case 3:
+      random.next() % 2 == 0
+        ? .remapped(memory: small(), shows: small())
+        : .protected(memory: small(), access: random.pick(HostAccess.allCases))
     case 4: .dirtyLog(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
     default:
       .compared(

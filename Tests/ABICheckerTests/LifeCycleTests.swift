@@ -240,4 +240,20 @@ extension ModeTests {
     host.read(0, ring: 3)
     try expectNotTested(Self.rule, host.history, "in another mode")
   }
+
+  // MARK: VM-NOT-KILLED
+
+  /// It is broken wherever it happens, although the scenario ends with it.
+  @Test(arguments: [ScenarioName.registration, .slots])
+  func aVMThatKVMKillsIsBroken(scenario: ScenarioName) throws {
+    var history = Script.history(of: scenario)
+    let last = try #require(history.events.last)
+    for action in [Action.killed(request: "KVM_RUN"), .failed(reason: "KVM_RUN failed")] {
+      history.events.append(
+        Event(
+          number: history.events.count + 1, actor: .host, began: last.ended, ended: last.ended,
+          action: action))
+    }
+    try expectBroken("VM-NOT-KILLED", history, "a VM that goes on", "EIO from KVM_RUN")
+  }
 }

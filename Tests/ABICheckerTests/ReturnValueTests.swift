@@ -15,6 +15,18 @@ import Testing
     try expectBroken(Self.rule, history, "0 from \(request)", "1")
   }
 
+  @Test(arguments: [nil, "ENOTTY"] as [Errno?])
+  func anotherAnswerToAMisuseIsBroken(error: Errno?) throws {
+    var history = Script.history(of: .returnValues)
+    for at in history.events.indices {
+      guard case .refused(let request, let misuse, _) = history.events[at].action else { continue }
+      history.events[at].action = .refused(request: request, because: misuse, error: error)
+    }
+    try expectBroken(
+      "IOCTL-REFUSES", history, "EFAULT from KVM_GET_CLOCK", "ENXIO from KVM_HAS_DEVICE_ATTR",
+      error.map { "\($0)" } ?? "success")
+  }
+
   @Test func eachRequestIsNeeded() throws {
     var history = Script.history(of: .returnValues)
     history.events.removeAll { $0.action == .returned(request: "KVM_SET_CLOCK", result: 0) }

@@ -45,6 +45,17 @@ extension Script {
     }
   }
 
+  static func turnOfSecond(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    host.bracket = 400
+    host.register(0)
+    host.readRealtime()
+    for _ in 0..<16 {
+      host.getClock()
+      host.readRealtime()
+    }
+  }
+
   static func getClockNoMaster(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     host.register(0, msr: MSR.systemTimeOld)

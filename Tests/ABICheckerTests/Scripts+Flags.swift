@@ -53,6 +53,19 @@ extension Script {
         host.look(id)
         host.clearStopped(id)
       }
+      for access in [HostAccess.none, .read] {
+        for isToldBefore in [true, false] {
+          if isToldBefore { host.tellStopped(id) }
+          host.protect(memory, access)
+          if !isToldBefore { host.tellStopped(id) }
+          for _ in 0..<2 { host.enter(id) }
+          host.protect(memory, .write)
+          host.setClock(3_600_000_000_000)
+          host.enter(id)
+          host.look(id)
+          host.clearStopped(id)
+        }
+      }
       host.run(id, .write(MSR.systemTime, 0))
       host.removeSlot(1)
     }

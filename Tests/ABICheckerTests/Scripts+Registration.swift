@@ -26,6 +26,10 @@ extension Script {
     for request in ["KVM_GET_CLOCK", "KVM_SET_CLOCK", "KVM_KVMCLOCK_CTRL", "KVM_SET_TSC_KHZ"] {
       host.host(.returned(request: request, result: 0))
     }
+    for request in ["KVM_GET_CLOCK", "KVM_SET_CLOCK", "KVM_GET_DEVICE_ATTR"] {
+      host.host(.refused(request: request, because: .noMemory, error: "EFAULT"))
+    }
+    host.host(.refused(request: "KVM_HAS_DEVICE_ATTR", because: .unknownAttribute, error: "ENXIO"))
   }
 
   static func msrFilter(_ host: inout HistoryBuilder) {

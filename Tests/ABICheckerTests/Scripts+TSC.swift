@@ -2,13 +2,13 @@
 
 extension Script {
   /// The record made anew, the offset known.
-  private static func renew(_ host: inout HistoryBuilder, _ id: Int) {
+  static func renew(_ host: inout HistoryBuilder, _ id: Int) {
     host.register(id)
     host.noteOffset(id)
     host.read(id)
   }
 
-  private static func enterAndRead(_ host: inout HistoryBuilder, _ id: Int) {
+  static func enterAndRead(_ host: inout HistoryBuilder, _ id: Int) {
     host.enter(id)
     host.read(id)
   }
@@ -72,6 +72,21 @@ extension Script {
       host.guestWriteTSC(0, MSR.tscAdjust, value)
       host.read(0)
     }
+  }
+
+  static func tscWays(_ host: inout HistoryBuilder) {
+    host.machine(0)
+    renew(&host, 0)
+    host.setTSCOffset(0, 1 << 45)
+    enterAndRead(&host, 0)
+    renew(&host, 0)
+    host.hostWriteTSC(0, 1 << 49)
+    enterAndRead(&host, 0)
+    renew(&host, 0)
+    host.guestWriteTSC(0, MSR.tsc, 1 << 53)
+    renew(&host, 0)
+    host.guestWriteTSC(0, MSR.tscAdjust, 1 << 47)
+    renew(&host, 0)
   }
 
   static func tscFrequency(_ host: inout HistoryBuilder) {

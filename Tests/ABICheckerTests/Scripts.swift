@@ -71,6 +71,7 @@ enum Script {
     case .returnValues: returnValues(&host)
     case .getClock: getClock(&host)
     case .oneInstant: oneInstant(&host)
+    case .turnOfSecond: turnOfSecond(&host)
     case .getClockNoMaster: getClockNoMaster(&host)
     case .setClockExact: setClockExact(&host)
     case .setClockFlags: setClockFlags(&host)
@@ -78,6 +79,7 @@ enum Script {
     case .tscOffset: tscOffset(&host)
     case .tscWrite: tscWrite(&host)
     case .tscAdjust: tscAdjust(&host)
+    case .tscWays: tscWays(&host)
     case .tscFrequency: tscFrequency(&host)
     }
     return host.history

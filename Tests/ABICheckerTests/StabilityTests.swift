@@ -168,4 +168,17 @@ extension CPUID24Tests {
     }
     try expectNotTested(Self.rule, host.history, "with bit 24")
   }
+
+  /// Whichever scenario shows it.
+  @Test func bit0WithoutATSCClocksourceIsBroken() throws {
+    var history = Script.history(of: .guestStopped, source: .hpet)
+    for at in history.events.indices {
+      guard case .page(let vcpu, let address, var page) = history.events[at].action,
+        page.flags.contains(.guestStopped)
+      else { continue }
+      page.flags.insert(.tscStable)
+      history.events[at].action = .page(vcpu: vcpu, address: address, page: page)
+    }
+    try expectBroken("STABLE-WHEN-MASTER", history, "hpet")
+  }
 }

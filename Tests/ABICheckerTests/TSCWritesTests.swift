@@ -224,4 +224,42 @@ import Testing
     }
     try expectBroken(Self.rule, history, "to read back as 0x", "0x0")
   }
+
+  // MARK: TSC-EVERY-WAY-MOVES
+
+  static let ways = "TSC-EVERY-WAY-MOVES"
+
+  private static func host(
+    _ first: @escaping (inout HistoryBuilder) -> Void,
+    then rest: @escaping (inout HistoryBuilder) -> Void
+  ) -> History {
+    var host = HistoryBuilder(.tscWays)
+    host.machine(0)
+    for act in [first, rest] {
+      Script.renew(&host, 0)
+      act(&host)
+      Script.enterAndRead(&host, 0)
+    }
+    return host.history
+  }
+
+  @Test func aWayThatDoesNothingWhereAnotherMovesIsBroken() throws {
+    let history = Self.host(
+      { $0.hostWriteTSC(0, 1 << 50) }, then: { $0.setTSCOffset(0, 1 << 45, takesEffect: false) })
+    try expectBroken(
+      Self.ways, history, "a TSC that follows when KVM_VCPU_TSC_OFFSET was set to",
+      "the guest's TSC did not follow")
+  }
+
+  @Test func aHostThatMovesNoTSCIsNotJudged() throws {
+    let history = Self.host(
+      { $0.setTSCOffset(0, 1 << 44, takesEffect: false) },
+      then: { $0.setTSCOffset(0, 1 << 45, takesEffect: false) })
+    try expectNotTested(Self.ways, history, "no way moves the guest's TSC")
+  }
+
+  @Test func eachWayIsNeeded() throws {
+    let history = Self.host({ $0.hostWriteTSC(0, 1 << 50) }, then: { $0.setTSCOffset(0, 1 << 45) })
+    try expectNotTested(Self.ways, history, "IA32_TSC by the guest")
+  }
 }

@@ -67,8 +67,10 @@ import Testing
 
 @Suite struct OpeningTests {
   @Test func `a device that is missing says how to get KVM`() throws {
-    let error = try #require(throws: KVMError.self) { _ = try KVMSystem(path: "/nonexistent") }
-    #expect(error.request == "open /nonexistent")
+    let error = try #require(throws: KVMError.self) {
+      _ = try KVMSystem(path: "/dev/kvm-that-is-not-there")
+    }
+    #expect(error.request == "open /dev/kvm-that-is-not-there")
     #expect(error.errnoName == "ENOENT")
     let remedy = try #require(error.remedy)
     #expect(remedy.contains("kvm_intel or kvm_amd"))

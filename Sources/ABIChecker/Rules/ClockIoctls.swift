@@ -2,7 +2,7 @@ internal import PVClock
 
 extension Rule {
   static let clockIoctls: [Rule] = [
-    .setclockSetsAllVCPUs, .getclockIsGuestView, .ioctlReturnsZero,
+    .setclockSetsAllVCPUs, .getclockIsGuestView, .ioctlReturnsZero, .ioctlRefuses,
   ]
 
   static let setclockSetsAllVCPUs = Rule(
@@ -69,6 +69,33 @@ extension Rule {
       guard case .returned(let request, let result) = event.action else { continue }
       findings.cover(request, of: "requests by name")
       findings.expect(result == 0, at: [event], "0 from \(request)", seen: "\(result)")
+    }
+  }
+
+  static let ioctlRefuses = Rule(
+    "IOCTL-REFUSES",
+    "A request of the clock or of KVM_VCPU_TSC_OFFSET whose argument lies in no memory fails with EFAULT, and one about an "
+      + "attribute that does not exist with ENXIO.",
+    sources: [
+      .document("ioctl(2), EFAULT"),
+      .document("Documentation/virt/kvm/api.rst, 4.80 KVM_SET_DEVICE_ATTR (ENXIO)"),
+    ],
+    method:
+      "KVM_GET_CLOCK and KVM_SET_CLOCK with an address in the first page, which no process has; on hosts with "
+      + "KVM_VCPU_TSC_OFFSET the same for its value, and requests about attribute 2^32 - 1.",
+    scenarios: [.returnValues],
+    coverage: [
+      .observations(2, "requests that have to fail"),
+      .each(["KVM_GET_CLOCK", "KVM_SET_CLOCK"], "requests by name"),
+    ]
+  ) { timeline, findings in
+    for event in timeline.history.events {
+      guard case .refused(let request, let misuse, let error) = event.action else { continue }
+      let expected: Errno = misuse == .noMemory ? "EFAULT" : "ENXIO"
+      findings.cover(request, of: "requests by name")
+      findings.expect(
+        error == expected, at: [event], "\(expected) from \(request): \(misuse.rawValue)",
+        seen: error.map { "\($0)" } ?? "success")
     }
   }
 

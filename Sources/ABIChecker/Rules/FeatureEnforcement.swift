@@ -48,7 +48,7 @@ extension Rule {
   static let enforcePVHost = Rule(
     "ENFORCE-PV-HOST",
     "On a vCPU with KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_GET_MSRS of a clock MSR that CPUID does not offer gives 0, and "
-      + "KVM_SET_MSRS refuses a value that is not 0; with the MSR offered both work.",
+      + "KVM_SET_MSRS takes 0 and refuses any other value; with the MSR offered both work.",
     sources: [.implementation("arch/x86/kvm/x86.c, kvm_do_msr_access()")],
     method:
       "The host reads and writes all four MSRs of the vCPUs of ENFORCE-PV-GP, as a VMM does that saves and restores all "
@@ -60,7 +60,7 @@ extension Rule {
         MSR.clock.flatMap { msr in
           ["KVM_GET_MSRS", "KVM_SET_MSRS"].flatMap {
             ["\($0) of \(Hex(msr)), offered", "\($0) of \(Hex(msr)), not offered"]
-          }
+          } + ["0 by KVM_SET_MSRS of \(Hex(msr)), not offered"]
         }, "accesses"),
     ],
     needs: [.featureEnforcement]
@@ -72,9 +72,13 @@ extension Rule {
         findings.expectHostsAccess("KVM_GET_MSRS", msr, gave: value, at: step)
       case .hostMSRReadRefused(_, let msr) where MSR.isClock(msr):
         findings.expectHostsAccess("KVM_GET_MSRS", msr, gave: nil, at: step)
+      case .hostWroteMSR(_, let msr, 0) where MSR.isClock(msr) && !step.after.offers(msr):
+        findings.expectHostsAccess("0 by KVM_SET_MSRS", msr, gave: 0, at: step)
+      case .hostMSRRefused(_, let msr, 0) where MSR.isClock(msr):
+        findings.expectHostsAccess("0 by KVM_SET_MSRS", msr, gave: nil, at: step)
       case .hostWroteMSR(_, let msr, let value) where MSR.isClock(msr) && value != 0:
         findings.expectHostsAccess("KVM_SET_MSRS", msr, gave: value, at: step)
-      case .hostMSRRefused(_, let msr, let value) where MSR.isClock(msr) && value != 0:
+      case .hostMSRRefused(_, let msr, _) where MSR.isClock(msr):
         findings.expectHostsAccess("KVM_SET_MSRS", msr, gave: nil, at: step)
       default: continue
       }
@@ -183,8 +187,8 @@ extension Findings {
     _ request: String, _ msr: Hex, gave value: Hex?, at step: Step
   ) {
     let isOffered = step.after.offers(msr)
-    let isRead = request == "KVM_GET_MSRS"
-    let expected: Hex? = isOffered ? step.lastWrite(of: msr) : isRead ? 0 : nil
+    let expected: Hex? =
+      isOffered ? step.lastWrite(of: msr) : request == "KVM_SET_MSRS" ? nil : 0
     cover("\(request) of \(msr), \(isOffered ? "" : "not ")offered", of: "accesses")
     expect(
       value == expected, at: [step.event],

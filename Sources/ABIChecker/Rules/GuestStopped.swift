@@ -160,7 +160,8 @@ extension Rule {
   static let guestStoppedSurvivesUnreachable = Rule(
     "GUESTSTOPPED-SURVIVES-UNREACHABLE",
     "A request of KVM_KVMCLOCK_CTRL is not lost where the vCPU's next entry cannot deliver it, because no slot holds the "
-      + "record: bit 1 is set in the first update after the memory came back.",
+      + "record, or the host may not read or not write the memory behind it: bit 1 is set in the first update after the "
+      + "memory came back.",
     sources: [
       document,
       .guest(
@@ -168,13 +169,17 @@ extension Rule {
           + "without it"),
     ],
     method:
-      "KVM_KVMCLOCK_CTRL before and after the record's slot is deleted; the vCPU enters; the slot comes back with the same "
-      + "memory and with other memory; set the clock, enter, and read the record.",
+      "KVM_KVMCLOCK_CTRL before and after the record's slot is deleted, and before and after mprotect() takes the right to "
+      + "write its memory, or all rights; the vCPU enters twice; the memory comes back as it was, after a deleted slot also "
+      + "another one; set the clock, enter, and read the record.",
     scenarios: [.stoppedUnreachable],
     coverage: [
       .each(
-        ["told before the slot was deleted", "told while no slot held the record"], "requests"),
-      .everyVCPU("records that came back"), .observations(4, "records that came back"),
+        Obstacle.allCases.flatMap {
+          ["\($0.rawValue), told before", "\($0.rawValue), told after"]
+        },
+        "what the record lay in"),
+      .everyVCPU("records that came back"), .observations(12, "records that came back"),
     ], needs: [.clockControl]
   ) { timeline, findings in
     for machine in timeline.machines {
@@ -186,12 +191,12 @@ extension Rule {
         else { continue }
         findings.expect(
           page.flags.contains(.guestStopped), at: [request.event, back, step.event],
-          "bit 1 set in vcpu\(vcpu)'s record, which no slot held when the vCPU entered after KVM_KVMCLOCK_CTRL",
+          "bit 1 set in vcpu\(vcpu)'s record, which lay in \(request.missed?.rawValue ?? "?") when the vCPU entered after "
+            + "KVM_KVMCLOCK_CTRL",
           seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
         findings.cover(
-          request.wasGone
-            ? "told while no slot held the record" : "told before the slot was deleted",
-          of: "requests")
+          "\(request.missed?.rawValue ?? "?"), told \(request.wasGone ? "after" : "before")",
+          of: "what the record lay in")
         findings.cover(vcpu: vcpu, of: "records that came back")
         requests[vcpu] = nil
       }
@@ -221,13 +226,14 @@ extension Rule {
   }
 }
 
-/// A request of KVM_KVMCLOCK_CTRL whose vCPU entered while no slot held its record.
+/// A request of KVM_KVMCLOCK_CTRL whose vCPU entered while KVM could not write its record.
 private struct UndeliveredRequest {
   let event: Event
   let record: UInt64
-  /// Whether no slot held the record when the request was made.
+  /// Whether KVM could not write the record when the request was made.
   let wasGone: Bool
-  var isMissed = false
+  /// What was in the way at the entry.
+  var missed: Obstacle?
   /// The clock was set after the memory came back.
   var isDue = false
   /// The vCPU's entry after that.
@@ -238,16 +244,17 @@ extension [Int: UndeliveredRequest] {
   /// What a step does to the requests, by vCPU. Who writes the record by other means, or registers again, ends the question.
   fileprivate mutating func take(_ step: Step) {
     let memory = step.machine.memory
-    func isGone(_ record: UInt64) -> Bool {
-      !memory.slots.isEmpty && memory.place(of: record, count: Int128(ClockPage.size)) == nil
+    func obstacle(_ record: UInt64) -> Obstacle? {
+      memory.obstacle(at: record, count: Int128(ClockPage.size))
     }
     switch step.event.action {
     case .toldStopped(let vcpu, .none):
       guard self[vcpu] == nil, let record = step.after.record else { return }
-      self[vcpu] = UndeliveredRequest(event: step.event, record: record, wasGone: isGone(record))
+      self[vcpu] = UndeliveredRequest(
+        event: step.event, record: record, wasGone: obstacle(record) != nil)
     case .filled, .poked, .remapped, .saved: removeAll()
     case .setClock:
-      for (vcpu, request) in self where request.isMissed && !isGone(request.record) {
+      for (vcpu, request) in self where request.missed != nil && obstacle(request.record) == nil {
         self[vcpu]?.isDue = true
       }
     default: break
@@ -255,8 +262,8 @@ extension [Int: UndeliveredRequest] {
     guard let vcpu = step.vcpu, let request = self[vcpu] else { return }
     if step.event.isSystemTimeWrite || step.after.record != request.record {
       self[vcpu] = nil
-    } else if step.isEntry, isGone(request.record) {
-      self[vcpu]?.isMissed = true
+    } else if step.isEntry, let obstacle = obstacle(request.record) {
+      self[vcpu]?.missed = obstacle
     } else if step.isEntry, request.isDue {
       self[vcpu]?.updated = request.updated ?? step.event
     }

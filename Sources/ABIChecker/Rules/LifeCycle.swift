@@ -3,7 +3,33 @@ internal import PVClock
 // A vCPU that comes back, a guest that counts from zero, and a guest's modes.
 
 extension Rule {
-  static let lifeCycle: [Rule] = [.replugVCPU0KeepsTime, .schedoffNoUnderflow, .modeIndependent]
+  static let lifeCycle: [Rule] = [
+    .replugVCPU0KeepsTime, .schedoffNoUnderflow, .modeIndependent, .vmNotKilled,
+  ]
+
+  static let vmNotKilled = Rule(
+    "VM-NOT-KILLED",
+    "KVM kills no VM for what a guest or a VMM does with the clock: no request fails with EIO.",
+    sources: [
+      .document("Documentation/virt/kvm/api.rst, 4.10 KVM_RUN (its errors; EIO is not among them)"),
+      .implementation("include/linux/kvm_host.h, KVM_BUG_ON(): KVM found a fault of its own"),
+    ],
+    method:
+      "Look how each request of each scenario ends, but for KVM_GET_TSC_KHZ, whose EIO means a TSC that is not stable.",
+    scenarios: [.registration, .freeze], everywhere: true,
+    coverage: [.observations(8, "entries of vCPUs that came back")]
+  ) { timeline, findings in
+    for event in timeline.history.events {
+      switch (event.action, event.actor) {
+      case (.killed(let request), _):
+        findings.expect(
+          false, at: [event], "a VM that goes on",
+          seen: "EIO from \(request): KVM has killed the VM")
+      case (_, .vcpu): findings.expect(true, at: [event], "", seen: "")
+      default: continue
+      }
+    }
+  }
 
   static let replugVCPU0KeepsTime = Rule(
     "REPLUG-VCPU0-KEEPS-TIME",

@@ -17,8 +17,8 @@ extension Rule {
     ],
     method:
       "Convert host_tsc to CLOCK_MONOTONIC_RAW by readings of both side by side, and to CLOCK_REALTIME by readings of that "
-      + "before and after the call. That is some ten nanoseconds wide; the call is as wide as a system call.",
-    scenarios: [.oneInstant],
+      + "before and after the call. That is some ten nanoseconds wide; the call is as wide as a system call. Often, and at the turn of a second.",
+    scenarios: [.oneInstant, .turnOfSecond],
     coverage: [.observations(16, "results of KVM_GET_CLOCK")],
     needs: [.masterClock, .clockDetails]
   ) { timeline, findings in

@@ -17,12 +17,22 @@ extension Rule {
       .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
     ],
     method:
-      "Each vCPU registers and enters; the records and KVM_GET_CLOCK are compared with the clocksource in sysfs.",
-    scenarios: [.registration], coverage: .masterClock(3)
+      "Each vCPU registers and enters; the records and KVM_GET_CLOCK are compared with the clocksource in sysfs. With "
+      + "another clocksource than the TSC so is every record that anyone reads, in all scenarios.",
+    scenarios: [.registration], everywhere: true, coverage: .masterClock(3)
   ) { timeline, findings in
     let host = timeline.history.header.host
     guard let expected = host.clocksourceIsTSC else {
       return findings.lacks("the host's clocksource is unknown: sysfs is not there")
+    }
+    guard timeline.history.header.scenario == ScenarioName.registration.rawValue else {
+      guard !expected else { return }
+      for record in timeline.pages {
+        findings.expectStable(
+          false, in: record.page, of: record.vcpu, at: [record.event],
+          why: "the host's clocksource is \(host.clocksource ?? "")")
+      }
+      return
     }
     for step in timeline.steps where step.machine.isWhollyRegistered {
       // TSCs that were moved may no longer match.

@@ -7,12 +7,47 @@ extension Rule {
     .tscOffsetContinues, .tscHostWriteContinues, .tscHostWriteContinuesTogether,
     .tscHostWriteContinuesNonmaster,
     .tscAdjustGuestWriteContinues, .tscAdjustHostWriteNoMove, .tscGuestWriteContinues,
+    .tscEveryWayMoves,
   ]
 
   /// The formula takes the moved TSC, so tsc_timestamp has to be moved too.
   private static let formula = Source.document(
     "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (tsc_timestamp, and the formula that guests use)"
   )
+
+  static let tscEveryWayMoves = Rule(
+    "TSC-EVERY-WAY-MOVES",
+    "Where one of the ways to move a guest's TSC moves it, the others do, too: KVM_VCPU_TSC_OFFSET, IA32_TSC written by the "
+      + "host and by the guest, IA32_TSC_ADJUST written by the guest.",
+    sources: [
+      .document(
+        "Intel SDM volume 3, Time-Stamp Counter (WRMSR of IA32_TSC and of IA32_TSC_ADJUST)"),
+      .document("Documentation/virt/kvm/devices/vcpu.rst, KVM_VCPU_TSC_OFFSET"),
+      .document("Documentation/virt/kvm/api.rst, 4.19 KVM_SET_MSRS"),
+    ],
+    method:
+      "On one vCPU, each way by hours, one after the other: read, move, enter, read the guest's TSC beside the host's.",
+    scenarios: [.tscWays],
+    coverage: [
+      .each(
+        ["IA32_TSC by the host", "IA32_TSC by the guest", "IA32_TSC_ADJUST by the guest"], "ways"),
+      .observations(3, "moves"),
+    ],
+    needs: [.tscWrites]
+  ) { timeline, findings in
+    let moves = timeline.tscMoves
+    guard moves.contains(where: \.tookEffect) else {
+      return findings.lacks(
+        "no way moves the guest's TSC: "
+          + moves.map(\.withoutEffect).joined(separator: "; "))
+    }
+    for move in moves {
+      findings.expect(
+        move.tookEffect, at: [move.before.event, move.event, move.after.event],
+        "a TSC that follows when \(move.description)", seen: move.withoutEffect)
+      findings.cover(move.way, of: "ways")
+    }
+  }
 
   static let tscOffsetContinues = Rule(
     "TSCOFFSET-CONTINUES",

@@ -18,7 +18,7 @@ extension Rule {
       var last: [Hex: (event: Event, page: ClockPage)] = [:]
       for step in machine.steps {
         switch step.event.action {
-        case .filled, .poked, .slotSet, .slotDeleted, .remapped: last = [:]
+        case .filled, .poked, .slotSet, .slotDeleted, .protected, .remapped: last = [:]
         case .page(_, let address, let page):
           if let last = last[address] {
             findings.expectGrowth(last.page, page, at: [last.event, step.event], orStays: true)
@@ -132,7 +132,7 @@ extension Findings {
     var isUndisturbed: Set<Rule.Look> = []
     for step in machine.steps {
       switch step.event.action {
-      case .filled, .poked, .slotSet, .slotDeleted, .remapped: isUndisturbed = []
+      case .filled, .poked, .slotSet, .slotDeleted, .protected, .remapped: isUndisturbed = []
       case .page(let vcpu, let address, let page):
         let look = Rule.Look(vcpu: vcpu, address: address, version: page.version)
         if let (event, old) = looks[look], isUndisturbed.contains(look) {

@@ -33,6 +33,15 @@ public struct GuestMemory: ~Copyable, Sendable {
     try mapping.replace(by: pages.file)
   }
 
+  /// Says what this process, and KVM for it, may do with the memory from now on. An access by this process that it does
+  /// not allow kills the process.
+  ///
+  /// The corresponding C function is `mprotect`.
+  /// - Throws: `KVMError` naming the function, with `errno`.
+  public func allow(_ access: MemoryAccess) throws(KVMError) {
+    try mapping.allow(access)
+  }
+
   /// The size in bytes.
   public var size: Int {
     mapping.size

@@ -34,6 +34,16 @@ struct Mapping: ~Copyable, @unchecked Sendable {
     try check("mmap", ckvm_map_over(descriptor.raw, base, size))
   }
 
+  /// Changes what the process may do with these pages.
+  ///
+  /// The corresponding C function is `mprotect`.
+  /// - Throws: `KVMError` naming `mprotect`, with `errno`.
+  func allow(_ access: MemoryAccess) throws(KVMError) {
+    let rights =
+      (access.contains(.read) ? PROT_READ : 0) | (access.contains(.write) ? PROT_WRITE : 0)
+    if mprotect(base, size, rights) != 0 { throw KVMError(request: "mprotect", errno: errno) }
+  }
+
   private init(descriptor: Int32, size: Int, flags: Int32) throws(KVMError) {
     guard size > 0 else { throw KVMError(request: "mmap", errno: EINVAL) }
     var mapped: UnsafeMutableRawPointer?

@@ -22,7 +22,7 @@ extension Scenario {
     }
   }
 
-  /// IOCTL-RETURNS-ZERO: each request once, and nothing is read after it.
+  /// IOCTL-RETURNS-ZERO, IOCTL-REFUSES: each request once, and nothing is read after it.
   @Sendable static func returnValues(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])
     try stage.register(0)
@@ -41,7 +41,20 @@ extension Scenario {
       }
       hasOffset = true
     }
+    stage.noteRefusal("KVM_GET_CLOCK", .noMemory, machine.vm.clockErrorOfBadAddress())
+    stage.noteRefusal("KVM_SET_CLOCK", .noMemory, machine.vm.setClockErrorOfBadAddress())
     guard hasOffset else { return }
+    for request in AttributeRequest.allCases {
+      let unknown = try machine.withVCPU(0) { vcpu throws(KVMError) in
+        vcpu.errorOfUnknownAttribute(request)
+      }.value
+      stage.noteRefusal(request.rawValue, .unknownAttribute, unknown)
+      if request == .has { continue }
+      let unplaced = try machine.withVCPU(0) { vcpu throws(KVMError) in
+        vcpu.errorOfBadAddress(request)
+      }.value
+      stage.noteRefusal(request.rawValue, .noMemory, unplaced)
+    }
     var offset: UInt64?
     try stage.noteReturn("KVM_GET_DEVICE_ATTR") {
       offset = try machine.withVCPU(0) { vcpu throws(KVMError) in try vcpu.tscOffset() }.value
@@ -201,6 +214,24 @@ extension Scenario {
       }
       try stage.readHostClock("CLOCK_REALTIME")
       try stage.read(round % 2)
+    }
+  }
+
+  /// GETCLOCK-ONE-INSTANT: where seconds and nanoseconds of CLOCK_REALTIME are put together anew. The kernel's own turn is
+  /// its first tick after that.
+  @Sendable static func turnOfSecond(_ stage: Stage) throws {
+    let second: UInt64 = 1_000_000_000
+    try stage.makeMachine(vcpus: [0])
+    try stage.register(0)
+    try stage.enter(0)
+    let now = try stage.readHostClock("CLOCK_REALTIME")
+    let turn = (now / second + 1) * second
+    let left = Int((turn - now) / 1_000_000)
+    if left > 2 { try stage.sleep(milliseconds: left - 2) }
+    while try stage.readHostClock("CLOCK_REALTIME") < turn { try stage.getClock() }
+    for _ in 0..<16 {
+      try stage.getClock()
+      try stage.readHostClock("CLOCK_REALTIME")
     }
   }
 

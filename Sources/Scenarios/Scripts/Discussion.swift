@@ -13,7 +13,7 @@ extension Runner {
     let stage = Stage(
       named: "discussion-\(guest.id)", host: try Host(plan, facts), seed: plan.seed, attempt: 1,
       cancellation: cancellation)
-    do { try guest.run(on: stage) } catch { stage.note(.failed(reason: "\(error)")) }
+    do { try guest.run(on: stage) } catch { stage.noteFailure(error) }
     stage.dropMachine()
     return stage.history
   }

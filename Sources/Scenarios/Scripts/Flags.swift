@@ -40,15 +40,29 @@ extension Scenario {
         }
         try stage.enter(vcpu)
         try memories.setSlot(1, at: page, memory)
-        try stage.setClock(stage.random.next() >> 8)
-        try stage.enter(vcpu)
-        stage.look(vcpu)
-        // The next request finds bit 1 clear.
-        try stage.clearStopped(vcpu)
+        try lookAfterUpdate(stage, vcpu)
+      }
+      for access in [HostAccess.none, .read] {
+        for isToldBefore in [true, false] {
+          if isToldBefore { try stage.tellStopped(vcpu) }
+          try memories.protect(memory, access)
+          if !isToldBefore { try stage.tellStopped(vcpu) }
+          for _ in 0..<2 { try stage.enter(vcpu) }
+          try memories.protect(memory, .write)
+          try lookAfterUpdate(stage, vcpu)
+        }
       }
       try stage.writeMSR(vcpu, MSR.systemTime, 0)
       try memories.removeSlot(1)
     }
+  }
+
+  private static func lookAfterUpdate(_ stage: Stage, _ vcpu: Int) throws {
+    try stage.setClock(stage.random.next() >> 8)
+    try stage.enter(vcpu)
+    stage.look(vcpu)
+    // The next request finds bit 1 clear.
+    try stage.clearStopped(vcpu)
   }
 
   /// Told, kept over updates, cleared, kept clear over updates.

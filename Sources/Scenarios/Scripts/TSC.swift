@@ -107,6 +107,27 @@ extension Scenario {
     try stage.renew(0)
   }
 
+  /// TSC-EVERY-WAY-MOVES: each way once, hours away.
+  @Sendable static func tscWays(_ stage: Stage) throws {
+    try stage.makeMachine(vcpus: [0])
+    let hours: UInt64 = 1 << 45
+    try stage.renew(0)
+    if try stage.hasTSCOffset(0) {
+      try stage.setTSCOffset(0, hours &+ stage.random.next() >> 24)
+      try stage.enter(0)
+      try stage.read(0)
+      try stage.renew(0)
+    }
+    try stage.hostWriteMSR(0, MSR.tsc, hours << 4 &+ stage.random.next() >> 24)
+    try stage.enter(0)
+    try stage.read(0)
+    try stage.renew(0)
+    try stage.writeMSRAndRead(0, MSR.tsc, hours << 8 &+ stage.random.next() >> 24)
+    try stage.renew(0)
+    try stage.writeMSRAndRead(0, MSR.tscAdjust, hours << 2)
+    try stage.renew(0)
+  }
+
   /// TSCKHZ-*: within the tolerance, below the host's frequency, above it, and for a whole VM.
   @Sendable static func tscFrequency(_ stage: Stage) throws {
     if let tolerance = HostNames.tscTolerance() {
