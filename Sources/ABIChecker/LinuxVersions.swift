@@ -151,6 +151,13 @@ extension KnownDeviation {
         "kvm_guest_time_update() forgets the request before it is known that the record can be reached",
       source: "Linux 6c4927a4b7b8 (6.15)"),
     KnownDeviation(
+      rule: "GUESTSTOPPED-SURVIVES-UNREACHABLE", until: "5.19",
+      bound: "a record in memory that the host may not write",
+      cause:
+        "kvm_setup_pvclock_page() forgets the request once it could read the record, before it is known that the record can "
+        + "be written",
+      source: "Linux 916d3608df82 (5.19)"),
+    KnownDeviation(
       rule: "RESNAP-BOUNDED", until: "6.3", always: false,
       bound: "1000 ppm of the time between the two pairs",
       cause:

@@ -193,7 +193,7 @@ extension Rule {
           page.flags.contains(.guestStopped), at: [request.event, back, step.event],
           "bit 1 set in vcpu\(vcpu)'s record, which lay in \(request.missed?.rawValue ?? "?") when the vCPU entered after "
             + "KVM_KVMCLOCK_CTRL",
-          seen: "flags \(Hex(UInt64(page.flags.rawValue)))")
+          seen: "flags \(Hex(UInt64(page.flags.rawValue)))", fits: request.missed == .readOnly)
         findings.cover(
           "\(request.missed?.rawValue ?? "?"), told \(request.wasGone ? "after" : "before")",
           of: "what the record lay in")

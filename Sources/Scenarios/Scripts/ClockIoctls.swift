@@ -220,19 +220,15 @@ extension Scenario {
   /// GETCLOCK-ONE-INSTANT: where seconds and nanoseconds of CLOCK_REALTIME are put together anew. The kernel's own turn is
   /// its first tick after that.
   @Sendable static func turnOfSecond(_ stage: Stage) throws {
-    let second: UInt64 = 1_000_000_000
     try stage.makeMachine(vcpus: [0])
     try stage.register(0)
     try stage.enter(0)
-    let now = try stage.readHostClock("CLOCK_REALTIME")
-    let turn = (now / second + 1) * second
-    let left = Int((turn - now) / 1_000_000)
-    if left > 2 { try stage.sleep(milliseconds: left - 2) }
-    while try stage.readHostClock("CLOCK_REALTIME") < turn { try stage.getClock() }
-    for _ in 0..<16 {
-      try stage.getClock()
+    try stage.waitForTurnOfSecond()
+    for _ in 0..<64 {
       try stage.readHostClock("CLOCK_REALTIME")
+      try stage.getClock()
     }
+    try stage.readHostClock("CLOCK_REALTIME")
   }
 
   /// The ends of the range, signed and unsigned.
