@@ -113,6 +113,8 @@ struct TSCOffsetRange: Sendable {
     width = max(0, difference(event.ended.tsc, event.began.tsc))
   }
 
+  init(exactly offset: UInt64) { (least, width) = (offset, 0) }
+
   /// This one less `other`, in cycles.
   func distance(from other: Self) -> Interval {
     let between = difference(least, other.least)

@@ -1,5 +1,6 @@
 internal import ABIChecker
 internal import Glibc
+internal import VMBuilder
 
 extension Stage {
   /// Reads one of the host's clocks, named as in C, between two readings of CLOCK_MONOTONIC_RAW as close as can be.

@@ -8,10 +8,10 @@ extension Stage {
   /// In kHz.
   var tscFrequency: UInt32 { host.facts.tscKHz ?? 2_000_000 }
 
-  /// Two vCPUs that have run for hours, by their TSCs, and were saved.
-  func saveRunningMachine() throws -> SavedMachine {
-    try makeMachine(highest: 2)
-    for vcpu in [0, 1] { try register(vcpu) }
+  /// vCPUs that have run for hours, by their TSCs, and were saved.
+  func saveRunningMachine(_ vcpus: [Int] = [0, 1]) throws -> SavedMachine {
+    try makeMachine(vcpus: vcpus, highest: max(2, vcpus.max() ?? 0))
+    for vcpu in vcpus { try register(vcpu) }
     try settleAndLook()
     var saved = try save(withTSC: true)
     let hours = UInt64(tscFrequency) * 1000 * 3600 * UInt64.random(in: 1...48, using: &random)
@@ -19,19 +19,22 @@ extension Stage {
     return saved
   }
 
-  enum RestoreStep { case clock, records, tscs }
+  /// TSCs by IA32_TSC, or by KVM_VCPU_TSC_OFFSET.
+  enum RestoreStep { case clock, records, tscs, offsets }
 
   /// Goes on with `saved` in a new VM, one vCPU after the other.
   ///
   /// - Parameters:
   ///   - ahead: by how many cycles a vCPU's TSC is restored ahead of what was saved.
   ///   - parked: a vCPU that is made besides and never runs, and whether its TSC is restored.
+  ///   - name: the new VM's, where it lives beside others.
   func restore(
     _ saved: SavedMachine, in order: [RestoreStep] = [.clock, .records, .tscs],
-    ahead: [Int: Int64] = [:], parked: (vcpu: Int, isRestored: Bool)? = nil
+    ahead: [Int: Int64] = [:], parked: (vcpu: Int, isRestored: Bool)? = nil, named name: Int? = nil
   ) throws {
     let vcpus = saved.vcpus.keys.sorted()
-    try makeMachine(vcpus: vcpus + (parked.map { [$0.vcpu] } ?? []), highest: 2)
+    let all = vcpus + (parked.map { [$0.vcpu] } ?? [])
+    try makeMachine(named: name, vcpus: all, highest: max(2, all.max() ?? 0))
     machine.memory.write(saved.memory, at: 0)
     records = saved.records
     for step in order {
@@ -46,6 +49,10 @@ extension Stage {
           let tsc = saved.vcpus[vcpu]!.tsc
           try restoreTSC(vcpu, to: tsc &+ UInt64(bitPattern: ahead[vcpu] ?? 0))
         }
+      case .offsets:
+        // One for all: their TSCs go on in step.
+        let offset = saved.vcpus[vcpus[0]]!.tsc &- Moment.before().tsc
+        for vcpu in vcpus { try setTSCOffset(vcpu, offset) }
       }
     }
     if let parked, parked.isRestored {

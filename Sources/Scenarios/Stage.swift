@@ -146,11 +146,13 @@ extension Stage {
   func dropMachine() { (current, others) = (nil, [:]) }
 
   /// Makes a machine beside those that are alive, in the place of the one with its name; it is the one at work now.
-  func makeMachine(named new: Int) throws {
-    if let name, name != new, let current { others[name] = (current, records) }
-    others[new] = nil
-    name = new
-    try makeMachine()
+  func makeMachine(named new: Int?, vcpus: [Int] = [0, 1], highest: Int? = nil) throws {
+    if let new {
+      if let name, name != new, let current { others[name] = (current, records) }
+      others[new] = nil
+      name = new
+    }
+    try makeMachine(vcpus: vcpus, highest: highest)
   }
 
   /// Puts a machine that is alive to work.

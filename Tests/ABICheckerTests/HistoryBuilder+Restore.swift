@@ -42,7 +42,7 @@ extension HistoryBuilder {
     return saved
   }
 
-  enum RestoreStep { case clock, records, tscs }
+  enum RestoreStep { case clock, records, tscs, offsets }
 
   /// `fault` gets each vCPU after its TSC was written.
   mutating func restore(
@@ -61,6 +61,12 @@ extension HistoryBuilder {
       case .tscs:
         for id in ids {
           restoreTSC(id, to: saved.tscs[id]! &+ UInt64(bitPattern: ahead[id] ?? 0))
+          fault(&self, id)
+        }
+      case .offsets:
+        let offset = saved.tscs[0]! &- time.cycles
+        for id in ids {
+          setTSCOffset(id, offset)
           fault(&self, id)
         }
       }

@@ -77,11 +77,22 @@ extension Script {
     _ host: inout HistoryBuilder, fault: (inout HistoryBuilder, Int) -> Void
   ) {
     let saved = host.saveRunningMachine()
-    for (number, order) in restoreOrders.enumerated() {
+    let byOffset = restoreOrders.map { $0.map { $0 == .tscs ? .offsets : $0 } }
+    for (number, order) in (restoreOrders + byOffset).enumerated() {
       host.restore(saved, in: order)
       fault(&host, number)
       host.readAndSettle()
     }
+    var pair = Sisters(host, count: 2)
+    for name in [0, 1] {
+      pair.with(name) { host in
+        host.restore(saved)
+        fault(&host, 12 + name)
+      }
+    }
+    for name in [0, 1, 0] { pair.with(name) { $0.readAndSettle() } }
+    host = pair.hosts[0]
+    host.events = pair.finished.events
   }
 
   static func restoreOrder(_ host: inout HistoryBuilder) { restoreOrder(&host) { _, _ in } }

@@ -5,7 +5,8 @@ internal import PVClock
 extension Rule {
   static let restore: [Rule] = [
     .restoreTSCInStep, .restoreMasterClock, .restoreTSCApart, .restoreApartKeepsTime,
-    .restoreParked, .tscFirstWriteKept, .setclockBeforeVCPUs, .restoreAnyOrder, .restoreTwice,
+    .restoreParked, .tscFirstWriteKept, .setclockBeforeVCPUs, .restoreAnyOrder,
+    .restoreByOffset, .restoreTwice,
   ]
 
   /// The window of 1 s stands in the code alone, but all VMMs that restore by KVM_SET_MSRS rest on it.

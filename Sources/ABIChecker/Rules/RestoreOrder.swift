@@ -110,7 +110,7 @@ extension Rule {
       .observations(12, "readings after a restore"), .everyVCPU(), .each(orders, "orders"),
     ], needs: [.tscWrites]
   ) { timeline, findings in
-    for restored in timeline.restoredMachines {
+    for restored in timeline.restoredMachines where !restored.isByOffset {
       let order = restored.order.joined(separator: " ")
       for reading in restored.readings {
         let counts = findings.expectValue(
@@ -128,17 +128,67 @@ extension Rule {
     }
   }
 
+  static let restoreByOffset = Rule(
+    "RESTORE-BY-OFFSET",
+    "The same holds where the host restores all TSCs by one KVM_VCPU_TSC_OFFSET: each vCPU reads the value of KVM_SET_CLOCK plus "
+      + "the time since, and the VM is in master-clock mode.",
+    sources: [
+      .document(
+        "Documentation/virt/kvm/devices/vcpu.rst, KVM_VCPU_TSC_OFFSET (how to migrate a VM)"),
+      .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
+    ],
+    method:
+      "As for RESTORE-ANY-ORDER, with the TSCs restored by the attribute; all vCPUs get one offset, hours ahead of the host's TSC.",
+    scenarios: [.restoreOrder],
+    coverage: .masterClock(12, " after a restore") + [
+      .count(12, "readings after a restore"), .each(orders, "orders"),
+    ], needs: [.tscOffset, .masterClock]
+  ) { timeline, findings in
+    for restored in timeline.restoredMachines where restored.isByOffset {
+      let order = restored.order.joined(separator: " ")
+      if let ignored = restored.ignored {
+        findings.lacks(ignored)
+        continue
+      }
+      for reading in restored.readings {
+        let counts = findings.expectValue(
+          restored.set.record.clock, since: restored.set.event, at: reading, in: timeline,
+          why:
+            "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; restored were \(order)")
+        guard counts else { continue }
+        findings.cover(order, of: "orders")
+        findings.count("readings after a restore")
+      }
+      guard timeline.history.header.host.clocksourceIsTSC == true else {
+        findings.lacks("the host's clocksource is no TSC")
+        continue
+      }
+      for step in restored.steps {
+        findings.expectMasterClock(
+          true, at: step, since: restored.set.event, why: "all vCPUs got one TSC offset")
+      }
+    }
+    if !timeline.restoredMachines.contains(where: \.isByOffset) {
+      findings.lacks("KVM_VCPU_TSC_OFFSET: the host does not have it")
+    }
+  }
+
   static let restoreTwice = Rule(
     "RESTORE-TWICE",
-    "Several VMs that are restored one after the other from one save each go on from the clock that was saved.",
+    "Several VMs that are restored from one save, one after the other or alive side by side, each go on from the clock that "
+      + "was saved.",
     sources: [
       .guest("VMMs that start many VMs from one snapshot: Firecracker, cloud-hypervisor"),
       .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
     ],
     method:
-      "Six VMs from one save, with the same value for KVM_SET_CLOCK; every vCPU of each reads.",
+      "Six VMs from one save, and two more that live side by side, with the same value for KVM_SET_CLOCK; every vCPU of each "
+      + "reads.",
     scenarios: [.restoreOrder],
-    coverage: [.observations(4, "readings in VMs of one save"), .different(2, "VMs of one save")]
+    coverage: [
+      .observations(20, "readings in VMs of one save"), .different(8, "VMs of one save"),
+      .different(2, "VMs of one save, side by side"),
+    ]
   ) { timeline, findings in
     var saved: Observation?
     for machine in timeline.machines {
@@ -149,7 +199,10 @@ extension Rule {
               saved.value, since: setting.event, at: reading, in: timeline,
               why:
                 "the clock saved in event \(saved.event.number), and the time since KVM_SET_CLOCK")
-            if counts { findings.cover("VM \(step.machine.number)", of: "VMs of one save") }
+            guard counts else { continue }
+            findings.cover("VM \(step.machine.number)", of: "VMs of one save")
+            guard let name = step.event.machine else { continue }
+            findings.cover("VM \(name)", of: "VMs of one save, side by side")
           }
         }
       }
@@ -207,6 +260,9 @@ private struct RestoredMachine {
   let order: [String]
   let set: (event: Event, record: ClockRecord)
   let readings: [Observation]
+  /// What followed, until the clock was set again.
+  let steps: ArraySlice<Step>
+  let isByOffset: Bool
   /// Why the writes of TSCs prove nothing, if so.
   let ignored: String?
 }
@@ -216,7 +272,8 @@ extension Timeline {
     machines.compactMap { machine in
       let before = machine.steps.prefix { !$0.isEntry }
       var order: [String] = []
-      var first: (vcpu: Int, value: UInt64, offset: TSCOffsetRange)?
+      var first: (vcpu: Int, what: String, offset: TSCOffsetRange)?
+      var isByOffset = false
       for step in before {
         let kind: String? =
           switch step.event.action {
@@ -226,7 +283,22 @@ extension Timeline {
           case .hostWroteMSR(let vcpu, let msr, let value) where msr == Hex(MSR.tsc):
             {
               first =
-                first ?? (vcpu, value.value, TSCOffsetRange(of: value.value, in: step.event))
+                first
+                ?? (
+                  vcpu, "the host wrote \(value) to vcpu\(vcpu)'s IA32_TSC",
+                  TSCOffsetRange(of: value.value, in: step.event)
+                )
+              return "TSCs"
+            }()
+          case .setTSCOffset(let vcpu, let cycles):
+            {
+              first =
+                first
+                ?? (
+                  vcpu, "the host set vcpu\(vcpu)'s KVM_VCPU_TSC_OFFSET to \(cycles)",
+                  TSCOffsetRange(exactly: cycles)
+                )
+              isByOffset = true
               return "TSCs"
             }()
           default: nil
@@ -241,11 +313,12 @@ extension Timeline {
       let off = tsc?.tscOffsetRange?.distance(from: first.offset)
       return RestoredMachine(
         order: order, set: (setting.event, setting.record),
-        readings: span.flatMap(\.observations).filter { $0.vcpu != nil },
+        readings: span.flatMap(\.observations).filter { $0.vcpu != nil }, steps: span,
+        isByOffset: isByOffset,
         ignored: off.flatMap {
           $0.contains(0)
             ? nil
-            : "the host wrote \(Hex(first.value)) to vcpu\(first.vcpu)'s IA32_TSC, and its TSC is \($0.lower) to "
+            : "\(first.what), and its TSC is \($0.lower) to "
               + "\($0.upper) cycles from that"
         })
     }

@@ -27,6 +27,9 @@ extension Scenario {
       try stage.restore(saved, parked: (2, isRestored))
       try stage.readAndSettle(except: 2)
     }
+    // Ids are APIC ids, and those may have gaps.
+    try stage.restore(try stage.saveRunningMachine([0, 5, 254]))
+    try stage.readAndSettle()
   }
 
   /// TSC-FIRST-WRITE-KEPT: values near to the TSC of a vCPU that was just made, and one far from it.
@@ -63,7 +66,8 @@ extension Scenario {
     }
   }
 
-  /// RESTORE-ANY-ORDER, RESTORE-TWICE: one save, and a new VM for each order of what is restored.
+  /// RESTORE-ANY-ORDER, RESTORE-BY-OFFSET, RESTORE-TWICE: one save, and a new VM for each order of what is restored; then two
+  /// that live side by side.
   @Sendable static func restoreOrder(_ stage: Stage) throws {
     let saved = try stage.saveRunningMachine()
     let orders: [[Stage.RestoreStep]] = [
@@ -72,6 +76,17 @@ extension Scenario {
     ]
     for order in orders {
       try stage.restore(saved, in: order)
+      try stage.readAndSettle()
+    }
+    if try stage.hasTSCOffset(0) {
+      for order in orders {
+        try stage.restore(saved, in: order.map { $0 == .tscs ? .offsets : $0 })
+        try stage.readAndSettle()
+      }
+    }
+    for name in [1, 2] { try stage.restore(saved, named: name) }
+    for name in [1, 2, 1] {
+      stage.use(name)
       try stage.readAndSettle()
     }
   }
