@@ -11,6 +11,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case modes, rewriter, schedclock
   case severalVMs = "several-vms"
   case clocksourceTwice = "clocksource-twice"
+  case realtimeStep = "realtime-step"
   case clocksourceSwitch = "clocksource-switch"
   case slew, suspend
   case periodicSync = "periodic-sync"

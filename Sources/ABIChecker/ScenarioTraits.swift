@@ -21,7 +21,7 @@ extension ScenarioName {
   /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
   public var changesHost: Bool {
     switch self {
-    case .clocksourceSwitch, .clocksourceTwice, .slew, .suspend: true
+    case .clocksourceSwitch, .clocksourceTwice, .realtimeStep, .slew, .suspend: true
     default: false
     }
   }

@@ -125,7 +125,13 @@ extension Timeline {
           realtime - Int128(event.ended.raw) - rounding,
           realtime - Int128(event.began.raw) + rounding))
     }
-    return zip(readings, readings.dropFirst()).map { RealtimeSpan(first: $0, last: $1) }
+    let steps = history.events.indices.filter {
+      if case .hostChanged("realtime", _, _) = history.events[$0].action { true } else { false }
+    }
+    // A step that the scenario made says nothing of how steady the clock is.
+    return zip(readings, readings.dropFirst()).filter { first, last in
+      !steps.contains { first.index < $0 && $0 < last.index }
+    }.map { RealtimeSpan(first: $0, last: $1) }
   }
 
   /// The epoch that a write of the MSR has to give: CLOCK_REALTIME less kvmclock, each read at some moment of the write.

@@ -30,6 +30,7 @@ struct Scenario: Sendable {
       case .slew: slew
       case .severalVMs: severalVMs
       case .clocksourceTwice: clocksourceTwice
+      case .realtimeStep: realtimeStep
       case .suspend: suspend
       case .periodicSync: periodicSync
       case .pvFeatures: pvFeatures

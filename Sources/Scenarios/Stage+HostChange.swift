@@ -50,6 +50,18 @@ extension Stage {
     }
   }
 
+  /// Moves CLOCK_REALTIME at once.
+  func stepRealtime(seconds: Int) -> Bool {
+    changeHost("realtime", "\(seconds)") {
+      do throws(ClockFrequency.Refused) {
+        try RealtimeClock.step(by: seconds * 1_000_000_000)
+        return 0
+      } catch {
+        return error.errno
+      }
+    }
+  }
+
   /// A suspend that ends after the freezing of processes: KVM is told of it like of a real one. Nil if this host has no
   /// such thing.
   func pretendToSuspend() -> Bool? {

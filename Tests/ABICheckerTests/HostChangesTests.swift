@@ -346,4 +346,52 @@ import Testing
       try expectNotTested("PERIODIC-SYNC", host.history, "were apart")
     }
   }
+
+  // MARK: A step of CLOCK_REALTIME
+
+  static let keeps = "REALTIME-STEP-KEEPS-TIME"
+  static let follows = "REALTIME-STEP-FOLLOWED"
+
+  private static func stepped(
+    _ fault: @escaping (inout HistoryBuilder, Int) -> Void
+  ) -> History {
+    var host = HistoryBuilder(.realtimeStep)
+    Script.realtimeStep(&host, fault: fault)
+    return host.history
+  }
+
+  @Test(arguments: 0..<4) func aClockThatGoesWithTheStepIsBroken(number: Int) throws {
+    let history = Self.stepped { host, at in
+      if at == number { host.stepClock(by: 3_600_000_000_000) }
+    }
+    try expectBroken(Self.keeps, history, "only CLOCK_REALTIME was stepped", "(3600.0 s) too high")
+  }
+
+  @Test(arguments: 0..<4) func aWallClockOfBeforeTheStepIsBroken(number: Int) throws {
+    let history = Self.stepped { host, at in
+      host.wall.error = at == number ? 3_600_000_000_000 : 0
+    }
+    try expectBroken(
+      Self.follows, history, "after the step, less kvmclock", "(3600.0 s) too high")
+    try expectHolds(Self.keeps, history)
+  }
+
+  @Test func aRealtimeOfBeforeTheStepIsBroken() throws {
+    var history = Self.stepped { _, _ in }
+    for at in history.events.indices {
+      guard case .getClock(var record) = history.events[at].action else { continue }
+      record.realtime &+= 3_600_000_000_000
+      history.events[at].action = .getClock(record)
+    }
+    try expectBroken(Self.follows, history, "realtime of KVM_GET_CLOCK", "(3600.0 s) too high")
+  }
+
+  @Test func aStepThatWasRefusedIsNotTested() throws {
+    var history = Self.stepped { _, _ in }
+    for at in history.events.indices {
+      guard case .hostChanged(let what, let value, _) = history.events[at].action else { continue }
+      history.events[at].action = .hostChanged(what: what, value: value, error: "EPERM")
+    }
+    for rule in [Self.keeps, Self.follows] { try expectNotTested(rule, history, "forward, back") }
+  }
 }

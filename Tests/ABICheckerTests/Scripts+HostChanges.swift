@@ -21,6 +21,33 @@ extension Script {
     }
   }
 
+  /// `fault` gets the number of the step, after it.
+  static func realtimeStep(
+    _ host: inout HistoryBuilder, fault: (inout HistoryBuilder, Int) -> Void
+  ) {
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.settleAndLook()
+    for (number, seconds) in [3600, -3600, -86400, 86400].enumerated() {
+      for id in [0, 1] { host.read(id) }
+      host.host(.hostChanged(what: "realtime", value: "\(seconds)", error: nil))
+      host.wall.realtimeOffset &+= UInt64(bitPattern: Int64(seconds) * 1_000_000_000)
+      fault(&host, number)
+      for id in [0, 1] { host.read(id) }
+      for id in [0, 1] {
+        let address = UInt64(0x60000 + id * 0x1000)
+        host.readRealtime()
+        host.writeWall(id, at: address)
+        host.readRealtime()
+        host.lookAtWall(address - 64)
+        host.getClock()
+        host.readRealtime()
+      }
+    }
+  }
+
+  static func realtimeStep(_ host: inout HistoryBuilder) { realtimeStep(&host) { _, _ in } }
+
   static func slew(_ host: inout HistoryBuilder) {
     host.machine(0)
     host.register(0)

@@ -78,6 +78,7 @@ enum Script {
     case .setClockRealtime: setClockRealtime(&host)
     case .tscOffset: tscOffset(&host)
     case .tscWrite: tscWrite(&host)
+    case .realtimeStep: realtimeStep(&host)
     case .tscAdjust: tscAdjust(&host)
     case .tscWays: tscWays(&host)
     case .tscFrequency: tscFrequency(&host)

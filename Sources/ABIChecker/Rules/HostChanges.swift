@@ -5,7 +5,7 @@ internal import PVClock
 extension Rule {
   static let hostChanges: [Rule] = [
     .stableLostClocksource, .clocksourceSwitchKeepsTime, .stableBackOnTSC, .clocksourceEveryVM,
-    .setclockNontsc,
+    .setclockNontsc, .realtimeStepKeepsTime, .realtimeStepFollowed,
     .rateNotNTP, .rateBoottime, .suspendNotRefused, .suspendStoppedFlag, .suspendInactiveNoflag,
     .periodicSync,
   ]

@@ -144,6 +144,9 @@ extension Rule {
       .count(12, "readings after a restore"), .each(orders, "orders"),
     ], needs: [.tscOffset, .masterClock]
   ) { timeline, findings in
+    guard timeline.history.header.host.clocksourceIsTSC == true else {
+      return findings.lacks("no master clock: the host's clocksource is no TSC")
+    }
     for restored in timeline.restoredMachines where restored.isByOffset {
       let order = restored.order.joined(separator: " ")
       if let ignored = restored.ignored {
@@ -158,10 +161,6 @@ extension Rule {
         guard counts else { continue }
         findings.cover(order, of: "orders")
         findings.count("readings after a restore")
-      }
-      guard timeline.history.header.host.clocksourceIsTSC == true else {
-        findings.lacks("the host's clocksource is no TSC")
-        continue
       }
       for step in restored.steps {
         findings.expectMasterClock(

@@ -52,6 +52,29 @@ extension Scenario {
     }
   }
 
+  /// REALTIME-STEP-KEEPS-TIME, REALTIME-STEP-FOLLOWED: an hour forward and back, and a day back and forward.
+  @Sendable static func realtimeStep(_ stage: Stage) throws {
+    try stage.makeMachine()
+    for vcpu in [0, 1] { try stage.register(vcpu) }
+    try stage.settleAndLook()
+    let hour = 3600
+    for seconds in [hour, -hour, -24 * hour, 24 * hour] {
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      guard stage.stepRealtime(seconds: seconds) else {
+        return stage.lacks("adjtimex", "the kernel refused to step CLOCK_REALTIME")
+      }
+      for vcpu in [0, 1] { try stage.read(vcpu) }
+      for vcpu in [0, 1] {
+        let address = stage.placeWallClock(vcpu)
+        stage.fillAround(address)
+        try stage.writeWallClock(vcpu, at: address)
+        stage.lookAtWallClock(address)
+        try stage.getClock()
+        try stage.readHostClock("CLOCK_REALTIME")
+      }
+    }
+  }
+
   /// RATE-NOT-NTP: with the host's clocks slewed by 500 ppm, in master-clock mode over a new snapshot, and without it.
   @Sendable static func slew(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])

@@ -12,11 +12,14 @@ public struct HostSettings: Sendable, Equatable {
 
   private var files: [String: String] = [:]
   private var frequency: Int?
+  /// CLOCK_REALTIME less CLOCK_BOOTTIME, in nanoseconds.
+  private var realtime: Int?
 
   static func found() -> HostSettings {
     var settings = HostSettings()
     for path in paths { settings.files[path] = HostFile.line(path) }
     settings.frequency = try? ClockFrequency.current()
+    settings.realtime = RealtimeClock.sinceBoot()
     return settings
   }
 
@@ -29,6 +32,8 @@ public struct HostSettings: Sendable, Equatable {
       guard parts.count == 2 else { return nil }
       if parts[0] == "frequency", let value = Int(parts[1]) {
         frequency = value
+      } else if parts[0] == "realtime", let value = Int(parts[1]) {
+        realtime = value
       } else if Self.paths.contains(parts[0]) {
         files[parts[0]] = parts[1]
       } else {
@@ -41,6 +46,7 @@ public struct HostSettings: Sendable, Equatable {
   public var arguments: [String] {
     files.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
       + (frequency.map { ["frequency=\($0)"] } ?? [])
+      + (realtime.map { ["realtime=\($0)"] } ?? [])
   }
 
   /// Puts back what differs; says what could not be put back, and how to do it by hand.
@@ -59,7 +65,37 @@ public struct HostSettings: Sendable, Equatable {
     {
       problems.append("could not put back the clock's frequency: adjtimex --frequency \(frequency)")
     }
+    // Less is what the host's own NTP does.
+    if let realtime, abs(realtime - RealtimeClock.sinceBoot()) > 500_000_000,
+      (try? RealtimeClock.step(by: realtime - RealtimeClock.sinceBoot())) == nil
+    {
+      problems.append("could not put back CLOCK_REALTIME: set it by NTP, or with date(1)")
+    }
     return problems
+  }
+}
+
+/// The host's CLOCK_REALTIME, which a step moves at once.
+///
+/// Source: adjtimex(2), ADJ_SETOFFSET.
+enum RealtimeClock {
+  static func sinceBoot() -> Int { nanoseconds(CLOCK_REALTIME) - nanoseconds(CLOCK_BOOTTIME) }
+
+  static func step(by nanoseconds: Int) throws(ClockFrequency.Refused) {
+    var state = timex()
+    state.modes = UInt32(ADJ_SETOFFSET | ADJ_NANO)
+    // The fraction is never negative.
+    let second = 1_000_000_000
+    let fraction = (nanoseconds % second + second) % second
+    state.time.tv_sec = (nanoseconds - fraction) / second
+    state.time.tv_usec = fraction
+    guard adjtimex(&state) >= 0 else { throw ClockFrequency.Refused(errno: errno) }
+  }
+
+  private static func nanoseconds(_ clock: clockid_t) -> Int {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return time.tv_sec * 1_000_000_000 + time.tv_nsec
   }
 }
 
