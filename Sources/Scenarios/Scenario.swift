@@ -80,6 +80,10 @@ struct Scenario: Sendable {
       case .tscWrite: tscWrite
       case .tscAdjust: tscAdjust
       case .tscFrequency: tscFrequency
+      case .hyperV: hyperV
+      case .xen: xen
+      case .clockPairing: clockPairing
+      case .clockPairingWithoutTSC: clockPairingWithoutTSC
       }
     return Scenario(name: name, script: script)
   }

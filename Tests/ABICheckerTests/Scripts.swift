@@ -79,6 +79,10 @@ enum Script {
     case .tscWrite: tscWrite(&host)
     case .tscAdjust: tscAdjust(&host)
     case .tscFrequency: tscFrequency(&host)
+    case .hyperV: hyperV(&host)
+    case .xen: xen(&host)
+    case .clockPairing: clockPairing(&host)
+    case .clockPairingWithoutTSC: clockPairingWithoutTSC(&host)
     }
     return host.history
   }
