@@ -28,7 +28,8 @@ extension Stage {
     let identity: UInt64 = 0x8100_0000_0001_0000
     if let fault = try writeMSR(0, MSR.hyperVGuest, identity) {
       lacks(
-        "Hyper-V's MSRs", "WRMSR of \(Hex(MSR.hyperVGuest)) raised exception vector \(fault.vector)")
+        "Hyper-V's MSRs", "WRMSR of \(Hex(MSR.hyperVGuest)) raised exception vector \(fault.vector)"
+      )
       return false
     }
     let read = try readMSR(0, MSR.hyperVGuest)

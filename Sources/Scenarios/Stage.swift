@@ -103,7 +103,8 @@ extension Stage {
           on: host.system, cpuid: cpuid,
           Machine.Options(
             vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-            deadlineMilliseconds: patience, isCancelled: { cancellation.isCancelled }, clock: host.clock?.make(),
+            deadlineMilliseconds: patience, isCancelled: { cancellation.isCancelled },
+            clock: host.clock?.make(),
             sabotage: host.sabotage))
       })
     for vcpu in vcpus { try addVCPU(vcpu) }

@@ -41,7 +41,8 @@ import Testing
       $0.changeXenRecord(of: 1) { $0.systemTime &-= 1_000_000_000 }
     }
     try expectBroken(
-      Self.follows, history, "the Xen record's time on vcpu1 less the value set", "1000.0 ms) too low")
+      Self.follows, history, "the Xen record's time on vcpu1 less the value set",
+      "1000.0 ms) too low")
   }
 
   @Test func aStepBackIsBroken() throws {

@@ -106,7 +106,8 @@ extension Rule {
     "PAIRING-WITHOUT-TSC",
     "While the host's clocksource is not the TSC, KVM_HC_CLOCK_PAIRING returns -KVM_EOPNOTSUPP (-95) and writes nothing.",
     sources: [.clockPairing],
-    method: "Switch the host's clocksource from tsc to another one, make the hypercall, and switch back.",
+    method:
+      "Switch the host's clocksource from tsc to another one, make the hypercall, and switch back.",
     scenarios: [.clockPairingWithoutTSC],
     coverage: [.observations(4, "hypercalls without a TSC clocksource")],
     needs: [.hypercalls, .hostChange]
@@ -147,7 +148,9 @@ private struct PairingCall {
   /// What a call for CLOCK_REALTIME that succeeded gave.
   var pairing: Pairing? {
     guard clock == 0, result == 0, bytes.count >= 28 else { return nil }
-    func word(_ at: Int) -> UInt64 { bytes[at..<at + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) } }
+    func word(_ at: Int) -> UInt64 {
+      bytes[at..<at + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) }
+    }
     return Pairing(
       seconds: Int64(bitPattern: word(0)), nanoseconds: Int64(bitPattern: word(8)), tsc: word(16),
       flags: UInt32(truncatingIfNeeded: word(20) >> 32))

@@ -119,7 +119,9 @@ extension Rule {
     coverage: [.count(8, "counts"), .observations(8, "counts and times of the page")],
     needs: [.hyperV]
   ) { timeline, findings in
-    func expectNoStep(_ what: String, _ values: [(time: Int128, event: Event, epoch: Int, age: Int128)]) {
+    func expectNoStep(
+      _ what: String, _ values: [(time: Int128, event: Event, epoch: Int, age: Int128)]
+    ) {
       for (earlier, later) in zip(values, values.dropFirst()) where earlier.epoch == later.epoch {
         let isSame = !timeline.mayHaveNewPair(from: earlier.event, to: later.event)
         let slack = isSame ? 0 : later.age + timeline.rounding + 2 * ReferencePage.unit

@@ -10,7 +10,9 @@ extension Rule {
   static let xenTimeIsKvmclock = Rule(
     "XEN-TIME-IS-KVMCLOCK",
     "A vCPU's Xen clock record gives at each TSC what its kvmclock record does, with the master clock and without it.",
-    sources: [.xenRecord, .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update(): one for all")],
+    sources: [
+      .xenRecord, .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update(): one for all"),
+    ],
     method:
       "The Xen record is looked at, the vCPU reads its kvmclock record, and the Xen record is looked at again. Both are "
       + "computed for the TSC of the reading. If both hold one pair they differ by what each is rounded, else by a new "
@@ -21,7 +23,8 @@ extension Rule {
     for (comparison, record, time) in timeline.xenReadings {
       let reading = comparison.reading
       guard let page = reading.page else { continue }
-      let isOnePair = (page.tscTimestamp, page.systemTime) == (record.tscTimestamp, record.systemTime)
+      let isOnePair =
+        (page.tscTimestamp, page.systemTime) == (record.tscTimestamp, record.systemTime)
       let slack =
         isOnePair ? 2 : timeline.drift(until: reading) + timeline.rounding + reading.lead
       findings.expect(
@@ -122,7 +125,8 @@ extension Rule {
       + "it they have the bit where kvmclock's records have it.",
     sources: [
       .document(
-        "Documentation/virt/kvm/api.rst, 8.30 KVM_CAP_XEN_HVM, KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE")
+        "Documentation/virt/kvm/api.rst, 8.30 KVM_CAP_XEN_HVM, KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE"
+      )
     ],
     method:
       "Set the flag, let each vCPU enter, look at its Xen record, and read its kvmclock record; clear it, and again.",
@@ -148,7 +152,8 @@ extension Rule {
         let events = (flag.map { [$0.event] } ?? []) + comparison.events
         findings.expect(
           record.flags.contains(.tscStable) == (reading.isStable && !isHidden), at: events,
-          "bit 0 of vcpu\(vcpu)'s Xen record " + (isHidden ? "hidden" : "as in its kvmclock record"),
+          "bit 0 of vcpu\(vcpu)'s Xen record "
+            + (isHidden ? "hidden" : "as in its kvmclock record"),
           seen: "flags \(Hex(UInt64(record.flags.rawValue))), kvmclock's "
             + (reading.isStable ? "has bit 0" : "has not"))
         if isHidden, let before = shown[vcpu], before.isStable,
