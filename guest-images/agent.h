@@ -8,7 +8,8 @@
 
 /* By request. */
 #define AGENT_TARGETS \
-    done, read_msr, write_msr, read_clock, write_msr_read_clock, read_tsc, run_cpuid, peek, poke, halt, invalid_opcode
+    done, read_msr, write_msr, read_clock, write_msr_read_clock, read_tsc, run_cpuid, peek, poke, halt, invalid_opcode, \
+    hypercall
 
 .macro WRITE_MSR
     movl BOX(MAILBOX_ARGUMENT0), %ecx
@@ -88,6 +89,18 @@ halt:
 
 invalid_opcode:
     ud2
+
+hypercall:
+    movl BOX(MAILBOX_ARGUMENT0), %ebx
+    movl BOX(MAILBOX_ARGUMENT1), %ecx
+    movl BOX(MAILBOX_ARGUMENT2), %eax
+    btrl $31, %eax
+    jc 1f
+    vmcall
+    jmp 2f
+1:  vmmcall
+2:  cltd
+    jmp result_edx_eax
 
 unknown:
     movl $STATUS_UNKNOWN_REQUEST, BOX(MAILBOX_STATUS)

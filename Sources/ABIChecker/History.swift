@@ -347,6 +347,10 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case hostClock(name: String, nanoseconds: UInt64)
   /// `KVM_SET_TSC_KHZ` of a vCPU, or of the whole VM if nil, and what KVM said if it refused.
   case setTSCKHz(vcpu: Int?, kHz: UInt32, error: Errno?)
+  /// `KVM_XEN_VCPU_SET_ATTR`: the vCPU has a Xen clock record at this address.
+  case xenTimeSet(vcpu: Int, address: Hex)
+  /// `KVM_XEN_HVM_CONFIG`: whether the VM's Xen clock records leave out PVCLOCK_TSC_STABLE_BIT.
+  case xenUnstableSet(Bool)
 
   // What the host saw in guest memory while the vCPUs were out of the guest.
   case memory(address: Hex, bytes: HexBytes)
@@ -365,6 +369,9 @@ public indirect enum Action: Hashable, Sendable, Codable {
   /// `settled` is false where the version stayed odd until the guest gave up.
   case read(address: Hex, ring: Int, reading: Reading, settled: Bool)
   case looped(guest: String, result: LoopResult)
+  /// The guest made the hypercall KVM_HC_CLOCK_PAIRING for a clock; what it returned, and what the 64 bytes at the address
+  /// hold then, which were 0xa5 before.
+  case paired(address: Hex, clock: UInt32, result: Int64, bytes: HexBytes)
   /// The guest left in a way that is not its doorbell.
   case stopped(exit: String)
 

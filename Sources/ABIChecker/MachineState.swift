@@ -230,7 +230,7 @@ extension Event {
       .replugged(let vcpu, _), .cpuidWithoutKVM(let vcpu), .featuresEnforced(let vcpu),
       .moved(let vcpu, _), .halted(let vcpu), .tscKHz(let vcpu, _), .tscOffset(let vcpu, _),
       .hostWroteMSR(let vcpu, _, _), .hostReadMSR(let vcpu, _, _), .hostMSRRefused(let vcpu, _, _),
-      .hostMSRReadRefused(let vcpu, _),
+      .hostMSRReadRefused(let vcpu, _), .xenTimeSet(let vcpu, _),
       .setTSCOffset(let vcpu, _), .toldStopped(let vcpu, _), .page(let vcpu, _, _):
       vcpu
     case .setTSCKHz(let vcpu, _, _): vcpu

@@ -1,7 +1,7 @@
 /// Whose records hold the newest pair of the master clock for certain.
 ///
 /// KVM takes a new pair in an entry (a vCPU's first one, for it was made while the VM had no master clock; one after
-/// a change between the MSRs, or after the host moved its TSC) or in `KVM_SET_CLOCK`. Every other vCPU's record gets it
+/// a change between the MSRs, after the host moved its TSC, or after a write of Hyper-V's HV_X64_MSR_REFERENCE_TSC) or in `KVM_SET_CLOCK`. Every other vCPU's record gets it
 /// at that vCPU's next entry.
 struct NewestPair {
   private var entered: Set<Int> = []
@@ -48,6 +48,7 @@ struct NewestPair {
       onOldMSR.insert(vcpu)
     case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
       isNew = onOldMSR.remove(vcpu) != nil || isNew
+    case (.wroteMSR(Hex(MSR.referenceTSC), _, nil), .vcpu): isNew = true
     default: break
     }
     if case .vcpu(let vcpu) = event.actor, !entered.contains(vcpu) {

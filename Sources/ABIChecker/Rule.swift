@@ -62,6 +62,10 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case tscAdjust = "tsc-adjust"
   case tscWays = "tsc-ways"
   case tscFrequency = "tsc-frequency"
+  case hyperV = "hyper-v"
+  case xen
+  case clockPairing = "clock-pairing"
+  case clockPairingWithoutTSC = "clock-pairing-no-tsc"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.

@@ -21,7 +21,9 @@ extension ScenarioName {
   /// Changes the host that it runs on, and puts back what it found: only for hosts that nobody else needs.
   public var changesHost: Bool {
     switch self {
-    case .clocksourceSwitch, .clocksourceTwice, .realtimeStep, .slew, .suspend: true
+    case .clocksourceSwitch, .clocksourceTwice, .realtimeStep, .slew, .suspend,
+      .clockPairingWithoutTSC:
+      true
     default: false
     }
   }
@@ -32,7 +34,7 @@ extension ScenarioName {
     switch self {
     case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice, .slew,
       .suspend, .periodicSync,
-      .running, .oneInstant:
+      .running, .oneInstant, .hyperV, .xen, .clockPairing, .clockPairingWithoutTSC:
       true
     default: false
     }

@@ -41,6 +41,10 @@ public enum HostNeed: String, Hashable, Sendable, CaseIterable {
   /// `KVM_SET_TSC_KHZ` of a VM.
   case vmTSCFrequency = "TSC frequency of a VM"
   case twoCPUs = "two CPUs"
+  /// A guest's WRMSR of Hyper-V's MSRs takes effect, and so does the host's KVM_XEN_VCPU_SET_ATTR; a hypercall comes back.
+  case hyperV = "Hyper-V's MSRs"
+  case xen = "Xen's clock record"
+  case hypercalls = "hypercalls"
   /// A scratch host: --change-host was given.
   case hostChange = "a host that may be changed"
   /// Minutes of time: --long was given.

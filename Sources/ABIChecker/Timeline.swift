@@ -202,6 +202,10 @@ public enum MSR {
   /// The guest's TSC itself, IA32_TSC, and what was added to it, IA32_TSC_ADJUST.
   public static let tsc: UInt32 = 0x10
   public static let tscAdjust: UInt32 = 0x3b
+  /// Hyper-V's: who the guest is, the reference counter, and where the reference TSC page is.
+  public static let hyperVGuest: UInt32 = 0x4000_0000
+  public static let referenceCount: UInt32 = 0x4000_0020
+  public static let referenceTSC: UInt32 = 0x4000_0021
 
   static func isSystemTime(_ msr: Hex) -> Bool {
     msr.value == UInt64(systemTime) || isOldSystemTime(msr)

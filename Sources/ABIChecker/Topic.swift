@@ -23,6 +23,7 @@ extension Rule {
     Topic("TSC writes and TSC frequency", tscWrites + tscFrequency),
     Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests),
     Topic("What a migration rests on: one instant", oneInstant),
+    Topic("The same clock under other names", hyperV + xen + clockPairing),
     Topic("The wall clock", wallClock),
     Topic("Life cycle", lifeCycle + hotplug + initReset + migration + manyVCPUs),
     Topic("While vCPUs run", whileRunning),

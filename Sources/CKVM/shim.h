@@ -58,6 +58,9 @@
 #ifndef KVM_VCPU_TSC_OFFSET
 #define KVM_VCPU_TSC_OFFSET 0
 #endif
+#ifndef KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE
+#define KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE (1 << 7)
+#endif
 
 #pragma clang assume_nonnull begin
 
@@ -99,6 +102,7 @@ CKVM_POINTER_REQUEST(x86_set_msr_filter, KVM_X86_SET_MSR_FILTER, struct kvm_msr_
 CKVM_VALUE_REQUEST(create_irqchip, KVM_CREATE_IRQCHIP)
 CKVM_VALUE_REQUEST(set_tss_addr, KVM_SET_TSS_ADDR)
 CKVM_POINTER_REQUEST(set_identity_map_addr, KVM_SET_IDENTITY_MAP_ADDR, uint64_t)
+CKVM_POINTER_REQUEST(xen_hvm_config, KVM_XEN_HVM_CONFIG, struct kvm_xen_hvm_config)
 
 // On the descriptor of a VM or of a vCPU.
 CKVM_POINTER_REQUEST(enable_cap, KVM_ENABLE_CAP, struct kvm_enable_cap)
@@ -129,6 +133,7 @@ CKVM_POINTER_REQUEST(set_lapic, KVM_SET_LAPIC, struct kvm_lapic_state)
 CKVM_POINTER_REQUEST(set_guest_debug, KVM_SET_GUEST_DEBUG, struct kvm_guest_debug)
 CKVM_POINTER_REQUEST(interrupt, KVM_INTERRUPT, struct kvm_interrupt)
 CKVM_VALUE_REQUEST(nmi, KVM_NMI)
+CKVM_POINTER_REQUEST(xen_vcpu_set_attr, KVM_XEN_VCPU_SET_ATTR, struct kvm_xen_vcpu_attr)
 
 // Only a null argument takes the mask away again, and the wrapper above takes no null.
 static inline int ckvm_clear_signal_mask(int fd) {

@@ -47,6 +47,7 @@ public enum HostInspection {
       HostProbes.capability(
         system, .tscControl, nil, name: "TSC scaling",
         remedy: "use a processor with TSC scaling, and a backend that supports it"),
+      HostProbes.hyperV(system), HostProbes.xen(system), HostProbes.hypercalls(system),
       HostProbes.twoCPUs(),
     ]
     return HostReport(facts: facts, capabilities: capabilities, probes: probes)

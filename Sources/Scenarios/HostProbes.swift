@@ -72,6 +72,52 @@ enum HostProbes {
     }
   }
 
+  static func hyperV(_ system: borrowing KVMSystem) -> Probe {
+    probe(.hyperV, "use a kernel with CONFIG_KVM_HYPERV, and a backend that has its MSRs") {
+      let machine = try system.createVM()
+      let vcpu = try machine.createVCPU(id: 0)
+      try vcpu.setCPUID(Stage.withHyperV(system.supportedCPUID()))
+      let taken = try vcpu.setMSRs([(MSR.hyperVGuest, 1)])
+      return (
+        taken == 1 ? .works : .absent,
+        "KVM_SET_MSRS \(taken == 1 ? "takes" : "refuses") \(Hex(MSR.hyperVGuest))"
+      )
+    }
+  }
+
+  static func xen(_ system: borrowing KVMSystem) -> Probe {
+    probe(.xen, "use Linux 5.12 or newer with CONFIG_KVM_XEN") {
+      let machine = try Machine(on: system, cpuid: system.supportedCPUID())
+      do {
+        _ = try machine.withVCPU(0) { vcpu throws(KVMError) in
+          try vcpu.setXenTimeInfo(at: Layout.clockPage(0))
+        }
+        return (.works, "KVM_XEN_VCPU_SET_ATTR succeeds")
+      } catch {
+        return (.absent, "\(error)")
+      }
+    }
+  }
+
+  static func hypercalls(_ system: borrowing KVMSystem) -> Probe {
+    probe(.hypercalls, "use a backend on which a guest's hypercall comes back") {
+      let cpuid = try system.supportedCPUID()
+      let machine = try Machine(
+        on: system, cpuid: cpuid, Machine.Options(deadlineMilliseconds: 100))
+      try machine.boot(0, .agentLong)
+      do {
+        let reply = try machine.ask(0, .pairClocks(at: Layout.clockPage(0), 0, on: cpuid)).value
+        return (
+          reply.fault == nil ? .works : .absent,
+          reply.fault.map { "it raises exception vector \($0.vector)" }
+            ?? "KVM_HC_CLOCK_PAIRING returns \(Int64(bitPattern: reply.result0))"
+        )
+      } catch {
+        return (.absent, "\(error)")
+      }
+    }
+  }
+
   static func twoCPUs() -> Probe {
     probe(.twoCPUs, "let the process run on a second CPU") {
       let cpus = try Affinity.current().cpus

@@ -83,6 +83,10 @@ struct Scenario: Sendable {
       case .tscAdjust: tscAdjust
       case .tscWays: tscWays
       case .tscFrequency: tscFrequency
+      case .hyperV: hyperV
+      case .xen: xen
+      case .clockPairing: clockPairing
+      case .clockPairingWithoutTSC: clockPairingWithoutTSC
       }
     return Scenario(name: name, script: script)
   }

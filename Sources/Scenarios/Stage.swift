@@ -20,6 +20,8 @@ final class Stage {
   /// The machines that are alive beside it, with their records.
   private var others: [Int: (machine: Machine, records: [Int: UInt64])] = [:]
   private var cpuid: [CPUIDEntry]
+  /// Where KVM's features stand in it.
+  private var featuresLeaf: UInt32 = 0x4000_0001
 
   convenience init(
     _ scenario: ScenarioName, host: Host, seed: UInt64, attempt: Int, cancellation: Cancellation,
@@ -94,12 +96,13 @@ final class Stage {
 extension Stage {
   /// Drops the machine before, if any, and makes a new one whose vCPUs run the long-mode agent.
   func makeMachine(
-    vcpus: [Int] = [0, 1], highest: Int? = nil, irqchip: Bool = false,
-    features: ((UInt32) -> UInt32)? = nil
+    vcpus: [Int] = [0, 1], highest: Int? = nil, irqchip: Bool = false, hyperV: Bool = false,
+    patience: Int = 5000, features: ((UInt32) -> UInt32)? = nil
   ) throws {
     current = nil
     records = [:]
-    cpuid = host.cpuid
+    cpuid = hyperV ? Self.withHyperV(host.cpuid) : host.cpuid
+    featuresLeaf = hyperV ? 0x4000_0101 : 0x4000_0001
     if let features, let leaf = cpuid.firstIndex(where: { $0.function == 0x4000_0001 }) {
       cpuid[leaf].eax = features(cpuid[leaf].eax)
     }
@@ -111,7 +114,8 @@ extension Stage {
           on: host.system, cpuid: cpuid,
           Machine.Options(
             vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-            isCancelled: { cancellation.isCancelled }, clock: host.clock?.make(),
+            deadlineMilliseconds: patience, isCancelled: { cancellation.isCancelled },
+            clock: host.clock?.make(),
             sabotage: host.sabotage))
       })
     for vcpu in vcpus { try addVCPU(vcpu) }
@@ -131,7 +135,7 @@ extension Stage {
 
   func addVCPU(_ vcpu: Int) throws {
     try note({ .vcpuCreated(vcpu: vcpu) }, of: { try machine.addVCPU(vcpu, cpuid: cpuid) })
-    if let leaf = cpuid.first(where: { $0.function == 0x4000_0001 }) {
+    if let leaf = cpuid.first(where: { $0.function == featuresLeaf }) {
       note(.featuresSet(vcpu: vcpu, features: Hex(leaf.eax)))
     }
     try boot(vcpu, .agentLong)

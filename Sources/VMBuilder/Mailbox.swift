@@ -50,6 +50,14 @@ public struct GuestRequest: Sendable {
     Self(REQUEST_POKE, ring: ring, address, UInt64(value))
   }
   public static var halt: Self { Self(REQUEST_HLT) }
+  /// A hypercall of KVM with two arguments: by VMMCALL on AMD's processors and those of its kind, by VMCALL else.
+  public static func hypercall(
+    _ number: UInt32, _ a0: UInt32, _ a1: UInt32, byVMMCALL: Bool
+  ) -> Self {
+    Self(
+      REQUEST_HYPERCALL, UInt64(a0), UInt64(a1),
+      UInt64(number) | (byVMMCALL ? UInt64(HYPERCALL_AMD) : 0))
+  }
   public static func invalidOpcode(ring: Int = 0) -> Self { Self(REQUEST_UD2, ring: ring) }
   /// A code that no guest knows.
   public static var unknown: Self { Self(REQUEST_COUNT) }

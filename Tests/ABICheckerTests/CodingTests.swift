@@ -103,6 +103,8 @@ import Testing
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
     .setTSCOffset(vcpu: 0, cycles: .max),
     .setTSCKHz(vcpu: nil, kHz: .max, error: nil), .setTSCKHz(vcpu: 1, kHz: 0, error: "EINVAL"),
+    .xenTimeSet(vcpu: .max, address: 0x31000), .xenUnstableSet(true), .xenUnstableSet(false),
+    .paired(address: 0x40000, clock: .max, result: .min, bytes: HexBytes([0, 0xa5])),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -167,6 +169,9 @@ import Testing
     case .refused: 56
     case .killed: 57
     case .protected: 58
+    case .xenTimeSet: 59
+    case .xenUnstableSet: 60
+    case .paired: 61
     }
   }
 
@@ -179,7 +184,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...58))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...61))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

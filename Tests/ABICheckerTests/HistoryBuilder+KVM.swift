@@ -17,6 +17,7 @@ extension HistoryBuilder {
       (host.pair, host.isBootVCPUOnOldMSR, host.constant) = (nil, false, nil)
       host.forcedDifference = nil
       host.wall = SimulatedWallClock(host.wall)
+      host.others = SimulatedOtherClocks()
       (host.tscGeneration, host.generationOffset, host.lastWrittenOffset) = (0, nil, nil)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
@@ -58,6 +59,7 @@ extension HistoryBuilder {
     let isMaster =
       time.source.allowsMasterClock && !isBootVCPUOnOldMSR && !offsetsDiffer && !vcpus.isEmpty
     pair = isMaster ? (time.cycles, time.raw) : nil
+    others.wantsPage = true
     refreshAll()
   }
 
@@ -87,6 +89,7 @@ extension HistoryBuilder {
       version: VersionProtocol.updated(old.version), tscTimestamp: cycles &+ vcpus[id]!.tscOffset,
       systemTime: base &+ clockOffset, tscToSystemMultiplier: scale.multiplier,
       tscShift: scale.shift, flags: flags)
+    others.publish(records[address]!, on: id)
   }
 
   mutating func write(_ value: UInt64, to msr: UInt32, on id: Int) {

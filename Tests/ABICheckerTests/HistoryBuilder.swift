@@ -62,6 +62,7 @@ struct HistoryBuilder {
   /// How long the host has slept, in nanoseconds.
   var asleep: UInt64 = 0
   var wall = SimulatedWallClock()
+  var others = SimulatedOtherClocks()
 
   init(
     _ scenario: ScenarioName = .registration, source: SimulatedTime.Source = .tsc,

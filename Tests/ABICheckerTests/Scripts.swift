@@ -82,6 +82,10 @@ enum Script {
     case .tscAdjust: tscAdjust(&host)
     case .tscWays: tscWays(&host)
     case .tscFrequency: tscFrequency(&host)
+    case .hyperV: hyperV(&host)
+    case .xen: xen(&host)
+    case .clockPairing: clockPairing(&host)
+    case .clockPairingWithoutTSC: clockPairingWithoutTSC(&host)
     }
     return host.history
   }

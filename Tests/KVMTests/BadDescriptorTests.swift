@@ -78,6 +78,9 @@ private let machineCalls = [
   BadDescriptorCall("KVM_SET_IDENTITY_MAP_ADDR", "setIdentityMapAddress") {
     try machine().setIdentityMapAddress(0)
   },
+  BadDescriptorCall("KVM_XEN_HVM_CONFIG", "setXenClockUnstable") {
+    try machine().setXenClockUnstable(true)
+  },
 ]
 
 private let vcpuStateCalls = [
@@ -118,6 +121,9 @@ private let vcpuEventCalls = [
   BadDescriptorCall("KVM_SET_LAPIC", "setLAPIC") { try vcpu().setLAPIC(LocalAPIC()) },
   BadDescriptorCall("KVM_INTERRUPT", "interrupt") { try vcpu().interrupt(vector: 32) },
   BadDescriptorCall("KVM_NMI", "nmi") { try vcpu().nmi() },
+  BadDescriptorCall("KVM_XEN_VCPU_SET_ATTR", "setXenTimeInfo") {
+    try vcpu().setXenTimeInfo(at: 0)
+  },
   BadDescriptorCall("KVM_SET_GUEST_DEBUG", "setGuestDebug") {
     try vcpu().setGuestDebug([.enable])
   },

@@ -95,7 +95,10 @@
 #define REQUEST_POKE 8           /* 3; argument0 address, argument1 value, 32 bits */
 #define REQUEST_HLT 9
 #define REQUEST_UD2 10           /* 3; an invalid instruction, to try the fault path */
-#define REQUEST_COUNT 11
+#define REQUEST_HYPERCALL 11     /* argument2 number, | HYPERCALL_AMD for VMMCALL; argument0 a0, argument1 a1 -> result0, signed */
+#define REQUEST_COUNT 12
+
+#define HYPERCALL_AMD 0x80000000
 
 /* The other request to the sampler, beside REQUEST_NOTHING: time the reading itself. */
 #define REQUEST_MEASURE 0x100

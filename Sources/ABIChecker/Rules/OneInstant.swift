@@ -135,7 +135,7 @@ extension Timeline {
 
   /// CLOCK_MONOTONIC_RAW at a TSC, from moments at which both were read: at the start of an event CLOCK_MONOTONIC_RAW was
   /// read before the TSC, at its end after it.
-  fileprivate func raw(atTSC tsc: UInt64, by events: [Event]) -> Interval? {
+  func raw(atTSC tsc: UInt64, by events: [Event]) -> Interval? {
     guard let kHz = history.header.host.tscKHz, kHz > 0 else { return nil }
     let scale = TSCScale(tscKHz: kHz)
     func raw(from moment: Instant) -> (at: Int128, slack: Int128) {

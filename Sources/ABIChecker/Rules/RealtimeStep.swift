@@ -12,7 +12,8 @@ extension Rule {
       .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time")
     ],
     method:
-      "Step CLOCK_REALTIME by an hour forward and back, and by a day back and forward; read on both vCPUs before and after each.",
+      "Step CLOCK_REALTIME by an hour forward and back, and by a day back and forward; read on both vCPUs before and after each, "
+      + "also from a new pair for the master clock.",
     scenarios: [.realtimeStep],
     coverage: [steps, .everyVCPU(), .observations(8, "readings on both sides of a step")],
     needs: [.hostChange]
@@ -28,7 +29,7 @@ extension Rule {
         for value in reading.observations {
           guard let vcpu = value.vcpu else { continue }
           last[vcpu] = value
-          guard let step, let from = before.removeValue(forKey: vcpu), from.epoch == value.epoch,
+          guard let step, let from = before[vcpu], from.epoch == value.epoch,
             findings.expectAdvance(
               from: from, to: value, over: [step.event], in: timeline,
               why: "CLOCK_MONOTONIC_RAW counted so much; only CLOCK_REALTIME was stepped")

@@ -64,6 +64,10 @@ extension Scenario {
         return stage.lacks("adjtimex", "the kernel refused to step CLOCK_REALTIME")
       }
       for vcpu in [0, 1] { try stage.read(vcpu) }
+      for msr in [MSR.systemTimeOld, MSR.systemTime] {
+        try stage.register(0, msr)
+        for vcpu in [0, 1] { try stage.read(vcpu) }
+      }
       for vcpu in [0, 1] {
         let address = stage.placeWallClock(vcpu)
         stage.fillAround(address)

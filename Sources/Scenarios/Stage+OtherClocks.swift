@@ -1,0 +1,151 @@
+internal import ABIChecker
+internal import KVM
+internal import VMBuilder
+
+// The VM's clock under other names: Hyper-V's, Xen's, and the hypercall that pairs CLOCK_REALTIME with the TSC.
+
+extension Stage {
+  /// KVM's leaves make room for Hyper-V's signature, "Hv#1", and its features: the counter, hypercalls, the reference page.
+  static func withHyperV(_ cpuid: [CPUIDEntry]) -> [CPUIDEntry] {
+    var cpuid = cpuid
+    for index in cpuid.indices where cpuid[index].function >> 8 == 0x40_0000 {
+      if cpuid[index].function == 0x4000_0000 { cpuid[index].eax += 0x100 }
+      cpuid[index].function += 0x100
+    }
+    return cpuid + [
+      CPUIDEntry(
+        function: 0x4000_0000, eax: 0x4000_0003, ebx: 0x7263_694d, ecx: 0x666f_736f,
+        edx: 0x7648_2074),
+      CPUIDEntry(function: 0x4000_0001, eax: 0x3123_7648),
+      CPUIDEntry(function: 0x4000_0003, eax: 1 << 1 | 1 << 5 | 1 << 9),
+    ]
+  }
+
+  var referencePage: UInt64 { Layout.clockPage(0, second: true) }
+
+  /// Whether the guest can say that it knows Hyper-V: KVM may have no such MSRs, or ignore what it does not have.
+  func introduceToHyperV() throws -> Bool {
+    let identity: UInt64 = 0x8100_0000_0001_0000
+    if let fault = try writeMSR(0, MSR.hyperVGuest, identity) {
+      lacks(
+        "Hyper-V's MSRs", "WRMSR of \(Hex(MSR.hyperVGuest)) raised exception vector \(fault.vector)"
+      )
+      return false
+    }
+    let read = try readMSR(0, MSR.hyperVGuest)
+    if read != identity {
+      lacks("Hyper-V's MSRs", "\(Hex(MSR.hyperVGuest)) is \(Hex(read)) after \(Hex(identity))")
+    }
+    return read == identity
+  }
+
+  /// Each vCPU reads its record, and Hyper-V's counter between; the page is looked at before and after.
+  func compareWithHyperV() throws {
+    for vcpu in [0, 1] { try enter(vcpu) }
+    for vcpu in [0, 1, 0, 1] {
+      lookAtMemory(referencePage, count: 24)
+      try read(vcpu)
+      try readMSR(vcpu, MSR.referenceCount)
+      try read(vcpu)
+      lookAtMemory(referencePage, count: 24)
+    }
+  }
+
+  func xenRecord(of vcpu: Int) -> UInt64 { Layout.clockPage(vcpu, second: true) + 0x140 }
+
+  /// Gives both vCPUs a Xen clock record; whether KVM has such.
+  func registerXenRecords() throws -> Bool {
+    for vcpu in [0, 1] {
+      let address = xenRecord(of: vcpu)
+      do {
+        let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+          try vcpu.setXenTimeInfo(at: address)
+        }
+        record(.host, set.began, set.ended, .xenTimeSet(vcpu: vcpu, address: Hex(address)))
+      } catch MachineError.kvm(let error) {
+        lacks("Xen's clock record", "\(error)")
+        return false
+      }
+    }
+    return true
+  }
+
+  /// Each vCPU reads its kvmclock record; its Xen record is looked at before and after.
+  func compareWithXen() throws {
+    for vcpu in [0, 1] { try enter(vcpu) }
+    for vcpu in [0, 1, 0, 1] {
+      lookAtMemory(xenRecord(of: vcpu), count: 32)
+      try read(vcpu)
+      lookAtMemory(xenRecord(of: vcpu), count: 32)
+    }
+  }
+
+  /// Whether this KVM can hide PVCLOCK_TSC_STABLE_BIT in Xen's records.
+  func setXenUnstable(_ isUnstable: Bool) -> Bool {
+    do throws(KVMError) {
+      try note(
+        { _ in .xenUnstableSet(isUnstable) },
+        of: { () throws(KVMError) in try machine.vm.setXenClockUnstable(isUnstable) })
+      return true
+    } catch {
+      lacks("KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE", "\(error)")
+      return false
+    }
+  }
+
+  /// Has the guest make the hypercall KVM_HC_CLOCK_PAIRING; whether it comes back, and is one that KVM knows.
+  func pairClocks(_ vcpu: Int, clock: UInt32 = 0) throws -> Bool {
+    let address = Layout.clockPage(vcpu, second: true)
+    machine.memory.fill(0xa5, at: Int(address), count: 64)
+    let request = GuestRequest.pairClocks(at: address, clock, on: host.cpuid)
+    guard let reply = try answer(of: vcpu, to: request) else { return false }
+    if let fault = reply.value.fault {
+      lacks("hypercalls", "\(hypercallInstruction) raised exception vector \(fault.vector)")
+      return false
+    }
+    let result = Int64(bitPattern: reply.value.result0)
+    if result == -1000 {
+      lacks("KVM_HC_CLOCK_PAIRING", "it returns -KVM_ENOSYS (-1000)")
+      return false
+    }
+    record(
+      .vcpu(vcpu), reply.began, reply.ended,
+      .paired(
+        address: Hex(address), clock: clock, result: result,
+        bytes: HexBytes(machine.memory.read(at: Int(address), count: 64))))
+    return true
+  }
+
+  /// Nil where the guest did something else than answer.
+  private func answer(
+    of vcpu: Int, to request: GuestRequest
+  ) throws -> Bracketed<GuestReply>? {
+    do {
+      return try machine.ask(vcpu, request)
+    } catch {
+      switch error {
+      case .deadlinePassed: lacks("hypercalls", "\(hypercallInstruction) did not come back")
+      case .guestStopped: lacks("hypercalls", "\(hypercallInstruction): \(error)")
+      default: throw error
+      }
+      return nil
+    }
+  }
+
+  private var hypercallInstruction: String { host.cpuid.haveVMMCALL ? "VMMCALL" : "VMCALL" }
+}
+
+extension GuestRequest {
+  /// KVM_HC_CLOCK_PAIRING into memory at an address, for KVM_CLOCK_PAIRING_WALLCLOCK, 0, or another clock.
+  static func pairClocks(at address: UInt64, _ clock: UInt32, on cpuid: [CPUIDEntry]) -> Self {
+    .hypercall(9, UInt32(address), clock, byVMMCALL: cpuid.haveVMMCALL)
+  }
+}
+
+extension [CPUIDEntry] {
+  /// By the vendor in leaf 0: AuthenticAMD and HygonGenuine.
+  var haveVMMCALL: Bool {
+    let vendor = first { $0.function == 0 }?.ebx
+    return vendor == 0x6874_7541 || vendor == 0x6f67_7948
+  }
+}

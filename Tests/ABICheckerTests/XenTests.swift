@@ -1,0 +1,96 @@
+import Testing
+
+@testable import ABIChecker
+
+@Suite struct XenTests {
+  static let same = "XEN-TIME-IS-KVMCLOCK"
+  static let follows = "XEN-FOLLOWS-SETCLOCK"
+  static let noStep = "XEN-NO-STEP-BACK"
+  static let version = "XEN-VERSION"
+  static let flag = "XEN-UNSTABLE-FLAG"
+
+  static let history = Script.history(of: .xen)
+
+  @Test func oneClockUnderTwoNamesHolds() throws {
+    for id in [Self.same, Self.follows, Self.noStep, Self.version, Self.flag] {
+      try expectHolds(id, Self.history)
+    }
+  }
+
+  @Test(arguments: [3, -3] as [Int64])
+  func aXenRecordThatIsNotKvmclockIsBroken(error: Int64) throws {
+    let history = Self.history.changed {
+      $0.changeXenRecord(of: 1) {
+        $0.systemTime &+= UInt64(bitPattern: 1000 * error)
+      }
+    }
+    try expectBroken(
+      Self.same, history, "the Xen record's time less kvmclock", "on vcpu1",
+      "too \(error > 0 ? "high" : "low")")
+  }
+
+  @Test func aRateOfItsOwnIsBroken() throws {
+    let history = Self.history.changed {
+      $0.changeXenRecord(of: 0) { $0.tscToSystemMultiplier += $0.tscToSystemMultiplier / 1000 }
+    }
+    try expectBroken(Self.same, history, "both hold one pair", "too high")
+  }
+
+  @Test func aXenRecordThatStaysBehindASettingIsBroken() throws {
+    let history = Self.history.changedSinceSetClock {
+      $0.changeXenRecord(of: 1) { $0.systemTime &-= 1_000_000_000 }
+    }
+    try expectBroken(
+      Self.follows, history, "the Xen record's time on vcpu1 less the value set",
+      "1000.0 ms) too low")
+  }
+
+  @Test func aStepBackIsBroken() throws {
+    var looks: UInt64 = 0
+    let history = Self.history.changed {
+      $0.changeXenRecord(of: 0) {
+        $0.systemTime &-= looks / 2 * 100_000
+        looks += 1
+      }
+    }
+    try expectBroken(Self.noStep, history, "the Xen record's time on vcpu0 at or above")
+  }
+
+  @Test func aVersionThatIsOddOrStaysIsBroken() throws {
+    try expectBroken(
+      Self.version, Self.history.changed { $0.changeXenRecord(of: 1) { $0.version |= 1 } },
+      "an even version in vcpu1's Xen record")
+    try expectBroken(
+      Self.version, Self.history.changed { $0.changeXenRecord(of: 1) { $0.version = 2 } },
+      "a version above 2 in vcpu1's Xen record, which changed")
+  }
+
+  @Test func aFlagThatHidesNothingIsBroken() throws {
+    let history = Self.history.changed { $0.changeXenRecord(of: 0) { $0.flags.insert(.tscStable) } }
+    try expectBroken(Self.flag, history, "bit 0 of vcpu0's Xen record hidden", "flags 0x1")
+  }
+
+  @Test func aBitThatIsHiddenWithoutTheFlagIsBroken() throws {
+    let history = Self.history.changed { $0.changeXenRecord(of: 0) { $0.flags.remove(.tscStable) } }
+    try expectBroken(Self.flag, history, "as in its kvmclock record", "kvmclock's has bit 0")
+  }
+
+  @Test func aFlagThatTakesKvmclocksBitIsBroken() throws {
+    var isSet = false
+    let history = Self.history.changed {
+      if case .xenUnstableSet(let value) = $0 { isSet = value }
+      guard isSet, case .read(let address, let ring, var reading, let settled) = $0 else { return }
+      reading.page.flags.remove(.tscStable)
+      $0 = .read(address: address, ring: ring, reading: reading, settled: settled)
+    }
+    try expectBroken(Self.flag, history, "bit 0 set in vcpu0's record", "the flag is about Xen's")
+  }
+
+  @Test func withoutTheFlagTheRestIsJudged() throws {
+    var history = Self.history
+    let set = history.events.firstIndex { $0.action == .xenUnstableSet(true) }!
+    history.events.removeSubrange(set...)
+    for id in [Self.same, Self.follows, Self.noStep, Self.version] { try expectHolds(id, history) }
+    try expectNotTested(Self.flag, history, "did not see hidden")
+  }
+}
