@@ -14,7 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean \
-	lab lab-shell lab-fetch lab-mutants lab-fixes
+	lab lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
 
@@ -153,7 +153,11 @@ lab-mutants: static
 	@$(LAB) mutants $(LAB_CHANGE) $(if $(MUTANTS)$(AUTO),$(if $(WRITE),--write docs/mutants.md),--write docs/mutants.md)
 
 lab-fixes: static
-	@$(LAB) fixes $(LAB_CHANGE)
+	@$(LAB) fixes $(LAB_CHANGE) $(if $(WRITE),--write lab/fixes)
+
+# Each fix as a patch for the kernel's maintainers; SIGN='Name <address>' if git does not know who you are.
+lab-patches:
+	@$(LAB) patches --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(SIGN),--sign "$(SIGN)")
 
 clean:
 	rm -rf .build .build-static .build-docs $(LISTING)

@@ -9,7 +9,16 @@
     - vcpu->arch.time = system_time;
     + vcpu->arch.time = system_time & ~1ULL;
 
-Blank space and comments of the source don't matter. Lines of "or" part alternatives, for kernels that say it otherwise;
+A fix has what a patch says besides (patches.py): its subject, the reason in lines of ">", the commit that it fixes, and in
+lines of "|" what the harness saw before and after.
+
+    subject: KVM: x86: Update the clock when a guest writes IA32_TSC
+    fixes: 0c899c25d754 ("KVM: x86: do not attempt TSC synchronization on guest writes")
+    > Ask for a new record ...
+    | broken, 6.12.117 (tsc): ...
+
+Blank space and comments of the source don't matter. The first new line begins where the old text did, the others say how far
+they are indented; without any, the old lines go. Lines of "or" part alternatives, for kernels that say it otherwise;
 just one of them may apply, and just once in its function: anything else is an error, never a change that did nothing.
 """
 
@@ -30,8 +39,8 @@ class Edit:
 class Change:
     def __init__(self, path):
         self.id = path.stem
-        self.facts = {"rules": "", "modes": "tsc", "series": "", "history": ""}
-        self.edits, self.says = [], []
+        self.facts = {"rules": "", "modes": "tsc", "series": "", "history": "", "subject": "", "fixes": ""}
+        self.edits, self.says, self.reason, self.evidence = [], [], [], []
         self.parse(path)
 
     @property
@@ -60,8 +69,8 @@ class Change:
                 continue
             hunk = None
             word, _, rest = line.partition(" ")
-            if word == "#":
-                self.says.append(rest)
+            if word in ("#", ">", "|"):
+                {"#": self.says, ">": self.reason, "|": self.evidence}[word].append(rest)
             elif word == "in":
                 names = rest.split()
             elif word == "or":
@@ -72,6 +81,12 @@ class Change:
                 raise Problem(f"{path}, line {number}: what is this: {line}", "see lab/edit.py")
         if not self.edits or not self.says:
             raise Problem(f"{path} changes nothing or does not say why", "see lab/edit.py")
+
+
+def with_evidence(text, evidence):
+    """A change's text with these lines of "|" and no others."""
+    head, place, tail = ("\n" + "".join(line + "\n" for line in text.splitlines() if line[:1] != "|")).partition("\nin ")
+    return "\n".join([head.strip(), "", *["| " + line for line in evidence], place + tail])
 
 
 def definition(text, name):
@@ -99,8 +114,17 @@ def pattern(lines):
                       + (r"\b" if re.match(r"\w", tokens[-1]) else ""))
 
 
-def apply(change, series, sources, root):
+def replaced(text, start, end, new):
+    """The text with other lines in a place of it. Without any, a whole line goes, and not only what it says."""
+    line = text.rfind("\n", 0, start) + 1
+    if not new and not text[line:start].strip():
+        start, end = line, re.compile(r"[ \t]*\n?\n?").match(text, end).end()
+    return text[:start] + "\n".join(new) + text[end:]
+
+
+def apply(change, series, root):
     """The changed text of each file, by its path below root."""
+    sources = [path for part in ["arch/x86/kvm", "virt/kvm"] for path in sorted((root / part).rglob("*.[ch]"))]
     texts = {str(path.relative_to(root)): path.read_text(errors="surrogateescape") for path in sources}
     changed = {}
     for edit in change.edits:
@@ -118,7 +142,7 @@ def apply(change, series, sources, root):
             raise Problem(f"{change.id} applies {len(hits)} times to {series}, not once: " + ("; ".join(tried) or f"no {names}"),
                           "add an alternative for this kernel after a line of \"or\", or name the series that it is for")
         file, match, new = hits[0]
-        texts[file] = texts[file][:match.start()] + "\n".join(new) + texts[file][match.end():]
+        texts[file] = replaced(texts[file], match.start(), match.end(), new)
         changed[file] = texts[file]
     return changed
 

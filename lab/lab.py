@@ -16,6 +16,7 @@ import lot
 import matrix
 import mutants
 import needs
+import patches
 import tree
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
@@ -180,12 +181,41 @@ class Lab:
         return 1 if wrong or differences or not results else 0
 
     def fixes(self):
-        return 1 if self.changed(mutants.Fix, "fixes", True)[1] else 0
+        results, bad = self.changed(mutants.Fix, "fixes", True)
+        for fact in results if self.arguments.write else []:
+            if fact["mended"]:
+                path = Path(self.arguments.write) / f"{fact['id']}.edit"
+                path.write_text(edit.with_evidence(path.read_text(), fact["evidence"]))
+                say(f"wrote {path}")
+        return 1 if bad else 0
+
+    def patches(self):
+        """Each fix as a patch, against the newest series that it is for, or each of those asked for."""
+        series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
+        changes = edit.read(HERE / "fixes", words(self.arguments.mutants))
+        wanted = {change.id: [one for one in series if change.fits(one)] for change in changes}
+        if not self.arguments.kernels:
+            wanted = {name: fitting[-1:] for name, fitting in wanted.items()}
+        used = [one for one in series if any(one in fitting for fitting in wanted.values())]
+        self.arguments.kernels = " ".join(used)
+        needs.check(hosts=0, kernels=self.missing(), sources=len(used), tools=patches.TOOLS)
+        who = patches.signer(self.arguments.sign)
+        trees = {kernel.series: tree.Tree(kernel, self.archive, say) for kernel in (self.kernels() if used else [])}
+        (OUT / "patches").mkdir(parents=True, exist_ok=True)
+        taken = []
+        for change in changes:
+            for one in wanted[change.id]:
+                path = OUT / "patches" / f"{one}-{change.id}.patch"
+                good, verdict = patches.make(change, trees[one], tree.SERIES[-1], who, path)
+                taken.append(good)
+                say(f"{os.path.relpath(path)}: {verdict}")
+        say(f"{len(taken)} patches, {sum(taken)} accepted by checkpatch.pl; in {OUT / 'patches'}")
+        return 0 if taken and all(taken) else 1
 
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes"])
+    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
@@ -193,7 +223,8 @@ def main():
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
     parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")
     parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")
-    parser.add_argument("--write", help="write the table of kills to this file")
+    parser.add_argument("--sign", help="who signs patches off: 'Name <address>'; git's user.name and user.email if not given")
+    parser.add_argument("--write", help="write the table of kills to this file, or what was seen of fixes into this folder's")
     parser.add_argument("--jobs", type=int, default=needs.places(), help="hosts at once")
     parser.add_argument("--executable", default=HERE.parent / ".build-static/release/kvmclock")
     lab = Lab(parser.parse_args())

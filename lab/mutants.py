@@ -5,6 +5,7 @@ import datetime
 import time
 
 import host
+import patches
 from problem import Problem
 
 BROKEN = ("broken", "known", "differs", "not owed")
@@ -137,17 +138,22 @@ class Fix(Trial):
 
     def judge(self, control):
         worse = sorted(self.broken(control))
-        mended, missed = [], []
+        mended, missed, seen = [], [], {}
         for cell in self.cells:
             for rule in self.change.rules:
                 if control.breaks(cell.mode, rule):
                     now = verdicts(cell).get(rule) if cell.report else "no results"
                     (mended if now == "holds" else missed).append(f"{rule} ({cell.mode}: {now})")
+                    if now == "holds":
+                        before = next(one for one in control.cells[cell.mode] if one.report and verdicts(one)[rule] in BROKEN)
+                        seen.setdefault(rule, (cell.mode, *(next(verdict for verdict in one.report["verdicts"]
+                                                                 if verdict["rule"] == rule) for one in (before, cell))))
         good = bool(mended) and not missed and not worse
         fate = f"mends {', '.join(mended)}" if mended else "mends nothing"
         fate += f"; NOT MENDED: {', '.join(missed)}" if missed else ""
         fate += f"; BREAKS {' '.join(worse)}" if worse else ""
-        return {"good": good, "mended": mended, "missed": missed, "worse": worse, "fate": fate}
+        return {"good": good, "mended": mended, "missed": missed, "worse": worse, "fate": fate,
+                "evidence": patches.evidence(self.tree.kernel.release, seen.values())}
 
 
 def run(kind, changes, tree, bench, at_once, full, say):

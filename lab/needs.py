@@ -11,18 +11,21 @@ from problem import Problem
 HOST_BYTES = 1200 << 20
 KERNEL_BYTES = 100 << 20
 TREE_BYTES = 1600 << 20
+# A package is fetched and unpacked one after the other.
+SOURCE_BYTES = 200 << 20
 
-TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "apt-get": "apt",
-         "dpkg-deb": "dpkg", "zstd": "zstd", "strip": "binutils"}
-BUILD_TOOLS = {"gcc": "gcc", "make": "make", "ld": "binutils", "xz": "xz-utils", "tar": "tar", "patch": "patch"}
+FETCH_TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "zstd": "zstd"}
+TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils"})
+SOURCE_TOOLS = {"xz": "xz-utils", "tar": "tar"}
+BUILD_TOOLS = dict(SOURCE_TOOLS, gcc="gcc", make="make", ld="binutils", patch="patch")
 
 
-def check(hosts=1, kernels=0, trees=0):
+def check(hosts=1, kernels=0, trees=0, sources=0, tools=None):
     """Raises a problem that names every package, and the memory and disk space, that are missing."""
-    tools = dict(TOOLS, **(BUILD_TOOLS if trees else {}))
+    tools = dict(TOOLS if hosts else FETCH_TOOLS, **(BUILD_TOOLS if trees else SOURCE_TOOLS if sources else {}), **(tools or {}))
     packages = {package for tool, package in tools.items() if shutil.which(tool) is None}
     busybox = shutil.which("busybox")
-    if busybox and b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
+    if hosts and busybox and b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
         packages.add("busybox-static")
     wrong, remedies = [], []
     if packages:
@@ -35,7 +38,8 @@ def check(hosts=1, kernels=0, trees=0):
     folder = cache()
     folder.mkdir(parents=True, exist_ok=True)
     disk = os.statvfs(folder)
-    free, wanted = disk.f_bavail * disk.f_frsize, (200 << 20) + kernels * KERNEL_BYTES + trees * TREE_BYTES
+    free = disk.f_bavail * disk.f_frsize
+    wanted = (200 << 20) + kernels * KERNEL_BYTES + trees * TREE_BYTES + sources * SOURCE_BYTES
     if free < wanted:
         wrong.append(f"disk space: {wanted >> 20} MiB are wanted in {folder}, {free >> 20} MiB are free")
         remedies.append("set LAB_CACHE to a folder with more")

@@ -23,6 +23,7 @@ class Tree:
         self.common = self.folder / "usr/src" / f"linux-headers-{kernel.release.replace('-amd64', '')}-common"
         self.module = self.common / "arch/x86/kvm"
         self.pristine = self.folder / "pristine"
+        self.source = cache() / "sources" / kernel.facts["version"]
 
     def is_prepared(self):
         return (self.folder / "stock" / "kvm.ko").exists()
@@ -43,36 +44,43 @@ class Tree:
         base = release.replace("-amd64", "")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        names = {f"linux-headers-{release}": version, f"linux-headers-{base}-common": version,
-                 f"linux-source-{series}": version}
         kbuild = f"linux-kbuild-{base}" if self.archive().versions(f"linux-kbuild-{base}") else f"linux-kbuild-{series}"
-        names[kbuild] = version
-        for name, wanted in names.items():
-            self.say(f"{series}: {name} {wanted}")
-            deb = self.archive().fetch(name, wanted, self.folder)
-            if name.startswith("linux-source-"):
-                self.take_source(deb)
-            else:
-                subprocess.run(["dpkg-deb", "-x", deb, self.folder], check=True)
+        tools = self.archive().versions(kbuild)
+        # The archive keeps one version of the build tools, which may be newer than a signed image by a revision.
+        wanted = {f"linux-headers-{release}": version, f"linux-headers-{base}-common": version,
+                  kbuild: version if version in tools or not tools else tools[0]}
+        for name, version in wanted.items():
+            self.say(f"{series}: {name} {version}")
+            deb = self.archive().fetch(name, version, self.folder)
+            subprocess.run(["dpkg-deb", "-x", deb, self.folder], check=True)
             deb.unlink()
+        self.take_source()
         self.adapt()
         self.lend_libraries()
         shutil.copytree(self.module, self.pristine / "arch/x86/kvm")
         shutil.copytree(self.common / "virt", self.pristine / "virt")
 
-    def take_source(self, deb):
-        script = ('dpkg-deb --fsys-tarfile "$1" | tar xO --wildcards "*/linux-source-*.tar.xz" '
-                  '| tar xJ -C "$2" --strip-components=1 --wildcards "*/arch/x86/kvm" "*/virt/kvm"')
-        source = self.folder / "source"
-        source.mkdir()
-        subprocess.run(["sh", "-c", script, "sh", deb, source], check=True)
+    def take_source(self):
+        """KVM's source as it is shipped, and the checker that the kernel's maintainers use."""
+        if self.source.exists():
+            return
+        name, version = f"linux-source-{self.kernel.series}", self.kernel.facts["version"]
+        self.say(f"{self.kernel.series}: {name} {version}")
+        part = self.source.with_name(self.source.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        deb = self.archive().fetch(name, version, part)
+        wanted = ["arch/x86/kvm", "virt/kvm"] + [f"scripts/{name}" for name in (
+            "checkpatch.pl", "spelling.txt", "const_structs.checkpatch")]
+        script = ('dpkg-deb --fsys-tarfile "$1" | tar xO --wildcards "*/linux-source-*.tar.xz" | tar xJ -C "$2" '
+                  '--strip-components=1 --wildcards --no-wildcards-match-slash ') + " ".join(f'"*/{path}"' for path in wanted)
+        subprocess.run(["sh", "-c", script, "sh", deb, part], check=True)
+        deb.unlink()
+        part.rename(self.source)
 
     def adapt(self):
         """The packages expect to be under /usr/src, and a vmlinux for BTF, which takes a tool and changes nothing here."""
-        source = self.folder / "source"
-        shutil.copytree(source / "arch/x86/kvm", self.module)
-        shutil.copytree(source / "virt", self.common / "virt", dirs_exist_ok=True)
-        shutil.rmtree(source)
+        shutil.copytree(self.source / "arch/x86/kvm", self.module)
+        shutil.copytree(self.source / "virt", self.common / "virt", dirs_exist_ok=True)
         for name in ["Makefile", ".kernelvariables"]:
             path = self.headers / name
             path.write_text(path.read_text().replace("/usr/src/", f"{self.folder}/usr/src/"))
@@ -145,12 +153,9 @@ class Tree:
             subprocess.run(["strip", "-g", "-o", target / name, self.module / name], check=True)
         return target
 
-    def sources(self):
-        return [path for part in ["arch/x86/kvm", "virt/kvm"] for path in sorted((self.pristine / part).rglob("*.[ch]"))]
-
     def build(self, change, target):
         """Applies a change to the sound source, rebuilds what it touches, and puts the sound source back."""
-        edited = edit.apply(change, self.kernel.series, self.sources(), self.pristine)
+        edited = edit.apply(change, self.kernel.series, self.pristine)
         try:
             for name, text in edited.items():
                 (self.common / name).write_text(text)

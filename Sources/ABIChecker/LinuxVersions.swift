@@ -142,9 +142,7 @@ extension KnownDeviation {
       cause:
         "a cache that was off is switched on before the address is refused, and the record goes to the address "
         + "that the cache held before, or to 0",
-      source:
-        "Linux 916d3608df82 (5.19); ended by \"KVM: Check validity of offset+length of gfn_to_pfn_cache prior "
-        + "to activation\" (6.9)"),
+      source: "Linux 916d3608df82 (5.19); ended by Linux 5c9ca4ed8908 (6.9)"),
     KnownDeviation(
       rule: "GUESTSTOPPED-SURVIVES-UNREACHABLE", since: "6.15",
       cause:

@@ -77,3 +77,39 @@ import Testing
     }
   }
 }
+
+/// What shipped kernels break is told for those who meet it.
+@Suite struct FindingsTests {
+  /// Each section, and the rules that head it.
+  static func sections() throws -> [(rules: [String], text: String)] {
+    try LinkTests.text("docs/findings.md").components(separatedBy: "\n### ").dropFirst().map {
+      ($0.prefix { $0 != "\n" }.components(separatedBy: ", "), $0)
+    }
+  }
+
+  @Test(arguments: Set(KnownDeviation.table.map(\.rule)).sorted())
+  func aKnownDeviationHasOneSection(rule: String) throws {
+    #expect(try Self.sections().count { $0.rules.contains(rule) } == 1)
+  }
+
+  @Test func aSectionSaysWhatAReaderAsks() throws {
+    for (rules, text) in try Self.sections() {
+      for label in ["Who sees it", "How bad", "Seen on", "Cause", "Fix", "Command"] {
+        #expect(text.components(separatedBy: "\n- *\(label)*: ").count == 2, "\(rules): \(label)")
+      }
+      let command = text.components(separatedBy: "*Command*: ")[1].prefix { $0 != "\n" }
+      for rule in rules {
+        #expect(Rule.named(rule) != nil)
+        #expect(command.contains(rule), "\(rule)")
+      }
+    }
+  }
+
+  @Test func everyFixIsNamed() throws {
+    let text = try LinkTests.text("docs/findings.md")
+    let folder = LinkTests.root.appending(path: "lab/fixes")
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path())
+    #expect(names.count >= 13)
+    for name in names { #expect(text.contains("`\(name.dropLast(5))`"), "\(name)") }
+  }
+}

@@ -75,12 +75,13 @@ class Mutants(unittest.TestCase):
     def changed(self, mutant, source=SOURCE):
         """The source with a mutant applied as the lab does it: from a file, by edit.py."""
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{mutant.name}.edit"
+            path, file = Path(folder) / f"{mutant.name}.edit", "arch/x86/kvm/x86.c"
             path.write_text(mutant.text())
-            (Path(folder) / "x86.c").write_text(source)
+            (Path(folder) / file).parent.mkdir(parents=True)
+            (Path(folder) / file).write_text(source)
             change = edit.Change(path)
             self.assertEqual(change.id, mutant.name)
-            return edit.apply(change, "6.12", [Path(folder) / "x86.c"], Path(folder))["x86.c"]
+            return edit.apply(change, "6.12", Path(folder))[file]
 
     def test_each_applies_once_and_changes_one_line(self):
         for source, name in ((SOURCE, "kvm_gpc_check"), (CASES, "kvm_set_msr_common")):
