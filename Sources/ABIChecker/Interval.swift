@@ -16,6 +16,12 @@ public struct Interval: Hashable, Sendable {
   public func distance(to value: Int128) -> Int128 {
     value < lower ? value - lower : value > upper ? value - upper : 0
   }
+
+  func widened(by slack: Int128) -> Interval { Interval(lower - slack, upper + slack) }
+
+  static func + (one: Interval, other: Interval) -> Interval {
+    Interval(one.lower + other.lower, one.upper + other.upper)
+  }
 }
 
 /// `later - earlier` of two 64-bit clocks that may wrap, as the nearest signed number.

@@ -142,11 +142,3 @@ struct ReferencePage {
     return Interval(-2 * unit - scale, unit + scale)
   }
 }
-
-extension Interval {
-  func widened(by slack: Int128) -> Interval { Interval(lower - slack, upper + slack) }
-
-  static func + (one: Interval, other: Interval) -> Interval {
-    Interval(one.lower + other.lower, one.upper + other.upper)
-  }
-}

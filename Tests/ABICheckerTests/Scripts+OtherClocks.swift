@@ -18,6 +18,7 @@ extension Script {
   }
 
   static func xen(_ host: inout HistoryBuilder) {
+    host.movesBetweenCPUs = false
     host.machine(0, 1)
     for id in [0, 1] { host.registerXenRecord(id) }
     for id in [0, 1] { host.register(id) }
