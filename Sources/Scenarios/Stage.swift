@@ -95,7 +95,7 @@ extension Stage {
   /// Drops the machine before, if any, and makes a new one whose vCPUs run the long-mode agent.
   func makeMachine(
     vcpus: [Int] = [0, 1], highest: Int? = nil, irqchip: Bool = false,
-    features: ((UInt32) -> UInt32)? = nil
+    dirtyRing: Capability? = nil, features: ((UInt32) -> UInt32)? = nil
   ) throws {
     current = nil
     records = [:]
@@ -111,7 +111,8 @@ extension Stage {
           on: host.system, cpuid: cpuid,
           Machine.Options(
             vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-            isCancelled: { cancellation.isCancelled }, clock: host.clock?.make(),
+            dirtyRing: dirtyRing, isCancelled: { cancellation.isCancelled },
+            clock: host.clock?.make(),
             sabotage: host.sabotage))
       })
     for vcpu in vcpus { try addVCPU(vcpu) }
