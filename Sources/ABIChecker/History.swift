@@ -253,6 +253,21 @@ public struct MemoryChange: Hashable, Sendable, Codable {
   }
 }
 
+/// A page that the host was told of as written.
+public struct NamedPage: Hashable, Sendable, Codable {
+  /// The vCPU in whose dirty ring it was; nil if it was in none, but in the dirty log beside them.
+  public var vcpu: Int?
+  public var slot: Int
+  /// Its number, from the slot's first page on.
+  public var page: Int
+
+  public init(vcpu: Int?, slot: Int, page: Int) {
+    self.vcpu = vcpu
+    self.slot = slot
+    self.page = page
+  }
+}
+
 /// What `KVM_GET_CLOCK` returned to threads that called it without pause, side by side.
 public struct ClockCalls: Hashable, Sendable, Codable {
   public var threads: Int
@@ -393,6 +408,9 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case compared(changes: [MemoryChange])
   /// The pages, by number, that `KVM_GET_DIRTY_LOG` named; it clears the log.
   case dirtyLog(slot: Int, pages: [Int])
+  /// The pages that the vCPUs' dirty rings named, taken from there, and the dirty log where there is one beside them; then
+  /// `KVM_RESET_DIRTY_RINGS`.
+  case dirtyRings(pages: [NamedPage])
   /// A loop that kept what it saw of each version of one record, its own vCPU's or that of `owner`.
   case watched(guest: String, owner: Int, address: Hex, result: WatchResult)
   /// A loop that read a wall clock record while it was written again and again.

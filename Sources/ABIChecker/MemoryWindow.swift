@@ -64,6 +64,8 @@ struct MemoryWindow: Sendable {
   /// The last setting of the clock in it, and the vCPUs that entered after that.
   var setting: Event?
   var entered: Set<Int> = []
+  /// The vCPUs that `KVM_KVMCLOCK_CTRL` was accepted for.
+  var toldStopped: Set<Int> = []
   /// Whether no record moved meanwhile.
   var isSteady = true
   /// Where KVM may write at one time or another.
@@ -118,6 +120,7 @@ private struct MemoryPass {
     case .setClock:
       window?.setting = step.event
       window?.entered = []
+    case .toldStopped(let vcpu, .none): window?.toldStopped.insert(vcpu)
     // The host or a guest writes memory for other reasons.
     case .filled, .poked, .booted, .vcpuCreated: window = nil
     case .replugged(let vcpu, _):

@@ -26,6 +26,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case slots
   case crossPage = "cross-page"
   case dirtyLog = "dirty-log"
+  case dirtyRing = "dirty-ring"
   case guestStopped = "guest-stopped"
   case stoppedUnreachable = "stopped-unreachable"
   case tscMatching = "tsc-matching"

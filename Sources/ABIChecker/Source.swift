@@ -38,6 +38,7 @@ public enum HostNeed: String, Hashable, Sendable, CaseIterable {
   case featureEnforcement = "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"
   case msrFilter = "KVM_X86_SET_MSR_FILTER"
   case readOnlyMemory = "read-only memory slots"
+  case dirtyRing = "dirty rings"
   /// `KVM_SET_TSC_KHZ` of a VM.
   case vmTSCFrequency = "TSC frequency of a VM"
   case twoCPUs = "two CPUs"

@@ -37,6 +37,12 @@
 #ifndef KVM_CAP_X86_NOTIFY_VMEXIT
 #define KVM_CAP_X86_NOTIFY_VMEXIT 219
 #endif
+#ifndef KVM_CAP_DIRTY_LOG_RING_ACQ_REL
+#define KVM_CAP_DIRTY_LOG_RING_ACQ_REL 223
+#endif
+#ifndef KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP
+#define KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP 225
+#endif
 #ifndef KVM_CAP_MEMORY_FAULT_INFO
 #define KVM_CAP_MEMORY_FAULT_INFO 232
 #endif
@@ -96,6 +102,7 @@ CKVM_VALUE_REQUEST(create_vcpu, KVM_CREATE_VCPU)
 CKVM_POINTER_REQUEST(set_user_memory_region, KVM_SET_USER_MEMORY_REGION,
                      struct kvm_userspace_memory_region)
 CKVM_POINTER_REQUEST(get_dirty_log, KVM_GET_DIRTY_LOG, struct kvm_dirty_log)
+CKVM_VALUE_REQUEST(reset_dirty_rings, KVM_RESET_DIRTY_RINGS)
 CKVM_POINTER_REQUEST(get_clock, KVM_GET_CLOCK, struct kvm_clock_data)
 CKVM_POINTER_REQUEST(set_clock, KVM_SET_CLOCK, struct kvm_clock_data)
 CKVM_POINTER_REQUEST(x86_set_msr_filter, KVM_X86_SET_MSR_FILTER, struct kvm_msr_filter)
@@ -169,9 +176,9 @@ static inline int ckvm_open(const char *path) {
 }
 
 // MAP_FAILED is a cast, which Swift does not import.
-static inline int ckvm_map(int fd, size_t size, int protection, int flags,
+static inline int ckvm_map(int fd, long offset, size_t size, int protection, int flags,
                            void *_Nullable *_Nonnull mapped) {
-  void *address = mmap(NULL, size, protection, flags, fd, 0);
+  void *address = mmap(NULL, size, protection, flags, fd, offset);
   if (address == MAP_FAILED)
     return -errno;
   *mapped = address;
@@ -204,6 +211,16 @@ static inline void ckvm_store32(void *address, uint32_t value) {
 
 static inline void ckvm_store8_release(void *address, uint8_t value) {
   __atomic_store_n((uint8_t *)address, value, __ATOMIC_RELEASE);
+}
+
+// An entry of a dirty ring: KVM stores its flags last, and user space gives it back by them. The flags' names are macros
+// that Swift does not import: 1 is KVM_DIRTY_GFN_F_DIRTY, 2 is KVM_DIRTY_GFN_F_RESET.
+static inline int ckvm_dirty_gfn_is_dirty(const struct kvm_dirty_gfn *entry) {
+  return (ckvm_load32(&entry->flags) & 3) == 1;
+}
+
+static inline void ckvm_dirty_gfn_give_back(struct kvm_dirty_gfn *entry) {
+  ckvm_store32(&entry->flags, 2);
 }
 
 // Each word is read exactly once, in order of address; nothing orders one word against another.

@@ -166,6 +166,21 @@ extension Capability {
   /// Guests can ask for host time and TSC as a pair; the kernel's name is `KVM_CAP_PTP_KVM`.
   public static let ptp = Capability(KVM_CAP_PTP_KVM)
 
+  /// Each vCPU can have a `DirtyRing`; the value is the most bytes of one.
+  ///
+  /// The kernel's name is `KVM_CAP_DIRTY_LOG_RING`.
+  public static let dirtyLogRing = Capability(KVM_CAP_DIRTY_LOG_RING)
+
+  /// The same, for processors that may reorder stores too.
+  ///
+  /// The kernel's name is `KVM_CAP_DIRTY_LOG_RING_ACQ_REL`.
+  public static let dirtyLogRingAcquireRelease = Capability(KVM_CAP_DIRTY_LOG_RING_ACQ_REL)
+
+  /// What no vCPU writes goes to the dirty log, beside the rings.
+  ///
+  /// The kernel's name is `KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP`.
+  public static let dirtyLogRingWithBitmap = Capability(KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP)
+
   /// Special registers can be read together with the PDPTRs; the kernel's name is `KVM_CAP_SREGS2`.
   public static let specialRegisters2 = Capability(KVM_CAP_SREGS2)
 

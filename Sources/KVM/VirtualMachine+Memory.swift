@@ -64,4 +64,15 @@ extension VirtualMachine {
   public func dirtyLog(slot: UInt32, pageCount: Int) throws(KVMError) -> [Bool] {
     try DirtyBitmap(pageCount: pageCount).fetch(from: descriptor, slot: slot)
   }
+
+  /// Watches the pages again that were taken from the vCPUs' dirty rings; how many entries became free.
+  ///
+  /// A page's contents are to be read only after this: a write before it may be named in no ring.
+  ///
+  /// The corresponding request is `KVM_RESET_DIRTY_RINGS`.
+  /// - Throws: `KVMError` naming the request, with `errno`.
+  @discardableResult
+  public func resetDirtyRings() throws(KVMError) -> Int32 {
+    try check("KVM_RESET_DIRTY_RINGS", ckvm_reset_dirty_rings(descriptor.raw, 0))
+  }
 }

@@ -41,6 +41,7 @@ public enum HostInspection {
       HostProbes.capability(
         system, .readOnlyMemory, .readOnlyMemory,
         remedy: "use a backend with KVM_CAP_READONLY_MEM"),
+      HostProbes.dirtyRing(system),
       HostProbes.capability(
         system, .vmTSCControl, .vmTSCFrequency,
         remedy: "use Linux 5.18 or newer, and a backend that supports it"),
@@ -65,6 +66,7 @@ public enum HostInspection {
     (.userSpaceMSR, "MSR accesses can go to user space, for reasons 1, 2 and 4"),
     (.msrFilter, "single MSRs can be denied"),
     (.readOnlyMemory, "the clock's page can lie in read-only memory"),
+    (.dirtyLogRing, "pages that are written can be named in rings, of so many bytes at most"),
     (.irqchip, "vCPUs can be reset by INIT, through in-kernel interrupt controllers"),
     (.immediateExit, "a vCPU that runs away can be stopped"),
     (.maxVCPUs, "the most vCPUs a VM can have"),

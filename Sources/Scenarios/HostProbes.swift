@@ -61,6 +61,18 @@ enum HostProbes {
     }
   }
 
+  static func dirtyRing(_ system: borrowing KVMSystem) -> Probe {
+    probe(.dirtyRing, "use Linux 5.11 or newer") {
+      let value = try system.checkExtension(.dirtyLogRing)
+      guard value > 0 else { return (.absent, "\(Capability.dirtyLogRing) is \(value)") }
+      let options = Machine.Options(vcpus: [], dirtyRing: .dirtyLogRing)
+      let machine = try Machine(on: system, cpuid: system.supportedCPUID(), options)
+      try machine.addVCPU(0, cpuid: system.supportedCPUID())
+      _ = try machine.harvestDirtyRings()
+      return (.works, "a vCPU's ring is there, and KVM_RESET_DIRTY_RINGS succeeds")
+    }
+  }
+
   /// - Parameter need: nil where no rule needs it yet.
   static func capability(
     _ system: borrowing KVMSystem, _ capability: Capability, _ need: HostNeed?,

@@ -44,6 +44,7 @@ struct Scenario: Sendable {
       case .slots: slots
       case .crossPage: crossPage
       case .dirtyLog: dirtyLog
+      case .dirtyRing: dirtyRing
       case .guestStopped: guestStopped
       case .stoppedUnreachable: stoppedUnreachable
       case .tscMatching: tscMatching

@@ -93,6 +93,17 @@ final class Memories {
     _ = try stage.note(
       { .dirtyLog(slot: Int(slot), pages: $0) }, of: { try stage.machine.dirtyPages(of: slot) })
   }
+
+  func dirtyRings() throws {
+    _ = try stage.note(
+      { .dirtyRings(pages: $0) },
+      of: {
+        try stage.machine.harvestDirtyRings().map {
+          NamedPage(
+            vcpu: $0.vcpu, slot: Int($0.page.slot), page: Int(truncatingIfNeeded: $0.page.page))
+        }
+      })
+  }
 }
 
 extension Stage {

@@ -97,7 +97,7 @@ extension Stage {
   /// Drops the machine before, if any, and makes a new one whose vCPUs run the long-mode agent.
   func makeMachine(
     vcpus: [Int] = [0, 1], highest: Int? = nil, irqchip: Bool = false, hyperV: Bool = false,
-    patience: Int = 5000, features: ((UInt32) -> UInt32)? = nil
+    dirtyRing: Capability? = nil, patience: Int = 5000, features: ((UInt32) -> UInt32)? = nil
   ) throws {
     current = nil
     records = [:]
@@ -114,7 +114,8 @@ extension Stage {
           on: host.system, cpuid: cpuid,
           Machine.Options(
             vcpus: [], highest: max(highest ?? 0, vcpus.max() ?? 0), hasIRQChip: irqchip,
-            deadlineMilliseconds: patience, isCancelled: { cancellation.isCancelled },
+            dirtyRing: dirtyRing, deadlineMilliseconds: patience,
+            isCancelled: { cancellation.isCancelled },
             clock: host.clock?.make(),
             sabotage: host.sabotage))
       })

@@ -72,17 +72,23 @@ extension Machine {
 
   /// The pages of a slot that were written since the last call, by their numbers.
   public func dirtyPages(of slot: UInt32) throws(MachineError) -> [Int] {
-    let extra = space.change { slots -> (pageCount: Int, dirty: Set<Int>)? in
+    let (pageCount, own) = takeOwnWrites(to: slot)
+    do {
+      let isDirty = try vm.dirtyLog(slot: slot, pageCount: pageCount)
+      return isDirty.indices.filter { isDirty[$0] || own.contains($0) }
+    } catch {
+      throw .kvm(error)
+    }
+  }
+
+  /// A slot's size in pages, and those that this process wrote, which KVM's own log does not know.
+  func takeOwnWrites(to slot: UInt32) -> (pageCount: Int, pages: Set<Int>) {
+    let extra = space.change { slots -> (pageCount: Int, pages: Set<Int>)? in
       guard let at = slots.firstIndex(where: { $0.slot == slot }) else { return nil }
       defer { slots[at].dirty = [] }
       return (slots[at].backing.memory.size / Int(Layout.pageSize), slots[at].dirty)
     }
     guard let extra else { preconditionFailure("the machine has no slot \(slot)") }
-    do {
-      let isDirty = try vm.dirtyLog(slot: slot, pageCount: extra.pageCount)
-      return isDirty.indices.filter { isDirty[$0] || extra.dirty.contains($0) }
-    } catch {
-      throw .kvm(error)
-    }
+    return extra
   }
 }

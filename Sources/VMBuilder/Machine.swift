@@ -13,6 +13,8 @@ public final class Machine {
     /// The highest id that may be added later.
     public var highest: Int
     public var hasIRQChip: Bool
+    /// The capability by which each vCPU gets a dirty ring; nil for none.
+    public var dirtyRing: Capability?
     /// How long a guest may run without an answer, in waits of 20 ms: more time passes on a host that is busy or stopped.
     public var deadlineMilliseconds: Int
     /// Asked every few milliseconds while a guest runs; true ends the run.
@@ -23,12 +25,14 @@ public final class Machine {
 
     public init(
       vcpus: [Int] = [0], highest: Int? = nil, hasIRQChip: Bool = false,
-      deadlineMilliseconds: Int = 5000, isCancelled: @escaping @Sendable () -> Bool = { false },
+      dirtyRing: Capability? = nil, deadlineMilliseconds: Int = 5000,
+      isCancelled: @escaping @Sendable () -> Bool = { false },
       clock: (any ClockServer)? = nil, sabotage: Sabotage? = nil
     ) {
       self.vcpus = vcpus
       self.highest = max(highest ?? 0, vcpus.max() ?? 0)
       self.hasIRQChip = hasIRQChip
+      self.dirtyRing = dirtyRing
       self.deadlineMilliseconds = deadlineMilliseconds
       self.isCancelled = isCancelled
       self.clock = clock
@@ -43,6 +47,9 @@ public final class Machine {
   /// No dictionary: its first use costs a third of what a vCPU costs.
   private var runners: [VCPURunner] = []
   var backings: [Backing] = []
+  var rings: [(vcpu: Int, ring: DirtyRing)] = []
+  /// Whether the dirty log is there beside the rings.
+  private(set) var hasLogBesideRings = false
 
   /// Makes the VM, its memory and its first vCPUs with their CPUID.
   public init(
@@ -52,6 +59,8 @@ public final class Machine {
     do {
       let vm = try system.createVM()
       if options.hasIRQChip { try vm.createIRQChip() }
+      // Before the first slot: the bitmap wants that.
+      if let ring = options.dirtyRing { hasLogBesideRings = try Self.enable(ring, on: vm) }
       let memory = try GuestMemory(size: Layout.memorySize(highest: options.highest))
       try vm.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
       if let clock = options.clock { try Self.interceptMSRs(of: clock, on: vm) }
@@ -89,6 +98,9 @@ public final class Machine {
     let worker = try WorkerThread(name: "guest-vcpu\(id)")
     do {
       let vcpu = try vm.createVCPU(id: UInt32(id))
+      if options.dirtyRing != nil {
+        rings.append((id, try DirtyRing(of: vcpu, byteCount: Self.dirtyRingSize)))
+      }
       let isKVMs = options.clock == nil
       if enforcement == .beforeCPUID, isKVMs { try Self.enforceCPUID(on: vcpu) }
       try vcpu.setCPUID(cpuid)

@@ -93,6 +93,10 @@ import Testing
     .slotSet(slot: .min, address: .init(UInt64.max), memory: .max, size: 0x20_0000, flags: 3),
     .slotDeleted(slot: 1), .remapped(memory: 1, shows: .min), .compared(changes: []),
     .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
+    .dirtyRings(pages: []),
+    .dirtyRings(pages: [
+      NamedPage(vcpu: 0, slot: .max, page: .min), NamedPage(vcpu: nil, slot: 1, page: 0),
+    ]),
     .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
     .setTSCOffset(vcpu: 0, cycles: .max), .setTSCOffset(vcpu: .max, cycles: 0),
     .toldStopped(vcpu: 0, errno: .none),
@@ -172,6 +176,7 @@ import Testing
     case .xenTimeSet: 59
     case .xenUnstableSet: 60
     case .paired: 61
+    case .dirtyRings: 62
     }
   }
 
@@ -184,7 +189,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...61))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...62))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -154,6 +154,19 @@ extension HistoryBuilder {
     host(.dirtyLog(slot: slot, pages: pages.map { Int($0 & 0xffff_ffff) }.sorted()))
   }
 
+  /// Takes what the rings name; the first page of each memory is named by the dirty log beside them.
+  mutating func dirtyRings() {
+    var pages: [NamedPage] = []
+    for (number, slot) in memory.slots.sorted(by: { $0.key < $1.key }) where slot.flags & 1 == 1 {
+      let dirty = memory.dirty.filter { $0 >> 48 == UInt64(slot.memory) }
+      memory.dirty.subtract(dirty)
+      pages += dirty.map { Int($0 & 0xffff_ffff) }.sorted().map {
+        NamedPage(vcpu: $0 == 0 ? nil : 0, slot: number, page: $0)
+      }
+    }
+    host(.dirtyRings(pages: pages))
+  }
+
   /// A guest asks for a record of the wall clock.
   mutating func requestWall(_ id: Int, at address: UInt64, msr: UInt32 = MSR.wallClock) {
     run(id, .write(msr, address))

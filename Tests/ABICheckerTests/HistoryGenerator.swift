@@ -145,7 +145,7 @@ struct HistoryGenerator {
   private mutating func small() -> Int { random.pick([0, 1, 1, 2, 2, -1, .min, .max]) }
 
   private mutating func memoryAction() -> Action {
-    switch random.below(7) {
+    switch random.below(8) {
     case 0...1:
       .slotSet(
         slot: small(), address: random.pick([0, 0x10000, 0xf000, hex()]), memory: small(),
@@ -156,6 +156,11 @@ struct HistoryGenerator {
         ? .remapped(memory: small(), shows: small())
         : .protected(memory: small(), access: random.pick(HostAccess.allCases))
     case 4: .dirtyLog(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
+    case 5:
+      .dirtyRings(
+        pages: (0..<random.below(3)).map { _ in
+          NamedPage(vcpu: random.pick([nil, 0, .max]), slot: small(), page: small())
+        })
     default:
       .compared(
         changes: (0..<random.below(4)).map { _ in

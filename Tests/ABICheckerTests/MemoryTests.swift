@@ -289,7 +289,7 @@ import Testing
       let seed = seeds.next()
       var random = SeededGenerator(seed: seed)
       var host = HistoryBuilder(
-        random.pick([.slots, .crossPage, .dirtyLog]), source: source,
+        random.pick([.slots, .crossPage, .dirtyLog, .dirtyRing]), source: source,
         noise: .random(SeededGenerator(seed: seed ^ 1)))
       host.machineInMemory()
       for _ in 0..<random.below(60) { Self.step(&host, &random) }
@@ -307,7 +307,7 @@ import Testing
     let record =
       random.pick([0x20000, 0x10_0000, 0x1000_0000, 0x2000_0000] as [UInt64]) + UInt64(id) * 64
       + random.pick([0, 0x1000, 0xfe4])
-    switch random.below(12) {
+    switch random.below(13) {
     case 0...2: host.run(id, .write(random.pick([MSR.systemTime, MSR.systemTimeOld]), record | 1))
     case 3: host.run(id, .write(MSR.systemTime, record))
     case 4...5:
@@ -319,6 +319,7 @@ import Testing
     case 7...9: host.update(random.pick([[0, 1], [1], [0], [1, 0]]))
     case 10 where host.memory.slots[slot].map { $0.flags & 1 == 1 } ?? false: host.dirtyLog(slot)
     case 10: host.compare()
+    case 11: host.dirtyRings()
     default:
       if host.memory.slot(at: record, count: 12).map({ $0.flags & 2 == 0 }) ?? false {
         host.requestWall(id, at: record)

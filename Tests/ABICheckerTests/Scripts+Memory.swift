@@ -96,4 +96,33 @@ extension Script {
       host.dirtyLog(slot)
     }
   }
+
+  static func dirtyRing(_ host: inout HistoryBuilder) {
+    host.machineInMemory()
+    for id in [0, 1] {
+      host.setSlot(id + 1, at: UInt64(id + 1) << 28, id + 1, flags: 1)
+      host.register(id, at: UInt64(id + 1) << 28 + 32)
+    }
+    host.dirtyRings()
+    for round: UInt64 in 0..<2 {
+      host.update()
+      host.dirtyRings()
+      for id in [0, 1] {
+        let page = UInt64(id + 1) << 28
+        let updates: [(inout HistoryBuilder) -> Void] = [
+          { $0.register(id, at: page + 96 + round * 4096) },
+          { $0.tellStopped(id) },
+          { $0.requestWall(id, at: page + 0x3800) },
+          { $0.requestWall(id, at: page + 0x3800, msr: MSR.wallClockOld) },
+        ]
+        for update in updates {
+          host.compare()
+          update(&host)
+          host.enter(id)
+          host.compare()
+          host.dirtyRings()
+        }
+      }
+    }
+  }
 }

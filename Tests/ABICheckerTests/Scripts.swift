@@ -42,6 +42,7 @@ enum Script {
     case .slots: slots(&host)
     case .crossPage: crossPage(&host)
     case .dirtyLog: dirtyLog(&host)
+    case .dirtyRing: dirtyRing(&host)
     case .guestStopped: guestStopped(&host)
     case .stoppedUnreachable: stoppedUnreachable(&host)
     case .tscMatching: tscMatching(&host)

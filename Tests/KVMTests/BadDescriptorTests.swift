@@ -59,6 +59,9 @@ private let machineCalls = [
   BadDescriptorCall("KVM_GET_DIRTY_LOG", "dirtyLog") {
     _ = try machine().dirtyLog(slot: 0, pageCount: 1)
   },
+  BadDescriptorCall("KVM_RESET_DIRTY_RINGS", "resetDirtyRings") {
+    try machine().resetDirtyRings()
+  },
   BadDescriptorCall("KVM_GET_CLOCK", "clock") { _ = try machine().clock() },
   BadDescriptorCall("KVM_GET_CLOCK", "clock(over:)") { _ = try machine().clock(over: 0xa5) },
   BadDescriptorCall("KVM_SET_CLOCK", "setClock") { try machine().setClock(ClockData(clock: 0)) },

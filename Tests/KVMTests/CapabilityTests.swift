@@ -22,7 +22,10 @@ import Testing
     (.userSpaceMSR, 188, "KVM_CAP_X86_USER_SPACE_MSR"),
     (.msrFilter, 189, "KVM_CAP_X86_MSR_FILTER"),
     (.enforcePVFeatureCPUID, 190, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"),
+    (.dirtyLogRing, 192, "KVM_CAP_DIRTY_LOG_RING"),
     (.vmTSCControl, 214, "KVM_CAP_VM_TSC_CONTROL"),
+    (.dirtyLogRingAcquireRelease, 223, "KVM_CAP_DIRTY_LOG_RING_ACQ_REL"),
+    (.dirtyLogRingWithBitmap, 225, "KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP"),
   ])
   func `a capability has the kernel's number and name`(
     capability: Capability, number: UInt32, name: String
@@ -34,7 +37,7 @@ import Testing
 
   @Test func `all capabilities are in order and have names of their own`() {
     let all = Capability.all
-    #expect(all.count == 49)
+    #expect(all.count == 52)
     #expect(all.map(\.rawValue) == all.map(\.rawValue).sorted())
     #expect(Set(all.compactMap(\.name)).count == all.count)
   }

@@ -17,6 +17,22 @@ extension LiveKVMTests {
     #expect(try !guest.machine.dirtyLog(slot: 0, pageCount: 8).contains(true))
   }
 
+  @Test(.enabled(if: Host.has(.dirtyLogRing), "KVM_CAP_DIRTY_LOG_RING is missing"))
+  func `a dirty ring names the written page, once for each reset`() throws {
+    // mov byte [0x2345], 1; hlt; mov byte [0x2345], 2; hlt
+    let guest = try RealModeGuest(
+      [0xC6, 0x06, 0x45, 0x23, 0x01, 0xF4, 0xC6, 0x06, 0x45, 0x23, 0x02, 0xF4],
+      flags: .logDirtyPages, dirtyRing: 65536)
+    let ring = try DirtyRing(of: guest.vcpu, byteCount: 65536)
+    for _ in 0..<2 {
+      try guest.expectExit(.halt)
+      let pages = ring.harvest()
+      #expect(pages.contains(DirtyPage(slot: 0, page: 2)))
+      #expect(ring.harvest().isEmpty)
+      #expect(try guest.machine.resetDirtyRings() == pages.count)
+    }
+  }
+
   @Test func `a slot with more pages than asked for is an error and no overflow`() throws {
     let guest = try RealModeGuest([0xF4], size: 65 * 4096, flags: .logDirtyPages)
     #expect(try guest.machine.dirtyLog(slot: 0, pageCount: 65).count == 65)

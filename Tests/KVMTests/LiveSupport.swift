@@ -52,11 +52,15 @@ final class RealModeGuest: Sendable {
   let vcpu: VCPU
 
   init(
-    _ code: [UInt8], size: Int = 0x8000, flags: MemoryRegionFlags = [], rflags: UInt64 = 2
+    _ code: [UInt8], size: Int = 0x8000, flags: MemoryRegionFlags = [], rflags: UInt64 = 2,
+    dirtyRing byteCount: Int? = nil
   ) throws {
     let memory = try GuestMemory(size: size)
     memory.write(code, at: Int(Self.entry))
     let machine = try KVMSystem().createVM()
+    if let byteCount {
+      try machine.enableCapability(.dirtyLogRing, arguments: [UInt64(byteCount)])
+    }
     // Intel processors without unrestricted guests run real mode with the help of these pages.
     try machine.setIdentityMapAddress(0xFFFB_C000)
     try machine.setTSSAddress(0xFFFB_D000)

@@ -4,7 +4,7 @@ extension Rule {
   static let memory: [Rule] = [
     .systimeCrosspageServed, .systimeCrosspageNoStale, .systimeCrosspageNoStray, .systimeSlotServed,
     .slotDeleteNoStale, .slotReaddServed, .hvaRemapServed, .readonlySlotUntouched,
-    .systimeUnbackedLateMap, .dirtyLogPVClock, .dirtyLogWall,
+    .systimeUnbackedLateMap, .dirtyLogPVClock, .dirtyLogWall, .dirtyRing,
   ]
 
   static let systimeCrosspageServed = Rule(

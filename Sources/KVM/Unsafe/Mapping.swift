@@ -18,12 +18,14 @@ struct Mapping: ~Copyable, @unchecked Sendable {
     try self.init(descriptor: -1, size: size, flags: flags)
   }
 
-  /// Maps the first `size` bytes of a file, shared with the kernel.
+  /// Maps `size` bytes of a file from `offset` on, shared with the kernel.
   ///
   /// The corresponding C function is `mmap`.
   /// - Throws: `KVMError` naming `mmap`, with `errno`.
-  init(shared descriptor: borrowing FileDescriptor, size: Int) throws(KVMError) {
-    try self.init(descriptor: descriptor.raw, size: size, flags: MAP_SHARED)
+  init(
+    shared descriptor: borrowing FileDescriptor, offset: Int = 0, size: Int
+  ) throws(KVMError) {
+    try self.init(descriptor: descriptor.raw, offset: offset, size: size, flags: MAP_SHARED)
   }
 
   /// Maps the first bytes of a file over what was mapped here.
@@ -44,10 +46,14 @@ struct Mapping: ~Copyable, @unchecked Sendable {
     if mprotect(base, size, rights) != 0 { throw KVMError(request: "mprotect", errno: errno) }
   }
 
-  private init(descriptor: Int32, size: Int, flags: Int32) throws(KVMError) {
+  private init(
+    descriptor: Int32, offset: Int = 0, size: Int, flags: Int32
+  ) throws(KVMError) {
     guard size > 0 else { throw KVMError(request: "mmap", errno: EINVAL) }
     var mapped: UnsafeMutableRawPointer?
-    try check("mmap", ckvm_map(descriptor, size, PROT_READ | PROT_WRITE, flags, &mapped))
+    try check(
+      "mmap",
+      ckvm_map(descriptor, offset, size, PROT_READ | PROT_WRITE, flags, &mapped))
     guard let mapped else { throw KVMError(request: "mmap", errno: ENOMEM) }
     self.base = mapped
     self.size = size

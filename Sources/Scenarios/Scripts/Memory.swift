@@ -177,4 +177,47 @@ extension Scenario {
     }
     try memories.dirtyLog(slot)
   }
+
+  /// DIRTYRING-MARKS-RECORD. The guest reads nothing in the slots here either.
+  @Sendable static func dirtyRing(_ stage: Stage) throws {
+    for capability in [Capability.dirtyLogRing, .dirtyLogRingAcquireRelease] {
+      do {
+        try stage.makeMachine(dirtyRing: capability)
+      } catch MachineError.kvm(let error) {
+        stage.lacks("a dirty ring by \(capability)", "\(error)")
+        continue
+      }
+      let memories = Memories(stage)
+      for vcpu in [0, 1] {
+        let page = stage.freePage(region: UInt64(vcpu) + 1)
+        try memories.setSlot(UInt32(vcpu) + 1, at: page, try memories.make(), .logDirtyPages)
+        try stage.registerUnread(vcpu, at: page + 32)
+      }
+      try memories.dirtyRings()
+      for _ in 0..<3 {
+        try memories.update()
+        try memories.dirtyRings()
+        for vcpu in [0, 1] { try ringUpdates(stage, memories, vcpu) }
+      }
+    }
+  }
+
+  /// A new record, one for a guest that was stopped, and two of the wall clock: each is looked for in the rings by itself.
+  private static func ringUpdates(_ stage: Stage, _ memories: Memories, _ vcpu: Int) throws {
+    let record = stage.records[vcpu]!
+    let wall = record & ~4095 + 3 * 4096 + 2048
+    let updates: [() throws -> Void] = [
+      { try stage.registerUnread(vcpu, at: record ^ 64) },
+      { try stage.tellStopped(vcpu) },
+      { try stage.writeMSR(vcpu, MSR.wallClock, wall) },
+      { try stage.writeMSR(vcpu, MSR.wallClockOld, wall) },
+    ]
+    for update in updates {
+      memories.compare()
+      try update()
+      try stage.enter(vcpu)
+      memories.compare()
+      try memories.dirtyRings()
+    }
+  }
 }
