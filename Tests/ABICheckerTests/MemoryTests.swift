@@ -288,11 +288,13 @@ import Testing
     for _ in 0..<200 {
       let seed = seeds.next()
       var random = SeededGenerator(seed: seed)
+      let scenario = random.pick([.slots, .crossPage, .dirtyLog, .dirtyRing] as [ScenarioName])
       var host = HistoryBuilder(
-        random.pick([.slots, .crossPage, .dirtyLog, .dirtyRing]), source: source,
-        noise: .random(SeededGenerator(seed: seed ^ 1)))
+        scenario, source: source, noise: .random(SeededGenerator(seed: seed ^ 1)))
       host.machineInMemory()
-      for _ in 0..<random.below(60) { Self.step(&host, &random) }
+      for _ in 0..<random.below(60) {
+        Self.step(&host, &random, hasRings: scenario == .dirtyRing)
+      }
       let timeline = Timeline(host.history)
       for rule in Rule.all where rule.id != "RATE-RAW" {
         let outcome = rule.judge(timeline)
@@ -301,7 +303,9 @@ import Testing
     }
   }
 
-  private static func step(_ host: inout HistoryBuilder, _ random: inout SeededGenerator) {
+  private static func step(
+    _ host: inout HistoryBuilder, _ random: inout SeededGenerator, hasRings: Bool
+  ) {
     let id = random.below(2)
     let slot = random.below(2) + 1
     let record =
@@ -317,9 +321,9 @@ import Testing
         flags: UInt64(random.below(3)))
     case 6: host.remap(random.below(6) + 4, shows: random.below(6) + 10)
     case 7...9: host.update(random.pick([[0, 1], [1], [0], [1, 0]]))
+    case 10 where hasRings: host.dirtyRings()
     case 10 where host.memory.slots[slot].map { $0.flags & 1 == 1 } ?? false: host.dirtyLog(slot)
-    case 10: host.compare()
-    case 11: host.dirtyRings()
+    case 10...11: host.compare()
     default:
       if host.memory.slot(at: record, count: 12).map({ $0.flags & 2 == 0 }) ?? false {
         host.requestWall(id, at: record)
