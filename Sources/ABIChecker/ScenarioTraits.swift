@@ -32,9 +32,9 @@ extension ScenarioName {
   /// the same KVM could do.
   public var concernsKVM: Bool {
     switch self {
-    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice, .slew,
-      .suspend, .periodicSync,
-      .running, .oneInstant, .hyperV, .xen, .clockPairing, .clockPairingWithoutTSC:
+    case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice,
+      .realtimeStep, .slew, .suspend, .periodicSync,
+      .running, .oneInstant, .turnOfSecond, .hyperV, .xen, .clockPairing, .clockPairingWithoutTSC:
       true
     default: false
     }

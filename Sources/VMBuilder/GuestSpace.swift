@@ -73,6 +73,7 @@ public final class GuestSpace: Sendable {
     if address < UInt64(memory.size) { return (.machine, Int(address), memory.size - Int(address)) }
     for slot in slots where slot.holds(address, count: 1) {
       if writing, slot.flags.contains(.readOnly) { return nil }
+      guard slot.backing.allows(writing ? [.read, .write] : .read) else { return nil }
       let offset = Int(address - slot.address)
       return (.backing(slot.backing), offset, slot.backing.memory.size - offset)
     }

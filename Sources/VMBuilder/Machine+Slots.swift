@@ -1,4 +1,5 @@
 public import KVM
+internal import Synchronization
 
 /// Pages of the host for a memory slot, seen at two addresses: the one that the slot names, and one by which the host looks at
 /// these pages whatever the slot's address shows by then.
@@ -8,6 +9,7 @@ public final class Backing: Sendable {
   /// What a slot's address shows: these pages, until others take their place.
   let place: GuestMemory
   private let pages: SharedPages
+  private let access = Mutex<MemoryAccess>([.read, .write])
 
   public init(size: Int, filledWith byte: UInt8) throws(MachineError) {
     do {
@@ -27,6 +29,7 @@ public final class Backing: Sendable {
     } catch {
       throw .kvm(error)
     }
+    access.withLock { $0 = [.read, .write] }
   }
 }
 
@@ -38,7 +41,10 @@ extension Backing {
     } catch {
       throw .kvm(error)
     }
+    self.access.withLock { $0 = access }
   }
+
+  func allows(_ access: MemoryAccess) -> Bool { self.access.withLock { $0.isSuperset(of: access) } }
 }
 
 extension Machine {

@@ -29,7 +29,8 @@ extension Live {
         // KVM's own requests and its TSC; all that is the clock's must be tested.
         let movesTSC: Set<ScenarioName> = [.tscMatching, .tscOffset, .tscWrite, .tscAdjust]
         let isAboutTSC =
-          movesTSC.isSuperset(of: rule.scenarios) || rule.needs.contains(.tscWrites)
+          movesTSC.isSuperset(of: rule.scenarios)
+          || !rule.needs.isDisjoint(with: [.tscWrites, .tscOffset])
         #expect(rule.scenarios.allSatisfy(\.concernsKVM) || isAboutTSC, "\(reason)")
       case .broken(let violations): Issue.record("\(violations)")
       case .inconclusive(let reason): Issue.record("\(reason)")

@@ -54,6 +54,21 @@ extension Live {
       #expect(machine.record(at: Layout.shared).version == 5)
     }
 
+    @Test("memory that the host may not use is neither read nor written, until it may be again")
+    func protected() throws {
+      let machine = try LiveHost.machine()
+      let memory = try backing(7)
+      try machine.setSlot(1, at: Self.page, memory)
+      for (access, canRead) in [(MemoryAccess.read, true), ([], false)] {
+        try memory.allow(access)
+        #expect(!machine.space.write([1], at: Self.page))
+        #expect(machine.space.read(Self.page, count: 1) == (canRead ? [7] : nil))
+      }
+      try memory.allow([.read, .write])
+      #expect(machine.space.write([1], at: Self.page))
+      #expect(machine.space.read(Self.page, count: 1) == [1])
+    }
+
     @Test("the log names the pages that were written, once")
     func dirtyPages() throws {
       let machine = try LiveHost.machine()
