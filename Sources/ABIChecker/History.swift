@@ -14,7 +14,7 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 3
+  public static let currentVersion = 4
   public static let formatName = "kvmclock-history"
 
   public var format: String

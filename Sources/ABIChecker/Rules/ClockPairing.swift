@@ -61,7 +61,6 @@ extension Rule {
     needs: [.hypercalls]
   ) { timeline, findings in
     let spans = timeline.realtimeSpans
-    let moved = spans.map(\.offset.width).max() ?? 0
     for step in timeline.steps {
       guard let call = step.pairing, call.clock == 0 else { continue }
       guard timeline.isTSC, let offset = step.knownTSCOffset else {
@@ -69,18 +68,9 @@ extension Rule {
         continue
       }
       guard let pairing = call.pairing,
-        let span = spans.first(where: {
-          $0.first.index < step.index && step.index < $0.last.index
-        }),
-        let raw = timeline.raw(
-          atTSC: pairing.tsc &- offset, by: [span.first.event, step.event, span.last.event]),
-        findings.expect(
-          pairing.realtime,
-          in: Interval(
-            raw.lower + span.offset.lower - moved, raw.upper + span.offset.upper + moved),
-          limit: 50_000, at: [span.first.event, step.event, span.last.event],
-          "sec and nsec of KVM_HC_CLOCK_PAIRING with tsc \(pairing.tsc)",
-          why: "CLOCK_REALTIME at that TSC")
+        findings.expectRealtime(
+          pairing.realtime, atTSC: pairing.tsc &- offset, by: spans, in: timeline, at: step.index,
+          "sec and nsec of KVM_HC_CLOCK_PAIRING with tsc \(pairing.tsc)")
       else { continue }
       findings.cover(vcpu: step.vcpu)
     }

@@ -23,7 +23,6 @@ extension Rule {
     needs: [.masterClock, .clockDetails]
   ) { timeline, findings in
     let spans = timeline.realtimeSpans
-    let moved = spans.map(\.offset.width).max() ?? 0
     for (index, event) in timeline.history.events.enumerated() {
       guard case .getClock(let record) = event.action else { continue }
       guard record.hasRealtime, record.hasHostTSC, timeline.isTSC else {
@@ -32,17 +31,9 @@ extension Rule {
         )
         continue
       }
-      guard let span = spans.first(where: { $0.first.index < index && index < $0.last.index }),
-        let raw = timeline.raw(
-          atTSC: record.hostTSC, by: [span.first.event, event, span.last.event])
-      else { continue }
-      findings.expect(
-        Int128(record.realtime),
-        in: Interval(
-          raw.lower + span.offset.lower - moved, raw.upper + span.offset.upper + moved),
-        limit: 50_000, at: [span.first.event, event, span.last.event],
-        "realtime of KVM_GET_CLOCK with host_tsc \(record.hostTSC)",
-        why: "CLOCK_REALTIME at that TSC")
+      findings.expectRealtime(
+        Int128(record.realtime), atTSC: record.hostTSC, by: spans, in: timeline, at: index,
+        "realtime of KVM_GET_CLOCK with host_tsc \(record.hostTSC)")
     }
   }
 
@@ -87,6 +78,28 @@ extension Rule {
       "the least error of \(errors.count) settings, the clock less the value set and less what CLOCK_REALTIME counted since "
         + "realtime,",
       why: "the fastest whole KVM_GET_CLOCK took \(nanoseconds(fastest))")
+  }
+}
+
+extension Findings {
+  /// A time that is CLOCK_REALTIME when the host's TSC was `tsc`, by the span of CLOCK_REALTIME that the event at `index` lies in.
+  ///
+  /// - Returns: whether it counted.
+  @discardableResult
+  mutating func expectRealtime(
+    _ value: Int128, atTSC tsc: UInt64, by spans: [RealtimeSpan], in timeline: Timeline,
+    at index: Int, _ what: String
+  ) -> Bool {
+    let moved = spans.map(\.offset.width).max() ?? 0
+    guard let span = spans.first(where: { $0.first.index < index && index < $0.last.index }) else {
+      return false
+    }
+    let events = [span.first.event, timeline.history.events[index], span.last.event]
+    guard let raw = timeline.raw(atTSC: tsc, by: events) else { return false }
+    return expect(
+      value,
+      in: Interval(raw.lower + span.offset.lower - moved, raw.upper + span.offset.upper + moved),
+      limit: 50_000, at: events, what, why: "CLOCK_REALTIME at that TSC")
   }
 }
 

@@ -111,20 +111,7 @@ extension Rule {
     ], needs: [.tscWrites]
   ) { timeline, findings in
     for restored in timeline.restoredMachines where !restored.isByOffset {
-      let order = restored.order.joined(separator: " ")
-      for reading in restored.readings {
-        let counts = findings.expectValue(
-          restored.set.record.clock, since: restored.set.event, at: reading, in: timeline,
-          why:
-            "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; restored were \(order)")
-        guard counts else { continue }
-        if let ignored = restored.ignored {
-          findings.lacks(ignored)
-        } else {
-          findings.cover(order, of: "orders")
-          findings.cover(vcpu: reading.vcpu)
-        }
-      }
+      findings.expectGoesOn(restored, in: timeline)
     }
   }
 
@@ -141,28 +128,15 @@ extension Rule {
       "As for RESTORE-ANY-ORDER, with the TSCs restored by the attribute; all vCPUs get one offset, hours ahead of the host's TSC.",
     scenarios: [.restoreOrder],
     coverage: .masterClock(12, " after a restore") + [
-      .count(12, "readings after a restore"), .each(orders, "orders"),
+      .count(12, "readings after a restore"), .everyVCPU(), .each(orders, "orders"),
     ], needs: [.tscOffset, .masterClock]
   ) { timeline, findings in
     guard timeline.history.header.host.clocksourceIsTSC == true else {
       return findings.lacks("no master clock: the host's clocksource is no TSC")
     }
     for restored in timeline.restoredMachines where restored.isByOffset {
-      let order = restored.order.joined(separator: " ")
-      if let ignored = restored.ignored {
-        findings.lacks(ignored)
-        continue
-      }
-      for reading in restored.readings {
-        let counts = findings.expectValue(
-          restored.set.record.clock, since: restored.set.event, at: reading, in: timeline,
-          why:
-            "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; restored were \(order)")
-        guard counts else { continue }
-        findings.cover(order, of: "orders")
-        findings.count("readings after a restore")
-      }
-      for step in restored.steps {
+      findings.expectGoesOn(restored, in: timeline)
+      for step in restored.steps where restored.ignored == nil {
         findings.expectMasterClock(
           true, at: step, since: restored.set.event, why: "all vCPUs got one TSC offset")
       }
@@ -264,6 +238,28 @@ private struct RestoredMachine {
   let isByOffset: Bool
   /// Why the writes of TSCs prove nothing, if so.
   let ignored: String?
+}
+
+extension Findings {
+  /// Each reading goes on from the value that was set. Counts "readings after a restore", and covers "orders" and vCPUs, where
+  /// the TSCs took what the host restored.
+  fileprivate mutating func expectGoesOn(_ restored: RestoredMachine, in timeline: Timeline) {
+    let order = restored.order.joined(separator: " ")
+    for reading in restored.readings {
+      let counts = expectValue(
+        restored.set.record.clock, since: restored.set.event, at: reading, in: timeline,
+        why:
+          "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; restored were \(order)")
+      guard counts else { continue }
+      if let ignored = restored.ignored {
+        lacks(ignored)
+      } else {
+        cover(order, of: "orders")
+        cover(vcpu: reading.vcpu)
+        count("readings after a restore")
+      }
+    }
+  }
 }
 
 extension Timeline {
