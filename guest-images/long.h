@@ -1,18 +1,9 @@
 /* What every long-mode image shares. RDI holds the mailbox, RBP the top of the stack; both stay. */
 #include "include/mailbox.h"
 
-/* The image's head and, right behind it, the exception stubs. */
-.macro LONG_IMAGE_HEADER name
-    .section .rodata
-    .balign 16
-    .globl guest_\name\()_begin
-    .globl guest_\name\()_end
-    .code64
-guest_\name\()_begin:
-    .long entry - guest_\name\()_begin
-    .long faults - guest_\name\()_begin
-    .long 0
-    .long 0
+/* The exception stubs: each pushes its vector and goes to `fault`. */
+.macro FAULT_STUBS
+    .balign FAULT_STUB_SIZE, 0x90
 faults:
     .set vector, 0
     .rept 32
@@ -25,6 +16,21 @@ faults:
     jmp fault
     .set vector, vector + 1
     .endr
+.endm
+
+/* The image's head and, right behind it, the exception stubs. */
+.macro LONG_IMAGE_HEADER name
+    .section .rodata
+    .balign 16
+    .globl guest_\name\()_begin
+    .globl guest_\name\()_end
+    .code64
+guest_\name\()_begin:
+    .long entry - guest_\name\()_begin
+    .long faults - guest_\name\()_begin
+    .long 0
+    .long 0
+    FAULT_STUBS
 .endm
 
 /* A fault becomes data: into the mailbox, stack emptied, doorbell. One at \expected instead leads to \wanted. */

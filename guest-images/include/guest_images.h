@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "mailbox.h"
+#include "vmm.h"
 
 struct guest_image {
     const char *name;
@@ -21,5 +22,6 @@ struct guest_image guest_image_schedclock(void);
 struct guest_image guest_image_sampler(void);
 struct guest_image guest_image_contend(void);
 struct guest_image guest_image_torn(void);
+struct guest_image guest_image_vmm(void);
 
 #endif
