@@ -16,12 +16,16 @@
 #define SHARED_POLL (VMM_SHARED + 0x18)       /* the TSC at which vCPU 0 looks at COM1 again */
 #define SHARED_ASKED (VMM_SHARED + 0x20)      /* the TSC at which vCPU 0 asked */
 #define SHARED_WALL_FAULT (VMM_SHARED + 0x28) /* vector + 1 of the WRMSR of the wall clock, 0 for none */
-#define SHARED_ANSWERS (VMM_SHARED + 0x100)   /* for each vCPU, 16 bytes: the last question answered, and the bank */
+#define SHARED_ANSWERS (VMM_SHARED + 0x100)   /* for each vCPU, 32 bytes: */
+#define ANSWER_QUESTION 0x00                  /* the last question that it answered */
+#define ANSWER_BANK 0x08                      /* where */
+#define ANSWER_SEEN 0x10                      /* the TSC at which vCPU 0 saw that, 0 if it did not in time */
 
-/* TSC cycles: between two looks at COM1; for a vCPU to answer; between INIT and start-up interrupt. */
+/* TSC cycles: between two looks at COM1; for a vCPU to answer; between INIT and start-up interrupt; for COM1 to send. */
 #define POLL_CYCLES 0x40000
 #define ANSWER_CYCLES 0x100000000
 #define START_CYCLES 0x200000
+#define SEND_CYCLES 0x100000000
 
 /* What ring 3 asks of ring 0, in R8D. */
 #define RING0_READ_MSR 0
@@ -336,28 +340,37 @@ put_number:
     jns 2b
     ret
 
-/* Waits until COM1 takes a character, a while. Uses RAX, RCX, RDX. */
+/* Waits until COM1 has sent all that it was given, for a while. EDX = its port. Uses RAX, RBX, RDX. */
 wait_for_com1:
-    movl $1000, %ecx
-    movl $(VMM_COM1 + 5), %edx
-1:  inb %dx, %al
+    READ_TSC
+    movq %rdx, %rbx
+1:  movl $(VMM_COM1 + 5), %edx
+    inb %dx, %al
     testb $0x20, %al
     jnz 2f
-    decl %ecx
-    jnz 1b
+    READ_TSC
+    subq %rbx, %rdx
+    movabsq $SEND_CYCLES, %rax
+    cmpq %rax, %rdx
+    jb 1b
 2:  movl $VMM_COM1, %edx
     ret
 
-/* The reply up to R10, and a line end. Uses RAX, RCX, RDX. */
+/* The reply up to R10, and a line end, as much at a time as the FIFO of COM1 holds. Uses RAX, RBX, RCX, RDX. */
 send_reply:
     PUT '\n'
     pushq %rsi
-    call wait_for_com1
     movl $VMM_REPLY, %esi
+1:  call wait_for_com1
     movq %r10, %rcx
     subq %rsi, %rcx
-    rep outsb
-    popq %rsi
+    jz 3f
+    cmpq $16, %rcx
+    jb 2f
+    movl $16, %ecx
+2:  rep outsb
+    jmp 1b
+3:  popq %rsi
     ret
 
 /* An empty bank at RDI, R15 its counts. Uses RAX, RBX, RCX. */
@@ -390,6 +403,10 @@ begin:
     testl %eax, %eax
     jnz again
     RING0 RING0_START
+    /* FIFOs on. */
+    movl $(VMM_COM1 + 2), %edx
+    movb $7, %al
+    outb %al, %dx
     movl $VMM_REPLY, %r10d
     leaq hello(%rip), %rbx
 1:  movb (%rbx), %al
@@ -468,9 +485,9 @@ answer:
     movl %eax, %r9d
     call clear_bank
     movq %r12, MAILBOX_ARGUMENT0(%rdi)
-    shll $4, %r9d
-    movq %r11, SHARED_ANSWERS + 8(%r9)
-    movq %r12, SHARED_ANSWERS(%r9)
+    shll $5, %r9d
+    movq %r11, SHARED_ANSWERS + ANSWER_BANK(%r9)
+    movq %r12, SHARED_ANSWERS + ANSWER_QUESTION(%r9)
     testl %r9d, %r9d
     jz reply
     jmp again
@@ -526,6 +543,34 @@ reply:
     call wait_for_com1
     movb $'=', %al
     outb %al, %dx
+    /* Every vCPU has a while to answer. */
+    xorl %r11d, %r11d
+1:  btl %r11d, SHARED_ONLINE
+    jnc 4f
+    movl %r11d, %r8d
+    shll $5, %r8d
+    movq $0, SHARED_ANSWERS + ANSWER_SEEN(%r8)
+    READ_TSC
+    movq %rdx, %rcx
+2:  movq SHARED_ANSWERS + ANSWER_QUESTION(%r8), %rbx
+    cmpq SHARED_GENERATION, %rbx
+    je 3f
+    pause
+    READ_TSC
+    subq %rcx, %rdx
+    movabsq $ANSWER_CYCLES, %rbx
+    cmpq %rbx, %rdx
+    jb 2b
+    jmp 4f
+3:  lfence
+    READ_TSC
+    movq %rdx, SHARED_ANSWERS + ANSWER_SEEN(%r8)
+4:  incl %r11d
+    cmpl $VMM_VCPUS, %r11d
+    jb 1b
+    call wait_for_com1
+    movb $'+', %al
+    outb %al, %dx
     movl $VMM_REPLY, %r10d
     PUT '\n'
     movl SHARED_REQUEST, %eax
@@ -541,36 +586,24 @@ vcpus:
     xorl %r11d, %r11d
 1:  btl %r11d, SHARED_ONLINE
     jnc 7f
-    movl %r11d, %r9d
-    shll $4, %r9d
-    READ_TSC
-    movq %rdx, %rcx
-2:  movq SHARED_ANSWERS(%r9), %rbx
-    cmpq SHARED_GENERATION, %rbx
-    je 3f
-    pause
-    READ_TSC
-    subq %rcx, %rdx
-    movabsq $ANSWER_CYCLES, %rbx
-    cmpq %rbx, %rdx
-    jb 2b
+    movl %r11d, %r8d
+    shll $5, %r8d
+    cmpq $0, SHARED_ANSWERS + ANSWER_SEEN(%r8)
+    jne 3f
     PUT 'a'
     movl %r11d, %eax
     call put_number
     PUT '\n'
     jmp 7f
-3:  lfence
-    READ_TSC
-    movq %rdx, %rbx
-    movq SHARED_ANSWERS + 8(%r9), %r9
+3:  movq SHARED_ANSWERS + ANSWER_BANK(%r8), %r9
     PUT 'v'
     movl %r11d, %eax
     call put_number
     movq SHARED_ASKED, %rax
     call put_number
-    movq %rbx, %rax
+    movq SHARED_ANSWERS + ANSWER_SEEN(%r8), %rax
     call put_number
-    movl $0, %ebx
+    xorl %ebx, %ebx
 4:  movq MAILBOX_LOOP(%r9,%rbx,8), %rax
     call put_number
     incl %ebx
@@ -669,7 +702,7 @@ leaves:
 indices:
     .long 0x10, 0x11, 0x12, 0x3b, 0x4b564d00, 0x4b564d01, 0
 hello:
-    .ascii "=\nkvmclock guest 1\n."
+    .ascii "kvmclock guest 1\n."
 guest_vmm_end:
 
     .section .note.GNU-stack, "", @progbits
