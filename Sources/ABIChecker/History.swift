@@ -14,7 +14,7 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 4
+  public static let currentVersion = 5
   public static let formatName = "kvmclock-history"
 
   public var format: String
@@ -421,6 +421,17 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case stormed(msr: Hex, writes: UInt64, versions: UInt64)
   /// What so many complete readings cost in TSC cycles, and what RDTSC and the loads alone did.
   case measured(reads: UInt64, cycles: UInt64, bareCycles: UInt64)
+
+  // A VMM under test, and its guest.
+  /// The VMM was asked for something, until it said that it was done. `other` is the machine that is migrated to, or the
+  /// number of the saved state; `error` is what the VMM said where it did not do it.
+  case vmm(verb: VMMVerb, other: Int?, error: String?)
+  /// What a vCPU saw of its record since it was asked last, and its answer, between the question and the answer's arrival.
+  case sampled(address: Hex, result: SampleResult)
+  /// What the clock does over a pause, or from a save to the restore, by the word of whoever tests the VMM.
+  case declared(over: VMMVerb, clock: ClockPolicy)
+  /// A guest's WRMSR of a wall clock MSR, and the record that it found then.
+  case readWallClock(version: UInt32, seconds: UInt32, nanoseconds: UInt32)
 
   // Neither.
   /// Nothing at all: a bracket around nothing ties the TSC to CLOCK_MONOTONIC_RAW.

@@ -67,6 +67,12 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case xen
   case clockPairing = "clock-pairing"
   case clockPairingWithoutTSC = "clock-pairing-no-tsc"
+  case vmmRun = "vmm-run"
+  case vmmPause = "vmm-pause"
+  case vmmSnapshot = "vmm-snapshot"
+  case vmmMigration = "vmm-migration"
+  case vmmReset = "vmm-reset"
+  case vmmHotplug = "vmm-hotplug"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.
@@ -153,8 +159,9 @@ public struct Rule: Sendable {
   ///
   /// Where a scenario changes the host, what holds on a steady one is owed only by the rules that expect the change.
   public func concerns(_ scenario: String) -> Bool {
-    let changesHost = ScenarioName(rawValue: scenario)?.changesHost ?? false
-    return isExercised(by: scenario) || (everywhere && !changesHost)
+    let name = ScenarioName(rawValue: scenario)
+    if name?.isOfVMMs ?? false { return isExercised(by: scenario) || concernsEveryRecord }
+    return isExercised(by: scenario) || (everywhere && !(name?.changesHost ?? false))
   }
 
   public func isExercised(by scenario: String) -> Bool {
@@ -167,7 +174,8 @@ public struct Rule: Sendable {
     for timeline in timelines where concerns(timeline.history.header.scenario) {
       let name = timeline.history.header.scenario
       let outcome = judge(timeline)
-      guard isExercised(by: name) || outcome.isBroken else { continue }
+      let isOfVMMs = ScenarioName(rawValue: name)?.isOfVMMs ?? false
+      guard isExercised(by: name) || isOfVMMs || outcome.isBroken else { continue }
       if let at = byScenario.firstIndex(where: { $0.name == name }) {
         byScenario[at].outcomes.append(outcome)
       } else {

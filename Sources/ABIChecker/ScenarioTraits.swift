@@ -44,7 +44,24 @@ extension ScenarioName {
   public var isLong: Bool { self == .periodicSync }
 }
 
+extension ScenarioName {
+  /// Those in which a VMM makes the machine: `kvmclock vmm` runs them.
+  public static let ofVMMs: [ScenarioName] = [
+    .vmmRun, .vmmPause, .vmmSnapshot, .vmmMigration, .vmmReset, .vmmHotplug,
+  ]
+
+  public var isOfVMMs: Bool { Self.ofVMMs.contains(self) }
+}
+
 extension Rule {
+  /// Whether a VMM is tested, and not KVM alone.
+  public var isOfVMMs: Bool { scenarios.allSatisfy(\.isOfVMMs) }
+
+  /// Whether it judges any record by itself, whoever made the machine.
+  public var concernsEveryRecord: Bool {
+    ["PAGE-PAD-ZERO", "FLAGS-RESERVED-ZERO", "VERSION-EVEN"].contains(id)
+  }
+
   /// Whether it can't be tested without changing the host.
   public var needsHostChange: Bool { scenarios.allSatisfy(\.changesHost) }
 }

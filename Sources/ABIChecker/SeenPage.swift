@@ -73,6 +73,9 @@ extension Step {
     // Of a version that tore only the first reading is taken: the other one may be of two updates.
     case (.watched(_, let owner, let address, let result), _):
       result.stretches.map { (owner, address.value, $0.page, true) }
+    case (.sampled(let address, let result), .vcpu(let vcpu)):
+      result.stretches.map { (vcpu, address.value, $0.page, true) }
+        + [(vcpu, address.value, result.last.page, result.isSettled)]
     default: []
     }
   }

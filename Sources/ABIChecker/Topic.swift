@@ -30,5 +30,7 @@ extension Rule {
     Topic("Restore, and the instant that it rests on", restore + oneInstant),
     Topic("Guests of 2015", guests),
     Topic("A host that changes", hostChanges),
+    Topic("Under a VMM, at any time", vmmAnyTime),
+    Topic("A VMM that stops, moves, resets and plugs", vmmStops),
   ]
 }
