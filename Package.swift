@@ -36,11 +36,13 @@ let package = Package(
     .target(name: "Scenarios", dependencies: ["ABIChecker", "KVM", "PVClock", "VMBuilder"]),
     .target(
       name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
+    .target(
+      name: "VMM", dependencies: ["ABIChecker", "GuestImages", "KVM", "PVClock", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios",
+        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios", "VMM",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),

@@ -51,16 +51,19 @@ public struct HostFacts: Hashable, Sendable, Codable {
   public var tscKHz: UInt32?
   /// Who served the guests' clock in the place of KVM; nil for KVM itself.
   public var clock: String?
+  /// The VMM that made the machines, by name and version; nil for this harness itself.
+  public var vmm: String?
 
   public init(
     kernel: String, backend: String? = nil, clocksource: String? = nil, tscKHz: UInt32? = nil,
-    clock: String? = nil
+    clock: String? = nil, vmm: String? = nil
   ) {
     self.kernel = kernel
     self.backend = backend
     self.clocksource = clocksource
     self.tscKHz = tscKHz
     self.clock = clock
+    self.vmm = vmm
   }
 
   /// Whether the host's clocksource lets KVM run a VM in master-clock mode; nil if unknown.

@@ -23,7 +23,9 @@ struct Passage: Sendable {
   /// vCPUs that answered both times.
   var vcpus: [Int] { after.keys.filter { before[$0] != nil }.sorted() }
 
-  func did(_ verb: VMMVerb) -> Bool { verbs.contains { $0.vmm?.verb == verb && $0.vmm?.error == nil } }
+  func did(_ verb: VMMVerb) -> Bool {
+    verbs.contains { $0.vmm?.verb == verb && $0.vmm?.error == nil }
+  }
 
   func failed(_ verb: VMMVerb) -> Bool {
     verbs.contains { $0.vmm?.verb == verb && $0.vmm?.error != nil }

@@ -160,12 +160,13 @@ public struct Rule: Sendable {
   /// Where a scenario changes the host, what holds on a steady one is owed only by the rules that expect the change.
   public func concerns(_ scenario: String) -> Bool {
     let name = ScenarioName(rawValue: scenario)
-    if name?.isOfVMMs ?? false { return isExercised(by: scenario) || concernsEveryRecord }
-    return isExercised(by: scenario) || (everywhere && !(name?.changesHost ?? false))
+    let isOnItsOwn = name.map { $0.changesHost || $0.isOfVMMs } ?? false
+    return isExercised(by: scenario) || (everywhere && !isOnItsOwn)
   }
 
   public func isExercised(by scenario: String) -> Bool {
     scenarios.contains { $0.rawValue == scenario }
+      || concernsEveryRecord && ScenarioName(rawValue: scenario)?.isOfVMMs ?? false
   }
 
   /// Judges all histories of a run. Where a scenario does not exercise the rule, only a violation counts.
@@ -174,8 +175,7 @@ public struct Rule: Sendable {
     for timeline in timelines where concerns(timeline.history.header.scenario) {
       let name = timeline.history.header.scenario
       let outcome = judge(timeline)
-      let isOfVMMs = ScenarioName(rawValue: name)?.isOfVMMs ?? false
-      guard isExercised(by: name) || isOfVMMs || outcome.isBroken else { continue }
+      guard isExercised(by: name) || outcome.isBroken else { continue }
       if let at = byScenario.firstIndex(where: { $0.name == name }) {
         byScenario[at].outcomes.append(outcome)
       } else {
@@ -199,6 +199,9 @@ public struct Rule: Sendable {
 extension Rule {
   /// Every rule, in the order of the catalogue.
   public static let all: [Rule] = topics.flatMap(\.rules)
+
+  /// Those that a run on KVM alone judges.
+  public static let ofKVM: [Rule] = all.filter { !$0.isOfVMMs }
 
   public static func named(_ id: String) -> Rule? {
     all.first { $0.id == id }

@@ -87,7 +87,7 @@ private struct FaultJudge {
     let sound = sound.map { $0.map(Timeline.init) }
     let isFor = Set(rules.map(\.id))
     var broken: Set<String> = []
-    for rule in Rule.all {
+    for rule in Rule.ofKVM {
       let outcome = rule.verdict(on: faulty).outcome
       if outcome.isBroken {
         // A rule that was not tested before has not been broken by the fault.

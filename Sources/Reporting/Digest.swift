@@ -56,7 +56,9 @@ struct Digest {
   var sentence: String {
     if let reason = report.noGuestRuns { return "no guest runs: \(reason)." }
     let tested = report.verdicts.count - report.count(.notTested)
-    let scope = report.planned < Rule.all.count ? " (of \(Rule.all.count) in all)" : ""
+    let scope =
+      report.planned < Rule.ofKVM.count && report.host.vmm == nil
+      ? " (of \(Rule.ofKVM.count) in all)" : ""
     switch answer {
     case .nothing: return "this run says nothing about the clock of this host."
     case .undecided:

@@ -24,10 +24,15 @@ public enum ReportFile {
   ///
   /// - Throws: `FileError` naming the path, the cause and a remedy.
   public static func write(_ text: String, to path: String) throws(FileError) {
+    try write(bytes: Array(text.utf8), to: path)
+  }
+
+  /// The same with bytes.
+  public static func write(bytes: [UInt8], to path: String) throws(FileError) {
     try refuseFolder(path)
     var file = try AtomicFile(path)
     do throws(FileError) {
-      try file.append(Array(text.utf8))
+      try file.append(bytes)
       try file.commit()
     } catch {
       file.discard()

@@ -22,6 +22,7 @@ struct Kvmclock: ParsableCommand {
         kvmclock run --output out.json            also a report for programs
         kvmclock soak --for 8h                    what can drift or race, for hours
         kvmclock check out/*.jsonl                judge recordings again
+        kvmclock vmm qemu                         what QEMU does with its guests' clock
         kvmclock explain VERSION-EVEN             what a rule says, and who says so
 
       EXIT STATUS
@@ -39,7 +40,7 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
-      CompareCommand.self,
+      CompareCommand.self, VMMCommand.self,
       DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 

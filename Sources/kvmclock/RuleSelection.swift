@@ -7,6 +7,13 @@ enum RuleSelection {
   /// What a shell offers where an id is due.
   static let completion = CompletionKind.list(Rule.all.map(\.id))
 
+  /// The same among those that a run on KVM alone judges.
+  static func rulesOfKVM(_ patterns: [String]) throws -> [Rule] {
+    let found = try rules(patterns).filter { !$0.isOfVMMs }
+    guard found.isEmpty, let pattern = patterns.first else { return found }
+    throw ValidationError("'\(pattern)' is about VMMs: `kvmclock vmm qemu` judges it.")
+  }
+
   /// The rules that match any of the patterns, in the catalogue's order; all of them without a pattern.
   ///
   /// - Throws: `ValidationError` naming the rules that come near, where a pattern matches nothing.

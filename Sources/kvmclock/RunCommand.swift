@@ -62,7 +62,7 @@ struct RunCommand: ParsableCommand {
   @OptionGroup var options: ReportOptions
 
   func validate() throws {
-    let selected = try RuleSelection.rules(rules)
+    let selected = try RuleSelection.rulesOfKVM(rules)
     guard !changeHost, let rule = selected.first(where: \.needsHostChange),
       rules.contains(where: { $0.uppercased() == rule.id })
     else { return }
@@ -72,7 +72,7 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     var plan = RunPlan(
-      rules: try RuleSelection.rules(rules),
+      rules: try RuleSelection.rulesOfKVM(rules),
       seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))), device: device)
     plan.vcpus = vcpus
     plan.isQuick = quick

@@ -64,7 +64,7 @@ struct SoakCommand: ParsableCommand {
   @OptionGroup var options: ReportOptions
 
   func validate() throws {
-    let selected = try RuleSelection.rules(rules)
+    let selected = try RuleSelection.rulesOfKVM(rules)
     if Soak.rules(of: selected).isEmpty {
       throw ValidationError(
         "\(rules.joined(separator: ", ")): no soak shows more of it than a run.")
@@ -102,7 +102,7 @@ struct SoakCommand: ParsableCommand {
     var state = SoakState(
       version: Kvmclock.version, host: host, device: device,
       seed: seed?.value ?? UInt64(UInt32.random(in: 0...(.max))),
-      rules: Soak.rules(of: try RuleSelection.rules(rules)).map(\.id))
+      rules: Soak.rules(of: try RuleSelection.rulesOfKVM(rules)).map(\.id))
     state.hostname = HostInspection.hostname
     state.date = Output.date
     return state

@@ -103,7 +103,9 @@ extension Rule {
           0 <= since && since <= difference(result.seen, result.asked),
           at: [first.event, answer.event],
           "vcpu\(vcpu)'s TSC between \(result.asked) and \(result.seen), vcpu0's before and after",
-          seen: "\(result.last.tsc), \(since < 0 ? "\(-since) cycles too low" : "\(difference(result.last.tsc, result.seen)) cycles too high")")
+          seen:
+            "\(result.last.tsc), \(since < 0 ? "\(-since) cycles too low" : "\(difference(result.last.tsc, result.seen)) cycles too high")"
+        )
       }
     }
   }
@@ -154,7 +156,8 @@ extension Rule {
     "PVCLOCK_GUEST_STOPPED, once the guest has cleared it, is set only for a guest that was stopped: by a pause, a restore or a "
       + "migration.",
     sources: [.document("Documentation/virt/kvm/api.rst, 4.75 KVM_KVMCLOCK_CTRL")],
-    method: "The guest clears the flag in all records; ask again without a stop, and after a reset and a plug.",
+    method:
+      "The guest clears the flag in all records; ask again without a stop, and after a reset and a plug.",
     scenarios: ScenarioName.ofVMMs, coverage: [.observations(2, "records before and after")]
   ) { timeline, findings in
     for passage in timeline.passages where !passage.isStopped {

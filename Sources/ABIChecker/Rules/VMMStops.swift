@@ -55,7 +55,9 @@ extension Rule {
   static let snapshotClockAndTSC = Rule(
     "SNAPSHOT-CLOCK-AND-TSC",
     "By how much the guest's clock and its TSC come apart from a save to the restore.",
-    sources: [.guest("guests whose clocksource is the TSC, and whose wall clock is set by kvmclock")],
+    sources: [
+      .guest("guests whose clocksource is the TSC, and whose wall clock is set by kvmclock")
+    ],
     method: "Compute the record of before at the TSC of the first answer after the restore.",
     scenarios: [.vmmSnapshot], isObservation: true
   ) { timeline, findings in
@@ -73,7 +75,8 @@ extension Rule {
     "MIGRATE-CLOCK",
     "Over a live migration the guest's clock does not go back, and advances by no more than the time that passed and no less than "
       + "the time that the guest ran.",
-    sources: [setClock], method: "Ask all vCPUs; migrate to another process on this host; ask again.",
+    sources: [setClock],
+    method: "Ask all vCPUs; migrate to another process on this host; ask again.",
     scenarios: [.vmmMigration], coverage: [.observations(2, "advances over a migration")]
   ) { timeline, findings in
     for passage in timeline.passages where passage.did(.migrate) {
@@ -85,7 +88,9 @@ extension Rule {
           in: Interval(still.lower, all.upper + timeline.slack(until: after.event)),
           at: [before.event] + passage.verbs + [after.event],
           "the advance of vcpu\(vcpu)'s clock",
-          why: "the time that passed, with or without the \(short(passage.stop.upper)) of the migration")
+          why:
+            "the time that passed, with or without the \(short(passage.stop.upper)) of the migration"
+        )
       }
     }
   }
@@ -165,24 +170,32 @@ extension Rule {
     "VMM-WALL-CLOCK",
     "By how much the guest's wall clock and system time together are off CLOCK_REALTIME of the host.",
     sources: [.document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW")],
-    method: "The guest writes MSR_KVM_WALL_CLOCK_NEW; add its system time; read CLOCK_REALTIME before and after.",
+    method:
+      "The guest writes MSR_KVM_WALL_CLOCK_NEW; add its system time; read CLOCK_REALTIME before and after.",
     scenarios: [.vmmRun], isObservation: true
   ) { timeline, findings in
     let events = timeline.history.events
     for (index, event) in events.enumerated() {
       guard case .readWallClock(_, let seconds, let nanoseconds) = event.action,
         let answer = events.last(where: {
-          if case .sampled = $0.action { $0.actor == .vcpu(0) && $0.began == event.began } else { false }
+          if case .sampled = $0.action {
+            $0.actor == .vcpu(0) && $0.began == event.began
+          } else {
+            false
+          }
         }), case .sampled(_, let result) = answer.action,
-        let before = events[..<index].last(where: \.isRealtime), case .hostClock(_, let early) = before.action,
-        let after = events[index...].first(where: \.isRealtime), case .hostClock(_, let late) = after.action
+        let before = events[..<index].last(where: \.isRealtime),
+        case .hostClock(_, let early) = before.action,
+        let after = events[index...].first(where: \.isRealtime),
+        case .hostClock(_, let late) = after.action
       else { continue }
       let guest = UInt64(seconds) &* 1_000_000_000 &+ UInt64(nanoseconds) &+ result.last.value
       let ahead = Interval(difference(guest, late), difference(guest, early))
       findings.report(
         ahead.contains(0)
           ? "none, to \(short(ahead.width))"
-          : "\(short(max(ahead.lower, -ahead.upper))) or more \(ahead.lower > 0 ? "ahead" : "behind")")
+          : "\(short(max(ahead.lower, -ahead.upper))) or more \(ahead.lower > 0 ? "ahead" : "behind")"
+      )
     }
   }
 
@@ -240,19 +253,21 @@ extension Findings {
         let events = [before.event] + passage.verbs + [after.event]
         guard still.upper < on.lower else {
           cannotTell(
-            "a stop of \(short(passage.stop.lower)) is too short to tell from \(short(still.width)) of uncertainty")
+            "a stop of \(short(passage.stop.lower)) is too short to tell from \(short(still.width)) of uncertainty"
+          )
           continue
         }
         let does = ClockPolicy.allCases.first { allowed[$0]!.contains(advance) }
         policy = policy ?? does
         let wanted = policy.map {
-          "[\(nanoseconds(allowed[$0]!.lower)), \(nanoseconds(allowed[$0]!.upper))]: it \($0.phrase)" }
+          "[\(nanoseconds(allowed[$0]!.lower)), \(nanoseconds(allowed[$0]!.upper))]: it \($0.phrase)"
+        }
         expect(
           does != nil && does == policy, at: events,
           "the advance of vcpu\(vcpu)'s clock over a stop of \(short(passage.stop.lower)) in "
             + (wanted.map { $0 + (isDeclared ? ", as is declared" : ", as before") }
               ?? "[\(nanoseconds(still.lower)), \(nanoseconds(still.upper))] if it stands still, or "
-                + "[\(nanoseconds(on.lower)), \(nanoseconds(on.upper))] if it runs on"),
+              + "[\(nanoseconds(on.lower)), \(nanoseconds(on.upper))] if it runs on"),
           seen: nanoseconds(advance))
       }
     }

@@ -1,0 +1,98 @@
+package import VMBuilder
+
+/// The guest's COM1: one request, one answer.
+package final class Console {
+  /// What carries its characters.
+  package struct Line {
+    /// Whether all of it was taken.
+    let send: (String) -> Bool
+    /// What has come, within so many milliseconds: empty if nothing has, nil if nothing will.
+    let receive: (Int) -> [UInt8]?
+
+    package init(send: @escaping (String) -> Bool, receive: @escaping (Int) -> [UInt8]?) {
+      self.send = send
+      self.receive = receive
+    }
+  }
+
+  private let line: Line
+  private let isCancelled: () -> Bool
+  private var buffer: [UInt8] = []
+
+  /// What came of a request, and when: the question was sent, vCPU 0 had answered, all had.
+  package struct Reply {
+    package let began: Moment
+    package let first: Moment
+    package let all: Moment
+    package let answer: GuestAnswer
+  }
+
+  package init(_ line: Line, isCancelled: @escaping () -> Bool) {
+    self.line = line
+    self.isCancelled = isCancelled
+  }
+
+  convenience init(_ stream: Stream, isCancelled: @escaping () -> Bool) {
+    self.init(
+      Line(send: { stream.send($0) }, receive: { stream.receive(within: $0) }),
+      isCancelled: isCancelled)
+  }
+
+  static let hello = "kvmclock guest 1"
+
+  /// Waits for the guest's first words. What stood before them, a firmware's perhaps, is dropped.
+  package func awaitHello(milliseconds: Int) throws(VMMError) {
+    let end = Stream.now + milliseconds
+    let hello = Array((Self.hello + "\n.\n").utf8)
+    while true {
+      if let at = buffer.indices.first(where: { buffer[$0...].starts(with: hello) }) {
+        buffer.removeFirst(at + hello.count)
+        return
+      }
+      try read(until: end, "the guest's first line", milliseconds)
+    }
+  }
+
+  package func ask(_ request: Character, milliseconds: Int = 20_000) throws(VMMError) -> Reply {
+    let end = Stream.now + milliseconds
+    buffer = []
+    let began = Moment.before()
+    guard line.send(String(request)) else { throw .badAnswer("COM1 is closed") }
+    try read(through: "=", end, milliseconds)
+    let first = Moment.after()
+    try read(through: "+", end, milliseconds)
+    let all = Moment.after()
+    while !buffer.suffix(3).elementsEqual(Array("\n.\n".utf8)) {
+      if buffer.first == UInt8(ascii: "!") {
+        throw .badAnswer(String(decoding: buffer, as: UTF8.self))
+      }
+      try read(until: end, "the end of the answer to '\(request)'", milliseconds)
+    }
+    let lines = String(decoding: buffer.dropLast(3), as: UTF8.self).split(separator: "\n")
+    return Reply(
+      began: began, first: first, all: all, answer: try GuestAnswer(lines: lines.map(String.init)))
+  }
+
+  /// Only sends; the machine is to be reset by it.
+  package func say(_ request: Character) { _ = line.send(String(request)) }
+
+  private func read(through mark: Character, _ end: Int, _ milliseconds: Int) throws(VMMError) {
+    while true {
+      if let at = buffer.firstIndex(of: mark.asciiValue!) {
+        buffer.removeFirst(at + 1)
+        return
+      }
+      try read(until: end, "the guest's '\(mark)'", milliseconds)
+    }
+  }
+
+  private func read(until end: Int, _ what: String, _ milliseconds: Int) throws(VMMError) {
+    if isCancelled() { throw .cancelled }
+    let left = end - Stream.now
+    guard left > 0 else { throw .timedOut(what: what, milliseconds: milliseconds) }
+    guard let bytes = line.receive(min(left, 100)) else {
+      throw .ended(how: "COM1 was closed", said: "")
+    }
+    buffer += bytes
+  }
+}

@@ -1,0 +1,117 @@
+internal import Glibc
+
+/// A process that this one starts, and that ends with its owner.
+final class ChildProcess {
+  private let id: pid_t
+  private let output: String
+  private var status: Int32?
+
+  /// - Parameter output: the file that gets what it says on stdout and stderr.
+  init(_ words: [String], output: String) throws(VMMError) {
+    self.output = output
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+    posix_spawn_file_actions_adddup2(&actions, 1, 2)
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    // A process group of its own: ^C at the terminal is not for it.
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+    let arguments = words.map { strdup($0) }
+    defer { for argument in arguments { free(argument) } }
+    var id: pid_t = 0
+    let result = posix_spawnp(&id, words[0], &actions, &attributes, arguments + [nil], environ)
+    guard result == 0 else {
+      throw .cannotStart(what: words[0], reason: String(cString: strerror(result)))
+    }
+    self.id = id
+  }
+
+  deinit { end() }
+
+  /// How it ended; nil while it runs.
+  var ending: String? {
+    if status == nil {
+      var status: Int32 = 0
+      if waitpid(id, &status, WNOHANG) == id { self.status = status }
+    }
+    guard let status else { return nil }
+    return status & 0x7f == 0 ? "exit status \(status >> 8 & 0xff)" : "signal \(status & 0x7f)"
+  }
+
+  /// The end of what it said.
+  var said: String {
+    guard let file = fopen(output, "r") else { return "" }
+    defer { fclose(file) }
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    var text: [UInt8] = []
+    while true {
+      let count = fread(&buffer, 1, buffer.count, file)
+      if count == 0 { break }
+      text = Array((text + buffer[..<count]).suffix(8192))
+    }
+    let lines = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline)
+    return lines.suffix(3).joined(separator: " / ")
+  }
+
+  /// - Throws: `VMMError.ended` if it has.
+  func requireAlive() throws(VMMError) {
+    if let ending { throw .ended(how: ending, said: said) }
+  }
+
+  /// Waits for its end.
+  func ends(within milliseconds: Int) -> Bool {
+    let end = Stream.now + milliseconds
+    while ending == nil {
+      guard Stream.now < end else { return false }
+      usleep(2000)
+    }
+    return true
+  }
+
+  /// Ends the whole group.
+  func end() {
+    guard ending == nil else { return }
+    kill(-id, SIGKILL)
+    kill(id, SIGKILL)
+    _ = ends(within: 5000)
+  }
+}
+
+/// A folder in /tmp for sockets and states, gone with its owner.
+final class Workplace {
+  let path: String
+
+  init() throws(VMMError) {
+    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(folder)/kvmclock-vmm-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else {
+      throw .cannotStart(what: "a folder in \(folder)", reason: String(cString: strerror(errno)))
+    }
+    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  deinit {
+    guard let folder = opendir(path) else { return }
+    while let entry = readdir(folder) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      unlink("\(path)/\(name)")
+    }
+    closedir(folder)
+    rmdir(path)
+  }
+
+  func write(_ bytes: [UInt8], to name: String) throws(VMMError) -> String {
+    let path = "\(self.path)/\(name)"
+    let file = fopen(path, "w")
+    guard let file, fwrite(bytes, 1, bytes.count, file) == bytes.count, fclose(file) == 0 else {
+      throw .cannotStart(what: path, reason: String(cString: strerror(errno)))
+    }
+    return path
+  }
+}

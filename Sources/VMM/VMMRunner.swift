@@ -1,0 +1,161 @@
+package import ABIChecker
+
+/// What to do with a VMM.
+package struct VMMPlan: Sendable {
+  /// vCPUs from the start.
+  package var vcpus = 2
+  /// How often each thing is done in a row.
+  package var rounds = 3
+  package var seed: UInt64 = 0
+  /// What the clock does over a pause, and from a save to a restore, by the user's word.
+  package var declared: [VMMVerb: ClockPolicy] = [:]
+  package var scenarios = ScenarioName.ofVMMs
+
+  package init() {}
+}
+
+package enum VMMRunner {
+  /// Runs the scripts, each with machines of its own.
+  package static func run(
+    _ plan: VMMPlan, on monitor: any VirtualMachineMonitor, host: HostFacts,
+    isCancelled: @escaping () -> Bool, keep: (History) -> Void
+  ) throws(VMMError) -> [History] {
+    var histories: [History] = []
+    for scenario in plan.scenarios where !isCancelled() {
+      let session = try Session(scenario, monitor, plan, host: host, isCancelled: isCancelled)
+      let missing = scenario.verbs.filter { !monitor.verbs.contains($0) }
+      do throws(VMMError) {
+        if let verb = missing.first {
+          session.note(
+            .lacking(
+              what: verb.rawValue, evidence: "the driver of \(monitor.name) has no such verb"),
+            of: 0)
+        } else {
+          try session.run(scenario, rounds: plan.rounds)
+        }
+      } catch {
+        session.note(.failed(reason: "\(error)"), of: 0)
+      }
+      session.end()
+      histories.append(session.history)
+      keep(session.history)
+    }
+    return histories
+  }
+}
+
+extension ScenarioName {
+  /// What the VMM has to be able to do.
+  fileprivate var verbs: [VMMVerb] {
+    switch self {
+    case .vmmPause: [.start, .pause, .resume]
+    case .vmmSnapshot: [.start, .pause, .resume, .save, .restore]
+    case .vmmMigration: [.start, .migrate]
+    case .vmmReset: [.start, .reset]
+    case .vmmHotplug: [.start, .plug, .unplug]
+    default: [.start]
+    }
+  }
+}
+
+extension Session {
+  fileprivate func run(_ scenario: ScenarioName, rounds: Int) throws(VMMError) {
+    switch scenario {
+    case .vmmRun: try justRun(rounds)
+    case .vmmPause: try pauses(rounds)
+    case .vmmSnapshot: try snapshots(rounds)
+    case .vmmMigration: try migrations(rounds)
+    case .vmmReset: try resets(rounds)
+    case .vmmHotplug: try hotplugs(rounds)
+    default: preconditionFailure("\(scenario) is none of a VMM's")
+    }
+  }
+
+  private func justRun(_ rounds: Int) throws(VMMError) {
+    let machine = try start()
+    for _ in 0..<rounds {
+      try wait(milliseconds: 50)
+      try ask(machine)
+      noteRealtime(machine)
+      try ask(machine, "k")
+      noteRealtime(machine)
+      try ask(machine, "w")
+      try ask(machine, "o")
+      try ask(machine, "w")
+      try ask(machine)
+    }
+  }
+
+  /// Long enough to tell a clock that stands still from one that runs on, on a busy host too.
+  private static let stop = 300
+
+  private func pauses(_ rounds: Int) throws(VMMError) {
+    let machine = try start()
+    for _ in 0..<rounds {
+      try ask(machine, "c")
+      try pause(machine)
+      try wait(milliseconds: Self.stop)
+      try resume(machine)
+      try ask(machine)
+      try ask(machine, "c")
+      try wait(milliseconds: 20)
+      try ask(machine)
+    }
+  }
+
+  private func snapshots(_ rounds: Int) throws(VMMError) {
+    var machine = try start()
+    for round in 0..<rounds {
+      try ask(machine, "c")
+      try pause(machine)
+      let state = try save(machine)
+      quit(machine)
+      try wait(milliseconds: Self.stop)
+      machine = try restore(state)
+      try resume(machine)
+      try ask(machine)
+      guard round == 0 else { continue }
+      // The same file again, beside the first one.
+      let twin = try restore(state)
+      try resume(twin)
+      try ask(twin)
+      try ask(machine)
+      quit(twin)
+    }
+  }
+
+  private func migrations(_ rounds: Int) throws(VMMError) {
+    var machine = try start()
+    try ask(machine, "c")
+    try migrateNowhere(machine)
+    try ask(machine)
+    for _ in 0..<rounds {
+      try ask(machine, "c")
+      let target = try migrate(machine)
+      quit(machine)
+      machine = target
+      try ask(machine)
+      try ask(machine)
+    }
+  }
+
+  private func resets(_ rounds: Int) throws(VMMError) {
+    let machine = try start()
+    for _ in 0..<rounds {
+      try wait(milliseconds: 50)
+      try ask(machine, "c")
+      try reset(machine)
+    }
+  }
+
+  private func hotplugs(_ rounds: Int) throws(VMMError) {
+    let machine = try start(spare: 1)
+    for _ in 0..<max(2, rounds) {
+      try ask(machine, "c")
+      try plug(machine)
+      try wait(milliseconds: 20)
+      try ask(machine)
+      try unplug(machine)
+    }
+  }
+}

@@ -1,0 +1,191 @@
+import ABIChecker
+import ArgumentParser
+import Glibc
+import Reporting
+import Scenarios
+import VMM
+
+/// Tests what a VMM does with its guests' clock.
+struct VMMCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "vmm", abstract: "Test what a VMM does with its guests' clock.",
+    discussion: """
+      A guest of our own runs under the VMM, reads its clock on every vCPU without pause, and answers \
+      over COM1; the VMM is paused, saved, restored, migrated, reset and given vCPUs.
+      """,
+    subcommands: [VMMQEMUCommand.self, VMMGuestCommand.self])
+}
+
+struct VMMQEMUCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "qemu", abstract: "Test QEMU.",
+    discussion: """
+      What stands after -- goes to QEMU as it is, behind what this program gives it:
+
+        kvmclock vmm qemu
+        kvmclock vmm qemu --binary ./qemu-system-x86_64 --machine microvm
+        kvmclock vmm qemu --pause stands-still -- -cpu EPYC
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      "QEMU's program: a path, or a name to look for in PATH; qemu-system-x86_64 if absent.",
+      valueName: "path"),
+    completion: .file())
+  var binary: String?
+
+  @Option(help: "QEMU's machine: q35, pc or microvm. microvm has no hot-plug.")
+  var machine = "q35"
+
+  @Argument(
+    parsing: .postTerminator, help: ArgumentHelp("QEMU's own options.", valueName: "option"))
+  var qemuOptions: [String] = []
+
+  @OptionGroup var options: VMMOptions
+
+  func run() throws {
+    try options.run { isCancelled throws(VMMError) in
+      try QEMU(binary: binary, machine: machine, options: qemuOptions, isCancelled: isCancelled)
+    }
+  }
+}
+
+/// What is done with a VMM, whichever it is.
+struct VMMOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("vCPUs of each machine, 1 to 15.", valueName: "n"))
+  var vcpus = 2
+
+  @Option(help: ArgumentHelp("How often each thing is done in a row.", valueName: "n"))
+  var rounds = 3
+
+  @Option(
+    help:
+      "What the clock is to do over a pause: stands-still or runs-on. If absent, the same thing each time."
+  )
+  var pause: ClockPolicy?
+
+  @Option(help: "What it is to do from a save to a restore: stands-still or runs-on.")
+  var restore: ClockPolicy?
+
+  @Option(
+    help: ArgumentHelp(
+      "Only this: run, pause, snapshot, migration, reset or hotplug. May be given several times.",
+      valueName: "name"))
+  var only: [String] = []
+
+  @Option(
+    help: ArgumentHelp("Keep what was recorded, one file a scenario.", valueName: "dir"),
+    completion: .directory)
+  var history: String?
+
+  @OptionGroup var options: ReportOptions
+
+  func validate() throws {
+    guard (1...15).contains(vcpus) else {
+      throw ValidationError("--vcpus is a number from 1 to 15, not \(vcpus).")
+    }
+    guard rounds >= 1 else { throw ValidationError("--rounds is at least 1, not \(rounds).") }
+    _ = try scenarios()
+  }
+
+  private func scenarios() throws -> [ScenarioName] {
+    guard !only.isEmpty else { return ScenarioName.ofVMMs }
+    let wanted = try only.map { name in
+      guard let scenario = ScenarioName(rawValue: "vmm-\(name)"), scenario.isOfVMMs else {
+        throw ValidationError(
+          "--only is one of run, pause, snapshot, migration, reset and hotplug, not '\(name)'.")
+      }
+      return scenario
+    }
+    return ScenarioName.ofVMMs.filter(wanted.contains)
+  }
+
+  func run(_ make: (@escaping () -> Bool) throws(VMMError) -> any VirtualMachineMonitor) throws {
+    var plan = VMMPlan()
+    plan.vcpus = vcpus
+    plan.rounds = rounds
+    plan.scenarios = try scenarios()
+    plan.declared[.pause] = pause
+    plan.declared[.restore] = restore
+    let cancellation = Cancellation()
+    let interruption = Interruption(cancelling: cancellation)
+    let isCancelled = { cancellation.isCancelled }
+    if let history {
+      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
+    }
+    try options.prepare()
+    let host: HostFacts
+    do { host = try HostInspection.facts(device: "/dev/kvm") } catch { throw Failure(error) }
+    let began = ContinuousClock.now
+    let date = Output.date
+    var histories: [History] = []
+    var files: [String: [String]] = [:]
+    var hasFailed = false
+    func keep(_ recorded: History) {
+      guard let history else { return }
+      do throws(FileError) {
+        let path = try HistoryFile.save(recorded, in: history)
+        files[recorded.header.scenario, default: []].append(path)
+      } catch {
+        hasFailed = true
+        Output.complain(Failure(error).message)
+      }
+    }
+    let monitor: any VirtualMachineMonitor
+    do throws(VMMError) {
+      monitor = try make(isCancelled)
+      histories = try VMMRunner.run(
+        plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keep($0) })
+    } catch {
+      throw Failure(69, "kvmclock: \(error)")
+    }
+    let timelines = histories.map(Timeline.init)
+    let seen = Set(plan.scenarios.map(\.rawValue))
+    let rules = Rule.all.filter { rule in
+      rule.concernsEveryRecord || rule.isOfVMMs && seen.contains { rule.isExercised(by: $0) }
+    }
+    var verdicts = rules.map { $0.verdict(on: timelines) }
+    if cancellation.isCancelled { verdicts.removeAll { !$0.outcome.isBroken } }
+    var report = Report(
+      version: Kvmclock.version, host: histories.first?.header.host ?? host, seed: nil,
+      verdicts: verdicts,
+      planned: rules.count)
+    report.hostname = HostInspection.hostname
+    report.date = date
+    report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
+    report.files = files
+    report.strict = options.strict
+    report.interruption = cancellation.isCancelled ? interruption.signalName : nil
+    if options.showsHistories { report.histories = histories }
+    let isComplete = try options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
+    if report.interruption != nil { throw ExitCode(interruption.exitCode) }
+    if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
+    throw ExitCode(report.exitCode)
+  }
+}
+
+/// The guest, for people's own scripts.
+struct VMMGuestCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "guest", abstract: "Write the guest that `kvmclock vmm` boots to a file.",
+    discussion: "What it is asked over COM1, and what it answers, stands in guest-images/README.md."
+  )
+
+  @Option(
+    help:
+      "elf: with the note of PVH, for QEMU -kernel and others; flat: the bytes that stand at 1 MiB."
+  )
+  var format = GuestFile.elf
+
+  @Option(
+    name: [.customShort("o"), .customLong("output")],
+    help: ArgumentHelp("Where to.", valueName: "file"), completion: .file())
+  var output: String
+
+  func run() throws {
+    do { try ReportFile.write(bytes: format.bytes, to: output) } catch { throw Failure(error) }
+  }
+}
+
+extension ClockPolicy: ExpressibleByArgument {}
+extension GuestFile: ExpressibleByArgument {}
