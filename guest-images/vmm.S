@@ -94,6 +94,12 @@ guest_vmm_begin:
     movl $VMM_TRAMPOLINE, %edi
     movl $(trampoline_end - trampoline), %ecx
     rep movsb
+    /* CPU hot-plug registers: the modern ones, of ICH9 and of PIIX4. Without it QEMU refuses to unplug. */
+    xorl %eax, %eax
+    movw $0xcd8, %dx
+    outl %eax, %dx
+    movw $0xaf00, %dx
+    outl %eax, %dx
     xorl %ebp, %ebp
 to_long:
     lgdt AT(boot_descriptors)

@@ -427,8 +427,8 @@ public indirect enum Action: Hashable, Sendable, Codable {
 
   // A VMM under test, and its guest.
   /// The VMM was asked for something, until it said that it was done. `other` is the machine that is migrated to, or the
-  /// number of the saved state; `error` is what the VMM said where it did not do it.
-  case vmm(verb: VMMVerb, other: Int?, error: String?)
+  /// number of the saved state; `failure` is there where it was not done.
+  case vmm(verb: VMMVerb, other: Int?, failure: VMMFailure?)
   /// What a vCPU saw of its record since it was asked last, and its answer, between the question and the answer's arrival.
   case sampled(address: Hex, result: SampleResult)
   /// What the clock does over a pause, or from a save to the restore, by the word of whoever tests the VMM.

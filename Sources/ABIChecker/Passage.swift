@@ -24,11 +24,11 @@ struct Passage: Sendable {
   var vcpus: [Int] { after.keys.filter { before[$0] != nil }.sorted() }
 
   func did(_ verb: VMMVerb) -> Bool {
-    verbs.contains { $0.vmm?.verb == verb && $0.vmm?.error == nil }
+    verbs.contains { $0.vmm?.verb == verb && $0.vmm?.failure == nil }
   }
 
   func failed(_ verb: VMMVerb) -> Bool {
-    verbs.contains { $0.vmm?.verb == verb && $0.vmm?.error != nil }
+    verbs.contains { $0.vmm?.verb == verb && $0.vmm?.failure != nil }
   }
 
   var isStopped: Bool { did(.pause) || did(.restore) || did(.migrate) }
@@ -39,7 +39,7 @@ struct Passage: Sendable {
     var stop = Interval(0, 0)
     var pause: Event?
     var wentOn: Event?
-    for event in verbs where event.vmm?.error == nil {
+    for event in verbs where event.vmm?.failure == nil {
       switch event.vmm?.verb {
       case .pause?: pause = pause ?? event
       case .restore?: wentOn = event
@@ -56,8 +56,8 @@ struct Passage: Sendable {
 }
 
 extension Event {
-  var vmm: (verb: VMMVerb, other: Int?, error: String?)? {
-    if case .vmm(let verb, let other, let error) = action { (verb, other, error) } else { nil }
+  var vmm: (verb: VMMVerb, failure: VMMFailure?)? {
+    if case .vmm(let verb, _, let failure) = action { (verb, failure) } else { nil }
   }
 }
 
@@ -111,10 +111,10 @@ private struct PassageFold {
     case (.wroteMSR(let msr, _, nil), _) where MSR.isSystemTime(msr):
       close(machine)
       lines[machine, default: Line()].writes.append(event)
-    case (.vmm(let verb, let other, let error), _):
+    case (.vmm(let verb, let other, let failure), _):
       close(machine)
       lines[machine, default: Line()].verbs.append(event)
-      guard error == nil else { return }
+      guard failure == nil else { return }
       follow(verb, machine, other, event)
     default: break
     }

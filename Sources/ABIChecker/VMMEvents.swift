@@ -16,6 +16,16 @@ public enum VMMVerb: String, Hashable, Sendable, Codable, CaseIterable {
   case quit
 }
 
+/// Why a VMM did not do what it was asked for.
+public enum VMMFailure: Hashable, Sendable, Codable {
+  /// It said no, with these words.
+  case refused(reason: String)
+  /// Its process ended.
+  case ended(how: String)
+  /// It did not answer in time, or the guest did not.
+  case silent(about: String)
+}
+
 /// What whoever tests a VMM says that its clock does while the guest does not run.
 public enum ClockPolicy: String, Hashable, Sendable, Codable, CaseIterable {
   /// It goes on from where it was.

@@ -47,6 +47,16 @@ final class Session {
     record(.host, began, .after(), action, of: machine)
   }
 
+  /// Why the script could not go on. What a VMM refuses it lacks; that it ended is judged by a rule of its own.
+  func note(_ error: VMMError) {
+    switch error {
+    case .refused(let verb, let reason):
+      note(.lacking(what: "\(verb.rawValue) under \(monitor.name)", evidence: reason), of: 0)
+    case .ended: note(.lacking(what: "a VMM that goes on", evidence: "\(error)"), of: 0)
+    default: note(.failed(reason: "\(error)"), of: 0)
+    }
+  }
+
   /// The VMM does something; a refusal is written down, too, and thrown.
   private func did<Value>(
     _ verb: VMMVerb, _ machine: Int, other: Int? = nil, _ body: () throws(VMMError) -> Value
@@ -54,11 +64,21 @@ final class Session {
     let began = Moment.before()
     do {
       let value = try body()
-      record(.host, began, .after(), .vmm(verb: verb, other: other, error: nil), of: machine)
+      record(.host, began, .after(), .vmm(verb: verb, other: other, failure: nil), of: machine)
       return value
     } catch {
-      record(.host, began, .after(), .vmm(verb: verb, other: other, error: "\(error)"), of: machine)
+      record(
+        .host, began, .after(), .vmm(verb: verb, other: other, failure: Self.failure(error)),
+        of: machine)
       throw error
+    }
+  }
+
+  private static func failure(_ error: VMMError) -> VMMFailure {
+    switch error {
+    case .refused(_, let reason): .refused(reason: reason)
+    case .ended: .ended(how: "\(error)")
+    default: .silent(about: "\(error)")
     }
   }
 

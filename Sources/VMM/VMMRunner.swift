@@ -34,7 +34,7 @@ package enum VMMRunner {
           try session.run(scenario, rounds: plan.rounds)
         }
       } catch {
-        session.note(.failed(reason: "\(error)"), of: 0)
+        session.note(error)
       }
       session.end()
       histories.append(session.history)
@@ -127,8 +127,10 @@ extension Session {
   private func migrations(_ rounds: Int) throws(VMMError) {
     var machine = try start()
     try ask(machine, "c")
-    try migrateNowhere(machine)
-    try ask(machine)
+    for _ in 0..<2 {
+      try migrateNowhere(machine)
+      try ask(machine)
+    }
     for _ in 0..<rounds {
       try ask(machine, "c")
       let target = try migrate(machine)

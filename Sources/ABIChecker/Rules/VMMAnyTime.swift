@@ -5,7 +5,7 @@ internal import PVClock
 extension Rule {
   static let vmmAnyTime: [Rule] = [
     .vmmNeverBack, .vmmTSCNeverBack, .vmmOneClock, .vmmTSCAlike, .vmmKeepsRate, .vmmKeepsStable,
-    .vmmStoppedOnlyThen, .vmmClockRuns, .vmmRewriteKeepsTime,
+    .vmmStoppedOnlyThen, .vmmClockRuns, .vmmRewriteKeepsTime, .vmmSurvives,
   ]
 
   static let samplingMethod =
@@ -71,16 +71,7 @@ extension Rule {
   ) { timeline, findings in
     for passage in timeline.passages {
       for (vcpu, first, answer) in passage.beside {
-        let slack =
-          answer.page.hasSamePair(as: first.page) ? 0 : timeline.slack(until: answer.event)
-        let asked = first.page.systemTime(atTSC: answer.result.asked)
-        let seen = first.page.systemTime(atTSC: answer.result.seen)
-        findings.expect(
-          difference(answer.result.last.value, asked),
-          in: Interval(-slack, difference(seen, asked) + slack), limit: Timeline.widestUseful,
-          at: [first.event, answer.event],
-          "vcpu\(vcpu)'s clock less vcpu0's when it asked (\(asked) ns)",
-          why: "vcpu0's clock went on by so much until it saw the answer")
+        findings.expectOneClock(vcpu, answer, beside: first, timeline)
       }
     }
   }
@@ -184,6 +175,26 @@ extension Rule {
     scenarios: [.vmmRun], coverage: [.each(["0x12", "0x4b564d01"], "MSRs written")]
   ) { !$0.writes.isEmpty && $0.verbs.isEmpty }
 
+  static let vmmSurvives = Rule(
+    "VMM-SURVIVES",
+    "Nothing that the VMM is asked for ends it or leaves it without an answer; what it cannot do it refuses.",
+    sources: [.guest("every guest: one whose VMM ends is lost")],
+    method: "Ask for everything; note what comes back.", scenarios: ScenarioName.ofVMMs,
+    coverage: [.observations(1, "things asked for")]
+  ) { timeline, findings in
+    for event in timeline.history.events {
+      guard let (verb, failure) = event.vmm, verb != .quit else { continue }
+      let trouble: String? =
+        switch failure {
+        case .ended(let how)?: how
+        case .silent(let about)?: about
+        case .refused?, nil: nil
+        }
+      findings.expect(
+        trouble == nil, at: [event], "\(verb.rawValue): done or refused", seen: trouble ?? "")
+    }
+  }
+
   /// A guest's clock runs through whatever `matches`.
   static func keepsTime(
     _ id: String, _ statement: String, method: String, scenarios: [ScenarioName],
@@ -245,6 +256,23 @@ extension Passage {
 }
 
 extension Findings {
+  /// What another vCPU reads lies between what vCPU 0's record says of the TSCs before and after.
+  mutating func expectOneClock(
+    _ vcpu: Int, _ answer: Passage.Answer, beside first: Passage.Answer, _ timeline: Timeline
+  ) {
+    // A record that was written after the question says nothing of the time before.
+    guard difference(answer.result.asked, first.page.tscTimestamp) >= 0 else { return }
+    let slack = answer.page.hasSamePair(as: first.page) ? 0 : timeline.slack(until: answer.event)
+    let asked = first.page.systemTime(atTSC: answer.result.asked)
+    let seen = first.page.systemTime(atTSC: answer.result.seen)
+    expect(
+      difference(answer.result.last.value, asked),
+      in: Interval(-slack, difference(seen, asked) + slack), limit: Timeline.widestUseful,
+      at: [first.event, answer.event],
+      "vcpu\(vcpu)'s clock less vcpu0's when it asked (\(asked) ns)",
+      why: "vcpu0's clock went on by so much until it saw the answer")
+  }
+
   /// One clock runs through a passage.
   ///
   /// - Returns: whether it counted.

@@ -140,16 +140,7 @@ extension Rule {
       guard let first = passage.after[0] else { continue }
       for vcpu in plugged.sorted() {
         guard let answer = passage.after[vcpu] else { continue }
-        let slack =
-          answer.page.hasSamePair(as: first.page) ? 0 : timeline.slack(until: answer.event)
-        let asked = first.page.systemTime(atTSC: answer.result.asked)
-        let seen = first.page.systemTime(atTSC: answer.result.seen)
-        findings.expect(
-          difference(answer.result.last.value, asked),
-          in: Interval(-slack, difference(seen, asked) + slack), limit: Timeline.widestUseful,
-          at: [first.event, answer.event],
-          "the plugged vcpu\(vcpu)'s clock less vcpu0's when it asked (\(asked) ns)",
-          why: "vcpu0's clock went on by so much until it saw the answer")
+        findings.expectOneClock(vcpu, answer, beside: first, timeline)
       }
     }
   }
