@@ -99,6 +99,7 @@ extension Report {
     if let hostname { facts.append(("host", hostname)) }
     facts += [("kernel", "Linux \(host.kernel)"), ("backend", host.backend ?? "unknown")]
     if let clock = host.clock { facts.append(("clock", clock)) }
+    if let vmm = host.vmm { facts.append(("VMM", vmm)) }
     facts.append(("TSC", host.tscKHz.map { "\($0) kHz" } ?? "of unknown frequency"))
     facts.append(("clocksource", host.clocksource ?? "unknown"))
     if let seed { facts.append(("seed", "\(seed)")) }
@@ -108,7 +109,8 @@ extension Report {
 
   /// Where all of it happened, on one line.
   var headline: String {
-    var parts = ["Linux \(host.kernel)", host.backend ?? "unknown backend"]
+    var parts =
+      (host.vmm.map { [$0] } ?? []) + ["Linux \(host.kernel)", host.backend ?? "unknown backend"]
     if let clock = host.clock { parts.append("clock: \(clock)") }
     parts.append(host.tscKHz.map { "TSC \($0) kHz" } ?? "TSC of unknown frequency")
     parts.append("clocksource \(host.clocksource ?? "unknown")")

@@ -1,6 +1,7 @@
 import ABIChecker
 import ArgumentParser
 import Glibc
+import KVM
 import Reporting
 import Scenarios
 import VMM
@@ -13,7 +14,7 @@ struct VMMCommand: ParsableCommand {
       A guest of our own runs under the VMM, reads its clock on every vCPU without pause, and answers \
       over COM1; the VMM is paused, saved, restored, migrated, reset and given vCPUs.
       """,
-    subcommands: [VMMQEMUCommand.self, VMMGuestCommand.self])
+    subcommands: [VMMQEMUCommand.self, VMMToyCommand.self, VMMGuestCommand.self])
 }
 
 struct VMMQEMUCommand: ParsableCommand {
@@ -46,6 +47,32 @@ struct VMMQEMUCommand: ParsableCommand {
   func run() throws {
     try options.run { isCancelled throws(VMMError) in
       try QEMU(binary: binary, machine: machine, options: qemuOptions, isCancelled: isCancelled)
+    }
+  }
+}
+
+struct VMMToyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "toy", abstract: "Test a toy VMM of our own, with a fault or without.",
+    discussion: """
+      It shows what each rule says of a VMM that does it wrong. The faults:
+
+      """
+        + ToyFault.allCases.map {
+          "  \($0.rawValue): \($0.description); breaks \($0.breaks.joined(separator: ", "))"
+        }
+        .joined(separator: "\n"))
+
+  @Option(help: ArgumentHelp("What it does wrong.", valueName: "name"))
+  var fault: ToyFault?
+
+  @OptionGroup var options: VMMOptions
+
+  func run() throws {
+    try options.run { isCancelled throws(VMMError) in
+      do throws(KVMError) { return try ToyVMM(fault, isCancelled: isCancelled) } catch {
+        throw .cannotStart(what: "the toy VMM", reason: "\(error)")
+      }
     }
   }
 }
@@ -189,3 +216,4 @@ struct VMMGuestCommand: ParsableCommand {
 
 extension ClockPolicy: ExpressibleByArgument {}
 extension GuestFile: ExpressibleByArgument {}
+extension ToyFault: ExpressibleByArgument {}

@@ -101,7 +101,7 @@ package final class WorkerThread: @unchecked Sendable {
   }
 
   /// Interrupts a system call that the thread may be in.
-  func kick() {
+  package func kick() {
     let thread = monitor.locked { threadID }
     if thread != 0 { _ = ckvm_tgkill(getpid(), thread, Self.kickSignal) }
   }

@@ -1,0 +1,454 @@
+package import ABIChecker
+internal import Glibc
+internal import GuestImages
+package import KVM
+internal import Synchronization
+internal import VMBuilder
+
+/// A VMM as small as it can be that pauses, saves, restores, migrates, resets and plugs: in this process, with one switch for each
+/// fault. It shows that each rule about VMMs can fail, and how a VMM does it right.
+package final class ToyVMM: VirtualMachineMonitor {
+  package let verbs = Set(VMMVerb.allCases)
+  package var name: String {
+    fault.map { "a toy VMM with the fault \($0.rawValue)" } ?? "a toy VMM"
+  }
+  let fault: ToyFault?
+  let system: KVMSystem
+  private let isCancelled: () -> Bool
+  /// What stands in for files, and for sockets.
+  fileprivate var states: [String: ToyState] = [:]
+  fileprivate var targets: [String: ToyMachine] = [:]
+
+  package init(_ fault: ToyFault? = nil, isCancelled: @escaping () -> Bool = { false })
+    throws(KVMError)
+  {
+    self.fault = fault
+    self.isCancelled = isCancelled
+    system = try KVMSystem()
+  }
+
+  package func start(
+    vcpus: Int, spare: Int, from origin: Origin
+  ) throws(VMMError) -> any MonitoredMachine {
+    do throws(KVMError) {
+      let machine = try ToyMachine(self, vcpus: vcpus, isCancelled: isCancelled)
+      switch origin {
+      case .boot:
+        try machine.boot()
+        machine.run()
+      case .file(let path):
+        guard let state = states[path] else {
+          throw KVMError(request: "open \(path)", errno: ENOENT, remedy: nil)
+        }
+        try machine.load(state, for: .restore)
+      case .migration(let place): targets[place] = machine
+      }
+      return machine
+    } catch {
+      throw .refused(verb: .start, reason: "\(error)")
+    }
+  }
+}
+
+/// What a VMM takes along.
+struct ToyState {
+  struct CPU {
+    var registers: Registers
+    var special: SpecialRegisters
+    var mpState: MPState
+    var tsc: UInt64
+    var systemTime: UInt64
+  }
+
+  var memory: [UInt8]
+  var vcpus: [CPU]
+  var clock: UInt64
+  /// CLOCK_MONOTONIC_RAW when it was saved, in nanoseconds.
+  var at: UInt64
+}
+
+/// One vCPU on its thread.
+private final class ToyVCPU: @unchecked Sendable {
+  let number: Int
+  let vcpu: VCPU
+  private let worker: WorkerThread
+  private let isStopping = Atomic(false)
+  private unowned let machine: ToyMachine
+
+  init(_ number: Int, _ vcpu: consuming VCPU, of machine: ToyMachine) throws(KVMError) {
+    self.number = number
+    self.vcpu = vcpu
+    self.machine = machine
+    do { worker = try WorkerThread(name: "toy-vcpu\(number)") } catch {
+      throw KVMError(request: "pthread_create", errno: EAGAIN, remedy: nil)
+    }
+  }
+
+  func run() {
+    isStopping.store(false, ordering: .relaxed)
+    vcpu.requestImmediateExit(false)
+    worker.begin { [self] in loop() }
+  }
+
+  /// Takes the vCPU out of the guest, with its port access complete.
+  func stop() {
+    isStopping.store(true, ordering: .relaxed)
+    vcpu.requestImmediateExit(true)
+    while !worker.isDone(within: 1) { worker.kick() }
+  }
+
+  func end() {
+    stop()
+    worker.stop()
+  }
+
+  private func loop() {
+    while true {
+      guard let exit = try? vcpu.run() else { return }
+      switch exit {
+      case .in(let port, _, _): vcpu.completeIn(value: machine.uart.read(port))
+      case .out(let port, _, _, _):
+        if port == UInt16(VMM_COM1) { machine.uart.write(vcpu.portData()) }
+      case .mmioRead: vcpu.completeMMIORead(value: 0)
+      case .shutdown, .failEntry, .internalError: return
+      default: break
+      }
+      if exit == .interrupted, isStopping.load(ordering: .relaxed) { return }
+    }
+  }
+}
+
+/// COM1: what the guest sends, and what it is sent.
+private final class ToyUART: @unchecked Sendable {
+  private let lock = Mutex<(sent: [UInt8], toGuest: [UInt8])>(([], []))
+
+  func write(_ bytes: [UInt8]) { lock.withLock { $0.sent += bytes } }
+
+  func read(_ port: UInt16) -> UInt32 {
+    lock.withLock { state in
+      switch Int32(port) - VMM_COM1 {
+      case 5: return 0x60 | (state.toGuest.isEmpty ? 0 : 1)
+      case 0: return state.toGuest.isEmpty ? 0 : UInt32(state.toGuest.removeFirst())
+      default: return 0
+      }
+    }
+  }
+
+  func send(_ text: String) { lock.withLock { $0.toGuest += Array(text.utf8) } }
+
+  func receive(within milliseconds: Int) -> [UInt8] {
+    let end = Stream.now + milliseconds
+    while true {
+      let bytes = lock.withLock { state in
+        defer { state.sent = [] }
+        return state.sent
+      }
+      if !bytes.isEmpty || Stream.now >= end { return bytes }
+      usleep(20)
+    }
+  }
+}
+
+final class ToyMachine: MonitoredMachine {
+  fileprivate let uart = ToyUART()
+  private let monitor: ToyVMM
+  private let vm: VirtualMachine
+  private let memory: GuestMemory
+  private var vcpus: [ToyVCPU] = []
+  /// vCPUs that were unplugged: KVM has no way to end one.
+  private var parked: [ToyVCPU] = []
+  private let isCancelled: () -> Bool
+  private var isPaused = true
+  private var pauses = 0
+  private var pausedAt: (clock: UInt64, raw: UInt64)?
+  private var plugs = 0
+  private var hasPlugged = false
+
+  private var fault: ToyFault? { monitor.fault }
+
+  package var console: Console {
+    Console(
+      Console.Line(
+        send: { [self] text in
+          before(request: text)
+          uart.send(text)
+          return true
+        }, receive: { [self] in uart.receive(within: $0) }), isCancelled: isCancelled)
+  }
+
+  fileprivate init(_ monitor: ToyVMM, vcpus count: Int, isCancelled: @escaping () -> Bool)
+    throws(KVMError)
+  {
+    self.monitor = monitor
+    self.isCancelled = isCancelled
+    vm = try monitor.system.createVM()
+    try vm.setIdentityMapAddress(0xfffb_c000)
+    try vm.setTSSAddress(0xfffb_d000)
+    try vm.createIRQChip()
+    memory = try GuestMemory(size: Int(VMM_MEMORY_END))
+    try vm.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
+    for _ in 0..<count { try addVCPU() }
+  }
+
+  deinit { quit() }
+
+  private func addVCPU() throws(KVMError) {
+    let number = vcpus.count
+    let vcpu = try vm.createVCPU(id: UInt32(number))
+    var cpuid = try monitor.system.supportedCPUID()
+    for index in cpuid.indices {
+      // The APIC id stands in CPUID as well.
+      if cpuid[index].function == 1 {
+        cpuid[index].ebx = cpuid[index].ebx & 0xff_ffff | UInt32(number) << 24
+      }
+      if cpuid[index].function == 0xb { cpuid[index].edx = UInt32(number) }
+    }
+    try vcpu.setCPUID(cpuid)
+    vcpus.append(try ToyVCPU(number, vcpu, of: self))
+  }
+
+  /// The state after a reset: vCPU 0 at the guest's first byte, the others wait for their start-up interrupt.
+  fileprivate func boot() throws(KVMError) {
+    memory.write(GuestFile.image, at: Int(VMM_BASE))
+    for cpu in vcpus {
+      try reset(cpu)
+      try cpu.vcpu.setMSR(MSR.systemTime, 0)
+    }
+  }
+
+  private func reset(_ cpu: ToyVCPU) throws(KVMError) {
+    guard cpu.number == 0 else { return try cpu.vcpu.setMPState(.uninitialized) }
+    var special = try cpu.vcpu.specialRegisters()
+    func flat(_ type: UInt8) -> Segment {
+      var segment = Segment()
+      (segment.limit, segment.type, segment.present, segment.s, segment.g, segment.db) = (
+        0xffff_ffff, type, 1, 1, 1, 1
+      )
+      segment.selector = type == 11 ? 8 : 16
+      return segment
+    }
+    (special.cs, special.ds, special.es, special.ss) = (flat(11), flat(3), flat(3), flat(3))
+    (special.fs, special.gs) = (flat(3), flat(3))
+    (special.cr0, special.cr3, special.cr4, special.efer) = (0x11, 0, 0, 0)
+    try cpu.vcpu.setSpecialRegisters(special)
+    var registers = Registers()
+    (registers.rip, registers.rflags) = (UInt64(VMM_BASE), 2)
+    try cpu.vcpu.setRegisters(registers)
+    try cpu.vcpu.setMPState(.runnable)
+  }
+
+  fileprivate func run() {
+    isPaused = false
+    for cpu in vcpus { cpu.run() }
+  }
+
+  private func halt() {
+    for cpu in vcpus { cpu.stop() }
+    isPaused = true
+  }
+
+  /// Something that KVM refuses is something that this VMM refuses.
+  private func trying<Value>(
+    _ verb: VMMVerb, _ body: () throws(KVMError) -> Value
+  ) throws(VMMError) -> Value {
+    do throws(KVMError) { return try body() } catch {
+      throw .refused(verb: verb, reason: "\(error)")
+    }
+  }
+
+  private func tellStopped(_ numbers: some Sequence<Int>) throws(KVMError) {
+    for number in numbers where number < vcpus.count {
+      do throws(KVMError) { try vcpus[number].vcpu.kvmclockCtrl() } catch {
+        // EINVAL: no record is registered there.
+        if error.errno != EINVAL { throw error }
+      }
+    }
+  }
+
+  private func setClock(_ value: UInt64) throws(KVMError) {
+    try vm.setClock(ClockData(clock: value))
+  }
+
+  private static var raw: UInt64 { Moment.before().raw }
+
+  // MARK: Verbs
+
+  func pause() throws(VMMError) {
+    try trying(.pause) { () throws(KVMError) in
+      halt()
+      pauses += 1
+      pausedAt = (try vm.clock().clock, Self.raw)
+      if fault == .toldBeforeSave { try tellStopped(vcpus.indices) }
+    }
+  }
+
+  func resume() throws(VMMError) {
+    try trying(.resume) { () throws(KVMError) in
+      if let (clock, at) = pausedAt {
+        let gap = Self.raw - at
+        switch fault {
+        case .pauseNowAndThen where pauses.isMultiple(of: 2): break
+        case .pauseHalf: try setClock(clock + gap / 2)
+        case .pauseLeaps: try setClock(clock + gap + 1_000_000_000)
+        default: try setClock(clock)
+        }
+        switch fault {
+        case .pauseUntold, .toldBeforeSave: break
+        case .toldOnOneVCPU: try tellStopped([0])
+        default: try tellStopped(vcpus.indices)
+        }
+      }
+      pausedAt = nil
+      if isPaused { run() }
+    }
+  }
+
+  func save(to path: String) throws(VMMError) {
+    monitor.states[path] = try trying(.save) { () throws(KVMError) in try state() }
+  }
+
+  private func state() throws(KVMError) -> ToyState {
+    let clock = try vm.clock().clock
+    var saved: [ToyState.CPU] = []
+    for cpu in vcpus {
+      saved.append(
+        ToyState.CPU(
+          registers: try cpu.vcpu.registers(), special: try cpu.vcpu.specialRegisters(),
+          mpState: try cpu.vcpu.mpState(), tsc: try cpu.vcpu.msr(MSR.tsc),
+          systemTime: try cpu.vcpu.msr(MSR.systemTime)))
+    }
+    return ToyState(
+      memory: memory.read(at: 0, count: memory.size), vcpus: saved,
+      clock: pausedAt?.clock ?? clock, at: Self.raw)
+  }
+
+  fileprivate func load(_ state: ToyState, for verb: VMMVerb) throws(KVMError) {
+    memory.write(state.memory, at: 0)
+    while vcpus.count < state.vcpus.count { try addVCPU() }
+    for (cpu, saved) in zip(vcpus, state.vcpus) {
+      try cpu.vcpu.setSpecialRegisters(saved.special)
+      try cpu.vcpu.setRegisters(saved.registers)
+      try cpu.vcpu.setMPState(saved.mpState)
+      if fault == .tscsApart, cpu.number > 0 {
+        try cpu.vcpu.setMSR(MSR.tsc, saved.tsc &+ 5_000_000_000 &* UInt64(cpu.number))
+      } else if fault == .tscGoesBack {
+        try cpu.vcpu.setMSR(MSR.tsc, 1)
+      } else {
+        try cpu.vcpu.setMSR(MSR.tsc, saved.tsc)
+      }
+      let isLost =
+        fault == .recordsLost || fault == .recordLostOnOneVCPU && cpu.number == 1
+      if !isLost {
+        let msr = fault == .restoredByOldMSR ? MSR.systemTimeOld : MSR.systemTime
+        try cpu.vcpu.setMSR(msr, saved.systemTime)
+      }
+    }
+    if fault == .vcpusRunFirst {
+      run()
+      usleep(20_000)
+      halt()
+    }
+    let gap = Self.raw - state.at
+    switch fault {
+    case .clockNotSet where verb == .restore: break
+    case .clockCountsGap where verb == .restore: try setClock(state.clock + gap)
+    case .migrationLeaps where verb == .migrate: try setClock(state.clock + 10_000_000_000)
+    case .migrationGoesBack where verb == .migrate: try setClock(state.clock - 50_000_000)
+    default: try setClock(state.clock)
+    }
+    if fault == .clockSetTwice {
+      run()
+      usleep(20_000)
+      halt()
+      try setClock(state.clock)
+    }
+    if fault != .restoreUntold, fault != .toldBeforeSave {
+      try tellStopped(fault == .toldOnOneVCPU ? [0] : Array(vcpus.indices))
+    }
+  }
+
+  func awaitState() throws(VMMError) {}
+
+  func migrate(to place: String) throws(VMMError) {
+    try trying(.migrate) { () throws(KVMError) in
+      halt()
+      guard let target = monitor.targets[place] else {
+        if fault == .failedMigrationLeaps {
+          try setClock(try vm.clock().clock + 5_000_000_000)
+        }
+        run()
+        throw KVMError(request: "connect \(place)", errno: ECONNREFUSED, remedy: nil)
+      }
+      try target.load(try state(), for: .migrate)
+      target.run()
+    }
+  }
+
+  func reset() throws(VMMError) {
+    try trying(.reset) { () throws(KVMError) in
+      halt()
+      try boot()
+      if fault == .resetRestartsClock { try setClock(0) }
+      run()
+    }
+  }
+
+  func plug() throws(VMMError) {
+    if fault == .endsAtReplug, plugs > 0 { throw .ended(how: "exit status 1", said: "a toy may") }
+    try trying(.plug) { () throws(KVMError) in
+      plugs += 1
+      if let cpu = parked.popLast() {
+        vcpus.append(cpu)
+      } else {
+        try addVCPU()
+      }
+      let cpu = vcpus[vcpus.count - 1]
+      try reset(cpu)
+      hasPlugged = true
+      switch fault {
+      case .plugRestartsClock: try setClock(0)
+      case .replugRestartsClock where plugs > 1: try setClock(0)
+      default: break
+      }
+      cpu.run()
+    }
+  }
+
+  func unplug() throws(VMMError) {
+    guard vcpus.count > 1 else { throw .refused(verb: .unplug, reason: "nothing is plugged") }
+  }
+
+  func awaitUnplugged() throws(VMMError) {
+    hasPlugged = false
+    guard let cpu = vcpus.popLast() else { return }
+    cpu.stop()
+    parked.append(cpu)
+  }
+
+  func quit() {
+    for cpu in vcpus { cpu.end() }
+    for cpu in parked { cpu.end() }
+    (vcpus, parked) = ([], [])
+  }
+
+  // MARK: Faults at a time when a VMM has nothing to do
+
+  private func before(request: String) {
+    do throws(KVMError) {
+      switch (fault, request) {
+      case (.clockSetWhileIdle?, "r"):
+        try setClock(try vm.clock().clock + 2_000_000_000)
+      case (.rewriteRestartsClock?, "w"), (.rewriteRestartsClock?, "o"): try setClock(0)
+      case (.toldWhileRunning?, "r"): try tellStopped(vcpus.indices)
+      case (.pluggedRecordForgotten?, "r") where hasPlugged:
+        guard let cpu = vcpus.last else { return }
+        cpu.stop()
+        try cpu.vcpu.setMSR(MSR.systemTime, 0)
+        try setClock(try vm.clock().clock + 500_000_000)
+        cpu.run()
+        hasPlugged = false
+      default: break
+      }
+    } catch {}
+  }
+}
