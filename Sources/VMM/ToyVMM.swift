@@ -204,6 +204,8 @@ final class ToyMachine: MonitoredMachine {
       if cpuid[index].function == 0xb { cpuid[index].edx = UInt32(number) }
     }
     try vcpu.setCPUID(cpuid)
+    // Until a VMM sets it, KVM's map of APIC ids does not have this vCPU, and no INIT reaches it.
+    try vcpu.setLAPIC(try vcpu.lapic())
     vcpus.append(try ToyVCPU(number, vcpu, of: self))
   }
 
