@@ -8,7 +8,6 @@ package enum ToyFault: String, CaseIterable, Sendable {
   case vcpusRunFirst = "vcpus-run-first"
   case recordsLost = "records-lost"
   case recordLostOnOneVCPU = "record-lost-on-one-vcpu"
-  case restoredByOldMSR = "restored-by-old-msr"
   case restoreUntold = "restore-untold"
   case toldBeforeSave = "told-before-save"
   case tscsApart = "tscs-apart"
@@ -40,7 +39,6 @@ package enum ToyFault: String, CaseIterable, Sendable {
     case .vcpusRunFirst: "vCPUs that run for 20 ms before KVM_SET_CLOCK"
     case .recordsLost: "MSR_KVM_SYSTEM_TIME is not restored"
     case .recordLostOnOneVCPU: "MSR_KVM_SYSTEM_TIME is restored on vCPU 0 alone"
-    case .restoredByOldMSR: "the record is restored by the old MSR"
     case .restoreUntold: "no KVM_KVMCLOCK_CTRL after a restore"
     case .toldBeforeSave: "KVM_KVMCLOCK_CTRL before the save, and not after the restore"
     case .tscsApart: "each vCPU's TSC is restored 5e9 cycles later than the one before"
@@ -72,9 +70,8 @@ package enum ToyFault: String, CaseIterable, Sendable {
     case .clockNotSet, .clockCountsGap, .recordsLost: ["SNAPSHOT-CLOCK"]
     case .clockSetTwice, .vcpusRunFirst: ["VMM-NEVER-BACK"]
     case .recordLostOnOneVCPU: ["VMM-ONE-CLOCK"]
-    case .restoredByOldMSR: ["VMM-KEEPS-STABLE"]
     case .restoreUntold, .toldBeforeSave: ["SNAPSHOT-TELLS-GUEST"]
-    case .tscsApart: ["VMM-TSC-ALIKE"]
+    case .tscsApart: ["VMM-KEEPS-STABLE"]
     case .tscGoesBack: ["VMM-TSC-NEVER-BACK"]
     case .pauseUntold, .toldOnOneVCPU: ["PAUSE-TELLS-GUEST"]
     case .pauseNowAndThen, .pauseHalf, .pauseLeaps: ["PAUSE-CLOCK"]

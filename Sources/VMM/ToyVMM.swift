@@ -341,8 +341,7 @@ final class ToyMachine: MonitoredMachine {
       let isLost =
         fault == .recordsLost || fault == .recordLostOnOneVCPU && cpu.number == 1
       if !isLost {
-        let msr = fault == .restoredByOldMSR ? MSR.systemTimeOld : MSR.systemTime
-        try cpu.vcpu.setMSR(msr, saved.systemTime)
+        try cpu.vcpu.setMSR(MSR.systemTime, saved.systemTime)
       }
     }
     if fault == .vcpusRunFirst {
@@ -441,7 +440,11 @@ final class ToyMachine: MonitoredMachine {
       case (.clockSetWhileIdle?, "r"):
         try setClock(try vm.clock().clock + 2_000_000_000)
       case (.rewriteRestartsClock?, "w"), (.rewriteRestartsClock?, "o"): try setClock(0)
-      case (.toldWhileRunning?, "r"): try tellStopped(vcpus.indices)
+      case (.toldWhileRunning?, "r"):
+        // KVM_KVMCLOCK_CTRL waits for a vCPU that is in KVM_RUN.
+        for cpu in vcpus { cpu.stop() }
+        try tellStopped(vcpus.indices)
+        for cpu in vcpus { cpu.run() }
       case (.pluggedRecordForgotten?, "r") where hasPlugged:
         guard let cpu = vcpus.last else { return }
         cpu.stop()
