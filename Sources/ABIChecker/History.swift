@@ -406,6 +406,10 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case protected(memory: Int, access: HostAccess)
   /// The address of one memory shows another one's pages from now on.
   case remapped(memory: Int, shows: Int)
+  /// All pages of a memory were taken away: whoever touches one, KVM too, waits until it is supplied.
+  case pagesMissing(memory: Int)
+  /// Somebody waited for a page of a memory, by its number, and got it with what it held before: between the two moments.
+  case pageSupplied(memory: Int, page: Int)
   /// The host compared all memories with what they held when it did so last, but for the pages that guests write as
   /// they run: page tables, system pages, mailboxes.
   case compared(changes: [MemoryChange])

@@ -72,7 +72,8 @@ struct MachineFold {
       machine.setting = (index, event, record)
     case .vcpuCreated(let vcpu):
       giveUp(vcpu, .disabled, event)
-      vcpus[vcpu] = VCPUState(isCreated: true, isLate: machine.hasEntered)
+      vcpus[vcpu] = VCPUState(
+        isCreated: true, isLate: machine.hasEntered, isRetuned: machine.isRetuned)
       machine.records[vcpu] = nil
     case .featuresSet(let vcpu, let eax):
       vcpus[vcpu, default: VCPUState()].cpuid = .features(eax.value)
@@ -82,6 +83,7 @@ struct MachineFold {
       vcpus[vcpu, default: VCPUState()].enforcement = isSet ? .after : .before
     case .tscKHz(let vcpu, let kHz) where !state(vcpu).isRetuned:
       vcpus[vcpu, default: VCPUState()].tscKHz = kHz
+    case .setTSCKHz(nil, _, nil): machine.isRetuned = true
     case .setTSCKHz(let vcpu?, _, _):
       vcpus[vcpu, default: VCPUState()].isRetuned = true
       vcpus[vcpu]?.tscKHz = nil

@@ -64,6 +64,8 @@ struct MachineState: Sendable {
   var began: Instant
   /// Counts, over all machines, the machines and the settings of their clocks.
   var epoch: Int
+  /// Whether the frequency of its vCPUs' TSCs was set before they were made.
+  var isRetuned = false
   /// The last accepted `KVM_SET_CLOCK`.
   var setting: (index: Int, event: Event, record: ClockRecord)?
   /// How often the clock was set.

@@ -63,6 +63,9 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case tscAdjust = "tsc-adjust"
   case tscWays = "tsc-ways"
   case tscFrequency = "tsc-frequency"
+  case scaledTSC = "scaled-tsc"
+  case restoreState = "restore-state"
+  case postCopy = "post-copy"
   case hyperV = "hyper-v"
   case xen
   case clockPairing = "clock-pairing"

@@ -39,8 +39,12 @@ public enum HostNeed: String, Hashable, Sendable, CaseIterable {
   case msrFilter = "KVM_X86_SET_MSR_FILTER"
   case readOnlyMemory = "read-only memory slots"
   case dirtyRing = "dirty rings"
+  /// userfaultfd(2) for shared memory, also where the kernel is the one who waits for a page.
+  case missingPages = "userfaultfd"
   /// `KVM_SET_TSC_KHZ` of a VM.
   case vmTSCFrequency = "TSC frequency of a VM"
+  /// `KVM_SET_TSC_KHZ` of half the host's frequency, and the guest's TSC counts at it.
+  case tscScaling = "TSC scaling"
   case twoCPUs = "two CPUs"
   /// A guest's WRMSR of Hyper-V's MSRs takes effect, and so does the host's KVM_XEN_VCPU_SET_ATTR; a hypercall comes back.
   case hyperV = "Hyper-V's MSRs"

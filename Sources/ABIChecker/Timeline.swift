@@ -45,8 +45,10 @@ public struct Timeline: Sendable {
   public init(_ history: History) {
     self.history = history
     let rates = Self.rates(of: history)
+    let whole = Self.wholeKilohertz(in: history)
     self.rate = Interval(
-      rates.map(\.bounds.lower).min() ?? -Self.whole, rates.map(\.bounds.upper).max() ?? Self.whole)
+      (rates.map(\.bounds.lower).min() ?? -Self.whole) - whole,
+      (rates.map(\.bounds.upper).max() ?? Self.whole) + whole)
     self.unsteady = rates.lazy.compactMap(\.contradiction).first
     self.switches = Self.switches(in: history, rate: rate)
     self.isTSC =

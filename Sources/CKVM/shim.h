@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sys/timex.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -197,6 +199,53 @@ static inline int ckvm_memfd_create(const char *name) {
 }
 
 static inline int ckvm_truncate(int fd, long size) { return ckvm_result(ftruncate(fd, size)); }
+
+// userfaultfd has no function in libc, and its unions and requests do not import.
+static inline int ckvm_userfaultfd(void) {
+  int fd = ckvm_result(syscall(SYS_userfaultfd, (long)(O_CLOEXEC | O_NONBLOCK)));
+  struct uffdio_api api = {.api = UFFD_API};
+  if (fd < 0)
+    return fd;
+  if (ioctl(fd, UFFDIO_API, &api) == 0)
+    return fd;
+  int result = -errno;
+  close(fd);
+  return result;
+}
+
+static inline int ckvm_watch_missing(int fd, void *address, size_t size) {
+  struct uffdio_register watch = {.range = {(uintptr_t)address, size},
+                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
+  return ckvm_result(ioctl(fd, UFFDIO_REGISTER, &watch));
+}
+
+// Waits for a missing page: 1 and its address, or 0 after so many milliseconds.
+static inline int ckvm_next_missing(int fd, int milliseconds, uint64_t *address) {
+  struct pollfd ready = {.fd = fd, .events = POLLIN};
+  struct uffd_msg message;
+  int result = ckvm_result(poll(&ready, 1, milliseconds));
+  if (result <= 0)
+    return result == -EINTR ? 0 : result;
+  result = ckvm_result(read(fd, &message, sizeof message));
+  if (result < 0)
+    return result == -EAGAIN || result == -EINTR ? 0 : result;
+  if (message.event != UFFD_EVENT_PAGEFAULT)
+    return 0;
+  *address = message.arg.pagefault.address;
+  return 1;
+}
+
+// Whoever waits for the page goes on. A page that is there by now is no error.
+static inline int ckvm_supply(int fd, void *page, const void *bytes, size_t size) {
+  struct uffdio_copy copy = {.dst = (uintptr_t)page, .src = (uintptr_t)bytes, .len = size};
+  int result = ckvm_result(ioctl(fd, UFFDIO_COPY, &copy));
+  return result == -EEXIST ? 0 : result;
+}
+
+// FALLOC_FL_PUNCH_HOLE wants _GNU_SOURCE.
+static inline int ckvm_punch_hole(int fd, long offset, long size) {
+  return ckvm_result(syscall(SYS_fallocate, fd, 3L /* PUNCH_HOLE | KEEP_SIZE */, offset, size));
+}
 
 // Memory that a guest or another thread writes meanwhile. Swift's own loads from raw memory are
 // not atomic, and a loop around one may be folded into a single load.

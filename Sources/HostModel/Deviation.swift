@@ -7,6 +7,8 @@ struct Deviation: Sendable {
 
   /// Before a vCPU goes in.
   var entered: (@Sendable (inout VMClock, Int) -> Void)?
+  /// After a vCPU's TSC was given a frequency, in kHz.
+  var tuned: (@Sendable (inout VMClock, Int, UInt32) -> Void)?
   /// Instead of INIT's effect, where it returns true.
   var reset: (@Sendable (inout VMClock, Int) -> Bool)?
   /// The value of an MSR, before it is returned.

@@ -1,4 +1,5 @@
 internal import ABIChecker
+internal import Glibc
 internal import KVM
 internal import Synchronization
 internal import VMBuilder
@@ -80,6 +81,37 @@ final class ModelClock: ClockServer {
 
   func tellStopped(_ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) {
     try locked { (clock) throws(KVMError) in try clock.tellStopped(id) }
+  }
+}
+
+/// The model makes its guests' TSCs: their frequency is the one that was asked for, whatever the processor can do.
+extension ModelClock: TSCScaling {
+  var scaling: (any TSCScaling)? { self }
+
+  func setTSCKHz(_ frequency: UInt32, _ id: Int?) throws(KVMError) {
+    let isTaken = locked { clock in
+      guard frequency > 0 else { return false }
+      if let id {
+        clock.setTSCKHz(frequency, id)
+      } else if clock.vcpus.isEmpty {
+        clock.kHzOfNewVCPUs = frequency
+      } else {
+        return false
+      }
+      return true
+    }
+    guard isTaken else { throw KVMError(request: "KVM_SET_TSC_KHZ", errno: EINVAL, remedy: nil) }
+  }
+
+  func tscKHz(_ id: Int) -> UInt32 {
+    locked { $0.vcpus[id]?.scaling?.kHz } ?? time.tscKHz
+  }
+
+  func guestTSC(_ tsc: UInt64, _ id: Int) -> UInt64 {
+    locked { clock in
+      guard let vcpu = clock.vcpus[id], let rate = vcpu.scaling else { return tsc }
+      return rate.guestTSC(tsc &- vcpu.tscOffset) &+ vcpu.tscOffset
+    }
   }
 }
 

@@ -49,8 +49,10 @@ extension VMClock {
     var flags: ClockPage.Flags = hasMasterClock ? .tscStable : []
     if vcpu.isStopPending || before.flags.contains(.guestStopped) { flags.insert(.guestStopped) }
     if policy.countsFromZero { flags.insert(.countsFromZero) }
+    let scale = vcpu.scaling?.record ?? scale
+    let tsc = vcpu.scaling?.guestTSC(shown.tsc) ?? shown.tsc
     return ClockPage(
-      tscTimestamp: shown.tsc &+ vcpu.tscOffset, systemTime: shown.systemTime,
+      tscTimestamp: tsc &+ vcpu.tscOffset, systemTime: shown.systemTime,
       tscToSystemMultiplier: scale.multiplier, tscShift: scale.shift, flags: flags)
   }
 

@@ -20,6 +20,8 @@ struct VMClock {
     var isStopPending = false
     /// The guest's TSC less the host's, in cycles.
     var tscOffset: UInt64 = 0
+    /// The rate of the guest's TSC where it is not the host's.
+    var scaling: GuestTSCRate?
     var hasEntered = false
     /// CPUID 0x40000001.EAX, and whether the guest may use no more than that.
     var features: UInt32?
@@ -44,6 +46,8 @@ struct VMClock {
   var rawAtZero: UInt64
   /// Nanoseconds per cycle, as the records say it.
   var scale: TSCScale
+  /// The frequency of vCPUs that are still to be made, where it is not the host's.
+  var kHzOfNewVCPUs: UInt32?
   /// The boot vCPU's guest wrote the old MSR last: it wants a fresh tsc_timestamp with each write (SLES 10).
   var bootVCPUUsesOldMSR = false
   var hasMasterClock = false
@@ -79,7 +83,12 @@ struct VMClock {
   }
 
   func systemTime(at tsc: UInt64) -> UInt64 {
-    point.systemTime &+ scale.nanoseconds(cycles: tsc &- point.tsc)
+    // As the guests see it: with one scaled TSC for all of them.
+    guard let rate = vcpus[vcpus.keys.min() ?? 0]?.scaling else {
+      return point.systemTime &+ scale.nanoseconds(cycles: tsc &- point.tsc)
+    }
+    return point.systemTime
+      &+ rate.record.nanoseconds(cycles: rate.guestTSC(tsc) &- rate.guestTSC(point.tsc))
   }
 
   /// From now on it is this late; every record has to say so.
@@ -101,8 +110,8 @@ extension VMClock {
   /// A new vCPU changes nothing for those that are there.
   mutating func add(_ id: Int, features: UInt32?, isConfined: Bool, tscOffset: UInt64) {
     vcpus[id] = VCPU(
-      tscOffset: tscOffset, features: features, isConfined: isConfined,
-      controlBits: policy.controlBits)
+      tscOffset: tscOffset, scaling: rate(kHzOfNewVCPUs), features: features,
+      isConfined: isConfined, controlBits: policy.controlBits)
   }
 
   /// Requests are served when the vCPU goes in, and at no other time: no record changes while its guest reads it, but for

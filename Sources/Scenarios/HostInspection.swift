@@ -41,13 +41,11 @@ public enum HostInspection {
       HostProbes.capability(
         system, .readOnlyMemory, .readOnlyMemory,
         remedy: "use a backend with KVM_CAP_READONLY_MEM"),
-      HostProbes.dirtyRing(system),
+      HostProbes.dirtyRing(system), HostProbes.missingPages(),
       HostProbes.capability(
         system, .vmTSCControl, .vmTSCFrequency,
         remedy: "use Linux 5.18 or newer, and a backend that supports it"),
-      HostProbes.capability(
-        system, .tscControl, nil, name: "TSC scaling",
-        remedy: "use a processor with TSC scaling, and a backend that supports it"),
+      HostProbes.tscScaling(system),
       HostProbes.hyperV(system), HostProbes.xen(system), HostProbes.hypercalls(system),
       HostProbes.twoCPUs(),
     ]

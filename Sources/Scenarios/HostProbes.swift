@@ -44,6 +44,42 @@ enum HostProbes {
     }
   }
 
+  static func missingPages() -> Probe {
+    probe(.missingPages, "run as root, or allow it by vm.unprivileged_userfaultfd") {
+      let backing = try Backing(size: 4096, filledWith: 0xa5)
+      let supplier = try PageSupplier(of: backing, milliseconds: 0)
+      _ = try supplier.end()
+      return (.works, "pages can be taken away and supplied")
+    }
+  }
+
+  /// Half the host's frequency, which no catching up can give.
+  static func tscScaling(_ system: borrowing KVMSystem) -> Probe {
+    probe(
+      .tscScaling, "use a processor with TSC scaling, and a backend that supports it"
+    ) {
+      let machine = try Machine(on: system, cpuid: system.supportedCPUID())
+      try machine.boot(0, .agentLong)
+      let host = try machine.tscKHz(of: 0).value
+      if let error = try machine.setTSCKHz(host / 2, of: 0).value {
+        return (.absent, "of \(host / 2) kHz: \(error)")
+      }
+      let first = try machine.ask(0, .readClock(at: Layout.clockPage(0), ring: 0))
+      let start = Moment.before().raw
+      while Moment.after().raw - start < 5_000_000 {}
+      let last = try machine.ask(0, .readClock(at: Layout.clockPage(0), ring: 0))
+      let cycles = UInt128(last.value.reading.tsc &- first.value.reading.tsc) * 1_000_000
+      let slowest = cycles / UInt128(last.ended.raw - first.began.raw)
+      let fastest = cycles / UInt128(last.began.raw - first.ended.raw) + 1
+      let isScaled =
+        slowest <= UInt128(host / 2) && (UInt128(host / 2)..<UInt128(host)).contains(fastest)
+      return (
+        isScaled ? .works : .absent,
+        "set to \(host / 2) kHz, a guest's TSC counts at \(slowest) to \(fastest) kHz; the host's at \(host)"
+      )
+    }
+  }
+
   static func irqChip(_ system: borrowing KVMSystem) -> Probe {
     probe(
       .irqChip, "use a kernel with KVM_CAP_IRQCHIP"

@@ -86,6 +86,9 @@ struct Scenario: Sendable {
       case .tscAdjust: tscAdjust
       case .tscWays: tscWays
       case .tscFrequency: tscFrequency
+      case .scaledTSC: scaledTSC
+      case .restoreState: restoreState
+      case .postCopy: postCopy
       case .hyperV: hyperV
       case .xen: xen
       case .clockPairing: clockPairing

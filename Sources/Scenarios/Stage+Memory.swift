@@ -64,6 +64,28 @@ final class Memories {
       })
   }
 
+  /// Does something while the pages of a memory are away: each comes back a millisecond after somebody began to wait for it. False
+  /// where the host does not let a process do that.
+  func withoutPages(_ memory: Int, _ body: () throws -> Void) throws -> Bool {
+    let supplier: PageSupplier
+    do {
+      supplier = try stage.note(
+        { _ in .pagesMissing(memory: memory) },
+        of: { try PageSupplier(of: backings[memory - 1], milliseconds: 1) })
+    } catch MachineError.kvm(let error) {
+      stage.lacks("userfaultfd", "\(error)")
+      return false
+    }
+    let result = Result { try body() }
+    for supplied in try supplier.end() {
+      stage.record(
+        .host, supplied.missed, supplied.there,
+        .pageSupplied(memory: memory, page: supplied.page))
+    }
+    try result.get()
+    return true
+  }
+
   /// What changed in all memories since the last call. A record comes out as one piece.
   func compare() {
     _ = stage.note({ .compared(changes: $0) }, of: { copies.indices.flatMap(changes) })

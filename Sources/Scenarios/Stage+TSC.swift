@@ -38,23 +38,19 @@ extension Stage {
 
   @discardableResult
   func noteTSCFrequency(_ vcpu: Int) throws -> UInt32 {
-    let frequency = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.tscKHz() }
+    let frequency = try machine.tscKHz(of: vcpu)
     record(.host, frequency.began, frequency.ended, .tscKHz(vcpu: vcpu, kHz: frequency.value))
     return frequency.value
   }
 
-  /// Sets a vCPU's frequency and gets it; KVM may refuse.
-  func setTSCFrequency(_ vcpu: Int, _ kHz: UInt32) throws {
-    let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-      do throws(KVMError) {
-        try vcpu.setTSCKHz(kHz)
-        return Errno?.none
-      } catch {
-        return Errno(error)
-      }
-    }
-    record(.host, set.began, set.ended, .setTSCKHz(vcpu: vcpu, kHz: kHz, error: set.value))
+  /// Sets a vCPU's frequency and gets it; whether KVM accepted it.
+  @discardableResult
+  func setTSCFrequency(_ vcpu: Int, _ kHz: UInt32) throws -> Bool {
+    let set = try machine.setTSCKHz(kHz, of: vcpu)
+    let error = set.value.map { Errno($0) }
+    record(.host, set.began, set.ended, .setTSCKHz(vcpu: vcpu, kHz: kHz, error: error))
     try noteTSCFrequency(vcpu)
+    return error == nil
   }
 
   /// Sets the whole VM's frequency; KVM may refuse.
@@ -63,7 +59,7 @@ extension Stage {
       { .setTSCKHz(vcpu: nil, kHz: kHz, error: $0) },
       of: { () -> Errno? in
         do throws(KVMError) {
-          try machine.vm.setTSCKHz(kHz)
+          try machine.setTSCKHz(kHz)
           return nil
         } catch {
           return Errno(error)

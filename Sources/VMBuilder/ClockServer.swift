@@ -36,6 +36,13 @@ public protocol ClockServer: AnyObject, Sendable {
   func setClock(_ data: ClockData) throws(KVMError)
   /// KVM_KVMCLOCK_CTRL.
   func tellStopped(_ id: Int, _ vcpu: borrowing VCPU) throws(KVMError)
+
+  /// The server that gives guests a TSC of the frequency asked for; nil leaves all of that to KVM.
+  var scaling: (any TSCScaling)? { get }
+}
+
+extension ClockServer {
+  public var scaling: (any TSCScaling)? { nil }
 }
 
 // MARK: The machine's clock, whoever serves it

@@ -8,7 +8,7 @@ public final class Backing: Sendable {
   public let memory: GuestMemory
   /// What a slot's address shows: these pages, until others take their place.
   let place: GuestMemory
-  private let pages: SharedPages
+  let pages: SharedPages
   private let access = Mutex<MemoryAccess>([.read, .write])
 
   public init(size: Int, filledWith byte: UInt8) throws(MachineError) {

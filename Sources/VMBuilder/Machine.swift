@@ -169,7 +169,10 @@ public final class Machine {
   /// Waits for the doorbell.
   public func finish(_ vcpu: Int) throws(MachineError) -> Bracketed<GuestReply> {
     let run = try runner(vcpu).finishRun()
-    let reply = try Mailbox(vcpu: vcpu).reply(in: memory, vcpu: vcpu)
+    var reply = try Mailbox(vcpu: vcpu).reply(in: memory, vcpu: vcpu)
+    if let scaling = options.clock?.scaling {
+      reply.reading.tsc = scaling.guestTSC(reply.reading.tsc, vcpu)
+    }
     return Bracketed(began: run.began, ended: run.ended, value: reply)
   }
 

@@ -93,6 +93,7 @@ import Testing
     .slotSet(slot: .min, address: .init(UInt64.max), memory: .max, size: 0x20_0000, flags: 3),
     .slotDeleted(slot: 1), .remapped(memory: 1, shows: .min), .compared(changes: []),
     .compared(changes: [MemoryChange(memory: 2, offset: .max, bytes: [0, 0xa5])]),
+    .pagesMissing(memory: .max), .pageSupplied(memory: 1, page: .min),
     .dirtyRings(pages: []),
     .dirtyRings(pages: [
       NamedPage(vcpu: 0, slot: .max, page: .min), NamedPage(vcpu: nil, slot: 1, page: 0),
@@ -177,6 +178,8 @@ import Testing
     case .xenUnstableSet: 60
     case .paired: 61
     case .dirtyRings: 62
+    case .pagesMissing: 63
+    case .pageSupplied: 64
     }
   }
 
@@ -189,7 +192,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...62))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...64))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)
@@ -225,7 +228,7 @@ import Testing
     let line = """
       {"attempt":2,"format":"kvmclock-history","host":{"backend":"kvm_amd","clocksource":"tsc",\
       "kernel":"6.18.15","tscKHz":2596118},"scenario":"set-clock","seed":18446744073709551615,\
-      "version":4}
+      "version":5}
       """
     #expect(try Self.json(header) == line)
     #expect(try Self.read(Header.self, line) == header)

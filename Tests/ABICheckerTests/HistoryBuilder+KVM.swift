@@ -18,6 +18,7 @@ extension HistoryBuilder {
       host.forcedDifference = nil
       host.wall = SimulatedWallClock(host.wall)
       host.others = SimulatedOtherClocks()
+      host.kHzOfNewVCPUs = nil
       (host.tscGeneration, host.generationOffset, host.lastWrittenOffset) = (0, nil, nil)
       host.clockOffset = 0 &- host.time.raw
       host.gate = SimulatedGate()
@@ -31,13 +32,14 @@ extension HistoryBuilder {
     bracketed(.host) { host in
       var vcpu = VCPU(tscOffset: tscOffset)
       vcpu.tscGeneration = host.tscGeneration
+      vcpu.scaledKHz = host.kHzOfNewVCPUs
       vcpu.wantsPair =
         (host.pair == nil || host.resnapsOnHotplug) && host.time.source.allowsMasterClock
       host.vcpus[id] = vcpu
       if host.generationOffset != nil { host.lastWrittenOffset = 0 &- host.time.cycles }
       return [.vcpuCreated(vcpu: id)]
     }
-    host(.tscKHz(vcpu: id, kHz: SimulatedTime.tscKHz))
+    host(.tscKHz(vcpu: id, kHz: kHzOfNewVCPUs ?? SimulatedTime.tscKHz))
     host(.tscOffset(vcpu: id, cycles: tscOffset))
   }
 
@@ -83,10 +85,10 @@ extension HistoryBuilder {
     guard let address = memory.target(id, at: vcpus[id]!.address) else { return }
     defer { memory.note(address, records[address]!) }
     let old = records[address] ?? ClockPage(version: fills.isEmpty ? 0 : 0xa5a5_a5a5)
-    let scale = TSCScale(tscKHz: SimulatedTime.tscKHz)
+    let scale = scale(of: id)
     let flags = flags(after: old, on: id)
     records[address] = ClockPage(
-      version: VersionProtocol.updated(old.version), tscTimestamp: cycles &+ vcpus[id]!.tscOffset,
+      version: VersionProtocol.updated(old.version), tscTimestamp: guestTSC(cycles, on: id),
       systemTime: base &+ clockOffset, tscToSystemMultiplier: scale.multiplier,
       tscShift: scale.shift, flags: flags)
     others.publish(records[address]!, on: id)
@@ -110,8 +112,7 @@ extension HistoryBuilder {
   /// kvmclock now, as `KVM_GET_CLOCK` computes it.
   var clock: UInt64 {
     guard let pair else { return time.raw &+ clockOffset }
-    let scale = TSCScale(tscKHz: SimulatedTime.tscKHz)
-    return pair.base &+ clockOffset &+ scale.nanoseconds(cycles: time.cycles - pair.cycles)
+    return pair.base &+ clockOffset &+ nanoseconds(from: pair.cycles, to: time.cycles)
   }
 
   mutating func getClock() {

@@ -16,6 +16,8 @@ struct HistoryBuilder {
     var tscGeneration = 0
     var tscAdjust: UInt64 = 0
     var catchUp: CatchUp?
+    /// The frequency of its TSC, where that is scaled.
+    var scaledKHz: UInt32?
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }
@@ -57,6 +59,10 @@ struct HistoryBuilder {
   /// What the host wrote last, as an offset, and how near to it a value has to be to count as the same TSC.
   var lastWrittenOffset: UInt64?
   var synchronizingWindow = Int128(SimulatedTime.tscKHz) * 1000
+  /// The frequency that vCPUs made from now on get.
+  var kHzOfNewVCPUs: UInt32?
+  /// Whether KVM makes records for whole kHz below the rate of a scaled TSC, as Linux does.
+  var countsWholeKHz = false
   /// What `schedclock` subtracts.
   var constant: UInt64?
   /// How long the host has slept, in nanoseconds.
@@ -158,7 +164,7 @@ struct HistoryBuilder {
 
   func reading(on id: Int, at address: UInt64? = nil) -> Reading {
     Reading(
-      tsc: time.cycles &+ vcpus[id]!.tscOffset,
+      tsc: guestTSC(time.cycles, on: id),
       page: records[key(of: address ?? vcpus[id]!.address)] ?? ClockPage())
   }
 

@@ -145,7 +145,9 @@ struct HistoryGenerator {
   private mutating func small() -> Int { random.pick([0, 1, 1, 2, 2, -1, .min, .max]) }
 
   private mutating func memoryAction() -> Action {
-    switch random.below(8) {
+    switch random.below(10) {
+    case 8: .pagesMissing(memory: small())
+    case 9: .pageSupplied(memory: small(), page: small())
     case 0...1:
       .slotSet(
         slot: small(), address: random.pick([0, 0x10000, 0xf000, hex()]), memory: small(),

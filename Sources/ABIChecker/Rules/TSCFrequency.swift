@@ -195,7 +195,7 @@ private struct FrequencyRequest {
 
 extension Timeline {
   /// The value of a capability, or of a module's parameter.
-  fileprivate func capability(_ name: String) -> Int32? {
+  func capability(_ name: String) -> Int32? {
     for event in history.events {
       if case .capability(name, let value) = event.action { return value }
     }

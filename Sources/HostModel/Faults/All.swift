@@ -2,6 +2,7 @@ extension Fault {
   /// Every fault, by topic.
   public static let all: [Fault] =
     discovery + registration + records + time + stopped + requests + wallClock + lifeCycle
+    + scaledTSC + restoreState
 
   /// By the rule's id, what is wrong in the faults that must break it.
   public static let meanings: [String: [String]] = all.reduce(into: [:]) { meanings, fault in

@@ -1,0 +1,50 @@
+internal import ABIChecker
+
+extension Scenario {
+  /// RESTORE-PENDING-FLAG, RESTORE-INIT: the guests are told that they were stopped, and do not enter before they are saved.
+  @Sendable static func restoreState(_ stage: Stage) throws {
+    try stage.makeMachine()
+    for vcpu in [0, 1] { try stage.register(vcpu) }
+    try stage.settleAndLook()
+    for vcpu in [0, 1] {
+      try stage.tellStopped(vcpu)
+      stage.look(vcpu)
+    }
+    let saved = try stage.save()
+    let hasINIT = try stage.goOn(with: saved)
+    for vcpu in [0, 1] { try stage.enter(vcpu) }
+    for vcpu in [0, 1] { stage.look(vcpu) }
+    for vcpu in [0, 1] {
+      try stage.tellStopped(vcpu)
+      try stage.enter(vcpu)
+      stage.look(vcpu)
+    }
+    guard hasINIT else { return }
+    for (sender, target) in [(1, 0), (0, 1)] {
+      _ = try stage.goOn(with: saved)
+      for vcpu in [0, 1, 0, 1] { try stage.read(vcpu) }
+      guard try sendINIT(stage, from: sender, to: target) else { return }
+      for msr in [MSR.systemTime, MSR.systemTimeOld] { _ = try stage.hostReadMSR(target, msr) }
+      try stage.boot(target, .agentLong)
+      stage.look(target)
+      try stage.setClock(stage.random.next() >> 8)
+      for vcpu in [target, sender] { try stage.enter(vcpu) }
+      stage.look(target)
+      try stage.read(sender)
+      try stage.register(target)
+      for vcpu in [target, sender] { try stage.read(vcpu) }
+    }
+  }
+}
+
+extension Stage {
+  /// Goes on with a saved machine in a new one; whether that has KVM's interrupt controllers.
+  fileprivate func goOn(with saved: SavedMachine) throws -> Bool {
+    let hasIRQChip = try makeMachineWithIRQChip(for: "INIT after a restore")
+    machine.memory.write(saved.memory, at: 0)
+    records = saved.records
+    for vcpu in [0, 1] { try hostWriteMSR(vcpu, MSR.systemTime, saved.vcpus[vcpu]!.systemTime) }
+    try setClock(saved.clock.clock)
+    return hasIRQChip
+  }
+}
