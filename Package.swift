@@ -37,10 +37,12 @@ let package = Package(
     .target(
       name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
+    .target(name: "CInside", cSettings: [.unsafeFlags(["-O2"])]),
+    .target(name: "Inside", dependencies: ["ABIChecker", "CInside", "PVClock"]),
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios",
+        "ABIChecker", "CArguments", "HostModel", "Inside", "KVM", "PVClock", "Reporting", "Scenarios",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),
@@ -58,6 +60,8 @@ let package = Package(
     .testTarget(
       name: "HostModelTests",
       dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Scenarios"]),
+    .testTarget(
+      name: "InsideTests", dependencies: ["ABIChecker", "Inside", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
     .testTarget(
       name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),

@@ -22,6 +22,7 @@ struct Kvmclock: ParsableCommand {
         kvmclock run --output out.json            also a report for programs
         kvmclock soak --for 8h                    what can drift or race, for hours
         kvmclock check out/*.jsonl                judge recordings again
+        kvmclock inside                           in a guest: its own clock
         kvmclock explain VERSION-EVEN             what a rule says, and who says so
 
       EXIT STATUS
@@ -40,7 +41,7 @@ struct Kvmclock: ParsableCommand {
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
       CompareCommand.self,
-      DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
+      InsideCommand.self, DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 
   static func main() {
