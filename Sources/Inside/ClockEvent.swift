@@ -57,6 +57,8 @@ public struct ClockEvent: Hashable, Sendable {
   /// The clock after the event, less what the record before it gives for the same TSC, in nanoseconds: below 0 the clock
   /// stood still, or was set back, while the TSC ran on.
   public var moved: Int64
+  /// Whether that is more than what rounding makes.
+  public var isMoved: Bool
 
   /// How long the clock stood still while the TSC ran on, in nanoseconds.
   public var stoodStill: UInt64 { moved < 0 ? moved.magnitude : 0 }
@@ -87,7 +89,7 @@ public struct ClockEvent: Hashable, Sendable {
     let told: Told =
       !new.flags.contains(.guestStopped) ? .no : !wasSet ? .yes : isUpdated ? .already : .no
     self.told = told
-    let isMoved = moved.magnitude >= max(1, least)
+    isMoved = moved.magnitude >= max(1, least)
     if told == .yes || (told == .already && isMoved) {
       kind = .stopped
     } else if old.scale != new.scale {

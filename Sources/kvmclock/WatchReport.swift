@@ -35,9 +35,9 @@ struct WatchReport {
 
   private var relation: String {
     let size = InsideText.time(event.moved.magnitude)
+    guard event.isMoved else { return "clock and TSC kept together" }
     switch event.moved {
     case ..<0: return "the clock stood still or was set back by \(size) while the TSC ran on"
-    case 0: return "clock and TSC kept together"
     default: return "the clock gained \(size) on the TSC"
     }
   }
