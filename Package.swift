@@ -42,7 +42,8 @@ let package = Package(
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "CArguments", "HostModel", "Inside", "KVM", "PVClock", "Reporting", "Scenarios",
+        "ABIChecker", "CArguments", "HostModel", "Inside", "KVM", "PVClock", "Reporting",
+        "Scenarios",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),

@@ -55,7 +55,21 @@ extension History {
     guard header.host.clocksource == "tsc", let kHz = header.host.tscKHz, let scale = scaleInside,
       let raw = ClocksourceScale(tscKHz: kHz)
     else { return nil }
-    return RateDifference(of: scale, versus: raw)
+    // The kernel takes its frequency from the record and rounds it down; a record of another one is not what it should be.
+    return frequencyErrorInside == 0
+      ? RateDifference(of: scale, versus: raw) : RateError.kvmclockVersusRaw(tscKHz: kHz)
+  }
+
+  /// By how much the record's TSC frequency is off the kernel's, in parts per million, rounded up; 0 where both are the same
+  /// but for the rounding of each.
+  var frequencyErrorInside: UInt64 {
+    guard let kHz = header.host.tscKHz.map(UInt64.init), kHz > 0, let scale = scaleInside else {
+      return 0
+    }
+    let derived = min(scale.tscKHz ?? 0, UInt64(UInt32.max))
+    let error = max(derived, kHz) - min(derived, kHz)
+    let lost: UInt64 = scale.shift < 0 ? 1 << UInt64(min(31, -Int(scale.shift))) - 1 : 0
+    return error <= max(1, lost) ? 0 : (error * 1_000_000 + kHz - 1) / kHz
   }
 
   /// The same in parts per billion, rounded outward.
@@ -69,6 +83,9 @@ extension History {
 }
 
 extension Timeline {
+  /// Within this KVM runs a guest at the host's TSC frequency without scaling: the default of kvm.ko's tsc_tolerance_ppm.
+  private static let toleratedPPM: UInt64 = 250
+
   /// Why CLOCK_MONOTONIC_RAW tells nothing of the clock's rate, inside a guest; nil if it does.
   var rateObstacleInside: String? {
     guard isInside else { return nil }
@@ -83,6 +100,12 @@ extension Timeline {
     }
     let pages = self.pages.map(\.page)
     guard let first = pages.first else { return nil }
+    let error = history.frequencyErrorInside
+    guard error == 0 || error > Self.toleratedPPM else {
+      return
+        "the record's TSC frequency is \(error) ppm off the \(host.tscKHz ?? 0) kHz with which the guest's kernel counts: "
+        + "a VM that was moved to another host keeps that host's frequency if it is within \(Self.toleratedPPM) ppm"
+    }
     return pages.allSatisfy { $0.hasSamePair(as: first) }
       ? nil : "the host gave the record another pair meanwhile"
   }
@@ -176,7 +199,8 @@ extension Findings {
       expect(
         false, at: [event],
         "a pair that kvm_get_time_scale() computes from some frequency in whole kHz",
-        seen: "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift), about \(derived) kHz"
+        seen:
+          "tsc_to_system_mul \(Hex(page.tscToSystemMultiplier)) and tsc_shift \(page.tscShift), about \(derived) kHz"
       )
     }
     needFrequency(in: timeline)

@@ -56,7 +56,8 @@ public struct InsideFigures: Hashable, Sendable {
     let raw = advance.raw
     let whole: Int128 = 1_000_000_000
     measuredRate = Rate(
-      measured: Int(clamping: (2 * advance.seen - raw.lower - raw.upper) * whole / (raw.lower + raw.upper)),
+      measured: Int(
+        clamping: (2 * advance.seen - raw.lower - raw.upper) * whole / (raw.lower + raw.upper)),
       error: Int(clamping: (raw.width + 2 * timeline.rounding) * whole / (2 * raw.lower)),
       predicted: timeline.history.rateDifference?.partsPerBillion)
   }

@@ -1,5 +1,3 @@
-public import PVClock
-
 /// What the kernel and the CPU tell any process of the guest's clocks.
 public struct GuestFacts: Hashable, Sendable {
   /// `uname -r` of the guest.
@@ -52,6 +50,10 @@ public struct GuestFacts: Hashable, Sendable {
       readFile(clocksources + "available_clocksource").map(words) ?? []
     facts.commandLine = readFile("/proc/cmdline").map(trimmed) ?? ""
     facts.take(cpuInfo: readFile("/proc/cpuinfo") ?? "")
+    // So it does with a driver that changes the frequency.
+    if readFile("/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver") != nil {
+      facts.isFrequencyKnown = false
+    }
     facts.take(cpuid: cpuid)
     return facts
   }
@@ -62,7 +64,9 @@ public struct GuestFacts: Hashable, Sendable {
       guard parts.count == 2 else { continue }
       if parts[0] == "cpu MHz", shownKHz == nil { shownKHz = Self.kHz(ofMHz: parts[1]) }
       if parts[0] == "flags" {
-        isFrequencyKnown = Self.words(parts[1]).contains("tsc_known_freq")
+        // With aperfmperf the kernel shows how fast a CPU runs at the moment.
+        let flags = Self.words(parts[1])
+        isFrequencyKnown = flags.contains("tsc_known_freq") && !flags.contains("aperfmperf")
         return
       }
     }
@@ -104,21 +108,14 @@ public struct GuestFacts: Hashable, Sendable {
     return whole * 1000 + rest
   }
 
-  /// The frequency with which the kernel counts the TSC, nil where it is not certain.
-  ///
-  /// The kernel takes it at boot from the record (rounded down to kHz), or from CPUID. Where what it shows for its CPUs is
-  /// neither, it may be something else: a frequency that changes, or one that it measured.
-  public func kernelKHz(record: TSCScale) -> UInt32? {
-    guard isFrequencyKnown, let shownKHz else { return nil }
-    let derived = record.tscKHz.flatMap { UInt32(exactly: $0) }
-    let candidates = [derived, leafKHz].compactMap { $0 }
-    let isNear = candidates.contains { max($0, shownKHz) - min($0, shownKHz) <= 1 }
-    return isNear ? shownKHz : nil
-  }
+  /// The frequency with which the kernel counts the TSC: what it took at boot from the record, rounded down to kHz, or from
+  /// CPUID; nil where what it shows for its CPUs may be something else.
+  public var kernelKHz: UInt32? { isFrequencyKnown ? shownKHz : nil }
 
   private static func trimmed(_ text: String) -> String {
     let blank: Set<Character> = [" ", "\t", "\n"]
-    return String(text.drop { blank.contains($0) }.reversed().drop { blank.contains($0) }.reversed())
+    return String(
+      text.drop { blank.contains($0) }.reversed().drop { blank.contains($0) }.reversed())
   }
 
   private static func words(_ text: String) -> [String] {

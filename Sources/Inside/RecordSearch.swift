@@ -55,7 +55,8 @@ public enum RecordSearch {
   public static func record(
     in pages: [VDSOPage], tsc: UInt64, bytes: (UInt64) -> [UInt8]?
   ) -> VDSOPage? {
-    if let page = named(in: pages), let record = bytes(page.address).flatMap(ClockPage.init(bytes:)),
+    if let page = named(in: pages),
+      let record = bytes(page.address).flatMap(ClockPage.init(bytes:)),
       hasScale(record)
     {
       return page

@@ -36,13 +36,12 @@ public struct Recording {
   private init(_ view: GuestView, _ isCancelled: @escaping () -> Bool) {
     self.view = view
     self.isCancelled = isCancelled
-    let scale = view.record?.read().reading.page.scale
     history = History(
       header: Header(
         scenario: Header.insideScenario, seed: 0,
         host: HostFacts(
           kernel: view.facts.kernel, backend: Self.backend(view.facts),
-          clocksource: view.facts.clocksource, tscKHz: scale.flatMap(view.facts.kernelKHz))))
+          clocksource: view.facts.clocksource, tscKHz: view.facts.kernelKHz)))
   }
 
   private static func backend(_ facts: GuestFacts) -> String {

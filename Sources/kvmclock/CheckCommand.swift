@@ -68,8 +68,9 @@ struct CheckCommand: ParsableCommand {
   }
 
   private func unknown(_ scenarios: Set<String>) -> [String] {
-    scenarios.filter { ScenarioName(rawValue: $0) == nil && $0 != Header.insideScenario }.sorted().map {
-      "this kvmclock has no scenario \($0): only rules for all histories were judged on it"
-    }
+    scenarios.filter { ScenarioName(rawValue: $0) == nil && $0 != Header.insideScenario }.sorted()
+      .map {
+        "this kvmclock has no scenario \($0): only rules for all histories were judged on it"
+      }
   }
 }

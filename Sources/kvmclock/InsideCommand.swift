@@ -9,7 +9,8 @@ import Scenarios
 struct InsideCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inside",
-    abstract: "Run inside a KVM guest: judge the guest's clock, or watch it for pauses and migrations.",
+    abstract:
+      "Run inside a KVM guest: judge the guest's clock, or watch it for pauses and migrations.",
     discussion: """
       Any user may run it, in any Linux guest; it needs no /dev/kvm. It reads vCPU 0's clock record, \
       which the guest's kernel shows to every process for the vDSO. It writes no MSR and changes \
@@ -59,8 +60,9 @@ struct InsideCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "With --watch: milliseconds between two looks at the record.", valueName: "ms"))
-  var interval: UInt64 = 100
+      "With --watch: milliseconds between two looks at the record; 200 if absent.", valueName: "ms")
+  )
+  var interval: UInt64 = 200
 
   @Option(
     help: ArgumentHelp(
@@ -95,7 +97,8 @@ struct InsideCommand: ParsableCommand {
     if history != nil || !options.output.isEmpty || !options.html.isEmpty
       || !options.include.isEmpty
     {
-      throw ValidationError("--watch judges no rules: leave out --history, --output, --html and --include.")
+      throw ValidationError(
+        "--watch judges no rules: leave out --history, --output, --html and --include.")
     }
   }
 
@@ -117,7 +120,9 @@ struct InsideCommand: ParsableCommand {
   }
 
   private func judge(_ view: GuestView) throws {
-    if let history { do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) } }
+    if let history {
+      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
+    }
     try options.prepare()
     let tables = try options.tables()
     let cancellation = Cancellation()

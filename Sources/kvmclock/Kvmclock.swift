@@ -41,7 +41,8 @@ struct Kvmclock: ParsableCommand {
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
       CompareCommand.self,
-      InsideCommand.self, DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
+      InsideCommand.self, DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self,
+      RestoreHostCommand.self,
     ])
 
   static func main() {

@@ -29,7 +29,8 @@ struct WatchReport {
     parts.append(told)
     parts.append(
       "since the look before: clock \(signed(event.clockAdvance)), TSC \(signed(event.tscAdvance)), "
-        + "CLOCK_REALTIME \(signed(event.realtimeAdvance)); version \(old.version) to \(new.version)")
+        + "CLOCK_REALTIME \(signed(event.realtimeAdvance)); version \(old.version) to \(new.version)"
+    )
     return parts.joined(separator: "; ")
   }
 
@@ -124,7 +125,8 @@ struct WatchPrometheus {
         ("{kind=\"\($0.rawValue)\"}", "\(totals.counts[$0] ?? 0)")
       })
     add(
-      "stood_still_seconds_total", "counter", "How long the clock stood still while the TSC ran on.",
+      "stood_still_seconds_total", "counter",
+      "How long the clock stood still while the TSC ran on.",
       [("", seconds(totals.stoodStill))])
     if let last = totals.last {
       add(

@@ -1,11 +1,11 @@
-import PVClock
 import Testing
 
 @testable import Inside
 
 struct FactsTests {
   static let kvm = CPUIDLeaf(eax: 0x4000_0001, ebx: 0x4b4d_564b, ecx: 0x564b_4d56, edx: 0x4d)
-  static let hyperV = CPUIDLeaf(eax: 0x4000_0006, ebx: 0x7263_694d, ecx: 0x666f_736f, edx: 0x7648_2074)
+  static let hyperV = CPUIDLeaf(
+    eax: 0x4000_0006, ebx: 0x7263_694d, ecx: 0x666f_736f, edx: 0x7648_2074)
 
   private func facts(_ leaves: [UInt32: CPUIDLeaf]) -> GuestFacts {
     var facts = GuestFacts()
@@ -44,13 +44,13 @@ struct FactsTests {
   @Test func cpuInfoTellsTheKernelsFrequency() {
     var facts = GuestFacts()
     facts.take(
-      cpuInfo: "processor\t: 0\ncpu MHz\t\t: 2596.146\nflags\t\t: fpu tsc tsc_known_freq\nprocessor\t: 1\ncpu MHz : 1.000\n")
+      cpuInfo:
+        "processor\t: 0\ncpu MHz\t\t: 2596.146\nflags\t\t: fpu tsc tsc_known_freq\nprocessor\t: 1\ncpu MHz : 1.000\n"
+    )
     #expect(facts.shownKHz == 2_596_146 && facts.isFrequencyKnown)
-    let scale = TSCScale(tscKHz: 2_596_146)
-    #expect(facts.kernelKHz(record: scale) == 2_596_146)
-    #expect(facts.kernelKHz(record: TSCScale(tscKHz: 2_000_000)) == nil)
-    facts.isFrequencyKnown = false
-    #expect(facts.kernelKHz(record: scale) == nil)
+    #expect(facts.kernelKHz == 2_596_146)
+    facts.take(cpuInfo: "flags : tsc_known_freq aperfmperf")
+    #expect(facts.kernelKHz == nil)
   }
 
   @Test(arguments: [

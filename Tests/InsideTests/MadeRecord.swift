@@ -9,6 +9,8 @@ import Synchronization
 final class MadeRecord: @unchecked Sendable {
   private let words: UnsafeMutablePointer<Atomic<UInt32>>
   private let isOver = Atomic(false)
+  /// What all pairs are taken from, as the host takes them from one clock.
+  private var base: ClockPage
   /// The newest whole record; only the writer touches it.
   private(set) var page: ClockPage
 
@@ -23,6 +25,7 @@ final class MadeRecord: @unchecked Sendable {
     page = ClockPage(
       version: 2, tscTimestamp: timestampCounter(), systemTime: 1_000_000_000_000,
       tscToSystemMultiplier: scale.multiplier, tscShift: scale.shift, flags: flags)
+    base = page
     words = .allocate(capacity: 8)
     for (index, word) in page.words.enumerated() {
       (words + index).initialize(to: Atomic(word))
@@ -43,9 +46,11 @@ final class MadeRecord: @unchecked Sendable {
   /// An update as the host makes it, with a new pair of the same clock unless `change` says otherwise.
   func update(_ change: (inout ClockPage) -> Void = { _ in }) {
     let tsc = timestampCounter()
-    page.systemTime = page.systemTime(atTSC: tsc)
+    page.systemTime = base.systemTime(atTSC: tsc)
     page.tscTimestamp = tsc
+    let honest = page.systemTime
     change(&page)
+    base.systemTime &+= page.systemTime &- honest
     page.version = VersionProtocol.begun(page.version)
     words[0].store(page.version, ordering: .sequentiallyConsistent)
     for (index, word) in page.words.enumerated().dropFirst() {
@@ -97,7 +102,10 @@ private final class Spoiler {
   private var thread = pthread_t()
 
   init(_ body: @escaping @Sendable () -> Void) {
-    final class Box { let body: @Sendable () -> Void; init(_ body: @escaping @Sendable () -> Void) { self.body = body } }
+    final class Box {
+      let body: @Sendable () -> Void
+      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
     let box = Unmanaged.passRetained(Box(body))
     let result = pthread_create(
       &thread, nil,

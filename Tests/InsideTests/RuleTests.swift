@@ -18,7 +18,9 @@ import Testing
 
   @Test func everyRuleHoldsOnAnHonestRecordThatIsUpdated() {
     let record = MadeRecord()
-    let history = record.keeping(every: 15) { $0.update() } while: {
+    let history = record.keeping(every: 15) {
+      $0.update()
+    } while: {
       record.history(milliseconds: 1500, leafKHz: MadeRecord.kHz)
     }
     for rule in Rule.all where rule.inside != nil {
@@ -51,10 +53,25 @@ import Testing
   }
 
   @Test(.enabled(if: isTSC, "CLOCK_MONOTONIC_RAW does not count the TSC here"))
-  func rateIsBrokenByTwentyPartsPerMillion() {
+  func rateIsBrokenByMoreThanKVMTolerates() {
+    var scale = TSCScale(tscKHz: MadeRecord.kHz)
+    scale.multiplier += scale.multiplier / 2000
+    let history = MadeRecord(scale: scale).history()
+    let isBroken = isBroken("RATE-RAW", history)
+    #expect(isBroken, "\(String(describing: outcome("RATE-RAW", history)))")
+  }
+
+  /// KVM runs a guest that comes from a host of nearly the same frequency without scaling its TSC.
+  @Test(.enabled(if: isTSC, "CLOCK_MONOTONIC_RAW does not count the TSC here"))
+  func anotherHostsFrequencyIsNotJudged() {
     var scale = TSCScale(tscKHz: MadeRecord.kHz)
     scale.multiplier += scale.multiplier / 50_000
-    #expect(isBroken("RATE-RAW", MadeRecord(scale: scale).history()))
+    let history = MadeRecord(scale: scale).history()
+    guard case .notTested(let reason) = outcome("RATE-RAW", history) else {
+      Issue.record("\(String(describing: outcome("RATE-RAW", history)))")
+      return
+    }
+    #expect(reason.contains("250 ppm"))
   }
 
   @Test func rateIsNotJudgedByTheClockItself() {
@@ -85,7 +102,6 @@ import Testing
     },
     Fault(name: "a version left odd", rules: ["VERSION-EVEN"]) { $0.scribble { $0.version |= 1 } },
     Fault(name: "a version that goes back", rules: ["VERSION-MONO"]) {
-      $0.update()
       $0.update { $0.version &-= 4 }
     },
     Fault(name: "an update under the same version", rules: ["VERSION-NO-TORN"]) {
@@ -117,7 +133,8 @@ import Testing
       record.history(clocksource: fault.clocksource)
     }
     for rule in fault.rules where usableCPUs().count > 1 || rule != "VSYSCALL-PAGE0-ON-VCPU1" {
-      #expect(isBroken(rule, history), "\(rule): \(String(describing: outcome(rule, history)))")
+      let isBroken = isBroken(rule, history)
+      #expect(isBroken, "\(rule): \(String(describing: outcome(rule, history)))")
     }
   }
 

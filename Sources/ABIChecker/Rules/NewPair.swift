@@ -125,7 +125,9 @@ extension Timeline {
       if let step = pairStep(from: old, to: new) { steps.append(step) }
     }
     if told > 0 {
-      findings.lacks("the host says of \(told) new pairs, by PVCLOCK_GUEST_STOPPED, that it had stopped the guest")
+      findings.lacks(
+        "the host says of \(told) new pairs, by PVCLOCK_GUEST_STOPPED, that it had stopped the guest"
+      )
     }
     return steps
   }
@@ -139,7 +141,8 @@ extension Timeline {
     let continued = old.page.systemTime(atTSC: new.page.tscTimestamp)
     let elapsed = difference(continued, old.page.systemTime)
     guard elapsed > 0 else { return nil }
-    let drift = isInside
+    let drift =
+      isInside
       ? hostDriftInside(over: elapsed) : driftOfTSC(over: Interval(elapsed, elapsed))
     // A clocksource other than the TSC has ticks of its own.
     let ticks = isTSC ? 0 : rounding

@@ -299,7 +299,8 @@ extension Rule {
       for step in machine.steps {
         if case .tscKHz(let vcpu, let value) = step.event.action { kHz[vcpu] = value }
         guard case .measured(let reads, let cycles, let bare) = step.event.action,
-          let rate = step.vcpu.flatMap({ kHz[$0] }) ?? timeline.kHzInside, rate > 0, reads > 0, cycles > 0, bare > 0
+          let rate = step.vcpu.flatMap({ kHz[$0] }) ?? timeline.kHzInside, rate > 0, reads > 0,
+          cycles > 0, bare > 0
         else { continue }
         let picoseconds = UInt128(cycles) * 1_000_000_000 / UInt128(rate) / UInt128(reads)
         let perSecond = UInt128(reads) * UInt128(rate) * 1000 / UInt128(cycles)

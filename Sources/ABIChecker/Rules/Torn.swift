@@ -87,7 +87,9 @@ extension Rule {
       }
     }
     findings.detail = work.description
-    if !timeline.isInside, work.reads > 0, let shortage = work.shortage { findings.sawTooLittle(shortage) }
+    if !timeline.isInside, work.reads > 0, let shortage = work.shortage {
+      findings.sawTooLittle(shortage)
+    }
   }
 
   /// A version of a record that the host read.

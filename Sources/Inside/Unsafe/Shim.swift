@@ -125,7 +125,9 @@ public struct CPUIDLeaf: Hashable, Sendable {
 
 extension Reading {
   fileprivate init(_ found: inside_reading) {
-    let page = withUnsafeBytes(of: found.words) { ClockPage(words: Array($0.bindMemory(to: UInt32.self))) }
+    let page = withUnsafeBytes(of: found.words) {
+      ClockPage(words: Array($0.bindMemory(to: UInt32.self)))
+    }
     self.init(tsc: found.tsc, page: page ?? ClockPage())
   }
 }
