@@ -60,12 +60,13 @@ struct WatchReport {
   var json: String {
     let (before, after) = (event.before, event.after)
     let object = JSONEvent(
-      event: event.kind.rawValue, time: date, told: event.told.rawValue, moved_ns: event.moved,
-      stood_still_ns: event.stoodStill, clock_ns: event.clockAdvance, tsc_ns: event.tscAdvance,
-      realtime_ns: event.realtimeAdvance, version: [before.page.version, after.page.version],
+      event: event.kind.rawValue, time: date, told: event.told.rawValue, movedNs: event.moved,
+      stoodStillNs: event.stoodStill, clockNs: event.clockAdvance, tscNs: event.tscAdvance,
+      realtimeNs: event.realtimeAdvance, version: [before.page.version, after.page.version],
       flags: [before.page.flags.rawValue, after.page.flags.rawValue],
-      tsc_khz: [before.page.scale.tscKHz ?? 0, after.page.scale.tscKHz ?? 0], message: message)
+      tscKhz: [before.page.scale.tscKHz ?? 0, after.page.scale.tscKHz ?? 0], message: message)
     let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     return (try? encoder.encode(object)).map { String(decoding: $0, as: UTF8.self) } ?? "{}"
   }
@@ -85,12 +86,12 @@ struct WatchReport {
   /// Pairs are what was before the event and after it.
   private struct JSONEvent: Encodable {
     var event, time, told: String
-    var moved_ns: Int64
-    var stood_still_ns: UInt64
-    var clock_ns, tsc_ns, realtime_ns: Int64
+    var movedNs: Int64
+    var stoodStillNs: UInt64
+    var clockNs, tscNs, realtimeNs: Int64
     var version: [UInt32]
     var flags: [UInt8]
-    var tsc_khz: [UInt64]
+    var tscKhz: [UInt64]
     var message: String
   }
 }

@@ -4,13 +4,13 @@ import Testing
 @testable import Inside
 
 struct SearchTests {
-  static let maps6_18 = """
+  static let mapsOfLinux618 = """
     7f19a3c2e000-7f19a3c2f000 rw-p 00000000 00:00 0 
     7f19a3c2f000-7f19a3c33000 r--p 00000000 00:00 0                          [vvar]
     7f19a3c33000-7f19a3c35000 r--p 00000000 00:00 0                          [vvar_vclock]
     7f19a3c35000-7f19a3c37000 r-xp 00000000 00:00 0                          [vdso]
     """
-  static let maps6_12 = """
+  static let mapsOfLinux612 = """
     7ffff7fc1000-7ffff7fc5000 r--p 00000000 00:00 0                          [vvar]
     7ffff7fc5000-7ffff7fc7000 r-xp 00000000 00:00 0                          [vdso]
     """
@@ -19,7 +19,7 @@ struct SearchTests {
     tscShift: -1, flags: .tscStable)
 
   @Test func pagesAreNumberedWithinTheirMapping() {
-    let pages = RecordSearch.pages(inMaps: Self.maps6_18)
+    let pages = RecordSearch.pages(inMaps: Self.mapsOfLinux618)
     #expect(
       pages.map(\.place) == [
         "[vvar] + 0", "[vvar] + 1", "[vvar] + 2", "[vvar] + 3", "[vvar_vclock] + 0",
@@ -37,10 +37,11 @@ struct SearchTests {
   }
 
   @Test(arguments: [
-    (maps6_18, "[vvar_vclock] + 0", "[vvar_vclock] + 0"), (maps6_12, "[vvar] + 1", "[vvar] + 1"),
+    (mapsOfLinux618, "[vvar_vclock] + 0", "[vvar_vclock] + 0"),
+    (mapsOfLinux612, "[vvar] + 1", "[vvar] + 1"),
     // Elsewhere it is found by its shape.
-    (maps6_12, "[vvar] + 2", "[vvar] + 2"), (maps6_18, "[vvar] + 3", "[vvar] + 3"),
-    (maps6_18, "nowhere", nil),
+    (mapsOfLinux612, "[vvar] + 2", "[vvar] + 2"), (mapsOfLinux618, "[vvar] + 3", "[vvar] + 3"),
+    (mapsOfLinux618, "nowhere", nil),
   ])
   func theRecordIsFound(_ maps: String, _ place: String, _ found: String?) {
     let pages = RecordSearch.pages(inMaps: maps)
