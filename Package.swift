@@ -39,10 +39,13 @@ let package = Package(
     .target(
       name: "VMM", dependencies: ["ABIChecker", "GuestImages", "KVM", "PVClock", "VMBuilder"]),
     .target(name: "Reporting", dependencies: ["ABIChecker"]),
+    .target(name: "CInside", cSettings: [.unsafeFlags(["-O2"])]),
+    .target(name: "Inside", dependencies: ["ABIChecker", "CInside", "PVClock"]),
     .executableTarget(
       name: "kvmclock",
       dependencies: [
-        "ABIChecker", "CArguments", "HostModel", "KVM", "Reporting", "Scenarios", "VMM",
+        "ABIChecker", "CArguments", "HostModel", "Inside", "KVM", "PVClock", "Reporting",
+        "Scenarios", "VMM",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       linkerSettings: standalone),
@@ -60,6 +63,8 @@ let package = Package(
     .testTarget(
       name: "HostModelTests",
       dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Scenarios"]),
+    .testTarget(
+      name: "InsideTests", dependencies: ["ABIChecker", "Inside", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
     .testTarget(
       name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),

@@ -20,6 +20,9 @@ struct MachineFold {
   private var lead: [Int: Int128] = [:]
   private var pending: [Int: Int128] = [:]
   private var lastPage: [Int: ClockPage] = [:]
+  /// Whether a process inside a guest looked: the guest's kernel had registered the record before the history began, and
+  /// nobody knows when the host takes a new pair.
+  private let isInside: Bool
 
   /// A move of a TSC that no reading has followed yet.
   private struct OpenMove {
@@ -30,7 +33,8 @@ struct MachineFold {
     var readBack: Hex?
   }
 
-  init(number: Int, epoch: Int, first event: Event) {
+  init(number: Int, epoch: Int, first event: Event, isInside: Bool = false) {
+    self.isInside = isInside
     machine = MachineState(number: number, began: event.began, epoch: epoch)
   }
 
@@ -40,7 +44,7 @@ struct MachineFold {
     let vcpu = event.vcpu
     let before = vcpu.map(state) ?? VCPUState()
     let staleBefore = newest.moves.stale
-    machine.mayHaveNewPair = newest.take(event)
+    machine.mayHaveNewPair = newest.take(event) && !isInside
     follow(event, staleBefore)
     change(event, at: index, &epoch)
     let observations = observe(event, at: index)
@@ -87,6 +91,8 @@ struct MachineFold {
     case .setTSCKHz(let vcpu?, _, _):
       vcpus[vcpu, default: VCPUState()].isRetuned = true
       vcpus[vcpu]?.tscKHz = nil
+    case .page(let vcpu, let address, _) where isInside && machine.records[vcpu] == nil:
+      register(address.value | 1, Hex(MSR.systemTime), event)
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
     case .slotSet, .slotDeleted, .remapped, .protected: machine.memory.take(event.action)
     case .tscOffset(let vcpu, let cycles), .setTSCOffset(let vcpu, let cycles):

@@ -100,6 +100,8 @@ public struct Rule: Sendable {
   public let needs: Set<HostNeed>
   /// Whether the ABI leaves this open: its value is reported, and never fails.
   public let isObservation: Bool
+  /// What its quantifiers ask for where a process inside a guest looked; nil where nothing can be told from there.
+  public let inside: [Coverage]?
   private let judgement: @Sendable (Timeline) -> Outcome
 
   /// - Parameters:
@@ -108,11 +110,12 @@ public struct Rule: Sendable {
   ///   - everywhere: whether every other history is judged too.
   ///   - coverage: what its quantifiers ask for.
   ///   - needs: what it needs of the host.
+  ///   - inside: what its quantifiers ask for where a process inside a guest looked; nil where nothing can be told from there.
   ///   - judge: goes through a history and notes what it finds.
   init(
     _ id: String, _ statement: String, sources: [Source], method: String,
     scenarios: [ScenarioName], everywhere: Bool = false, coverage: [Coverage] = [],
-    needs: Set<HostNeed> = [], isObservation: Bool = false,
+    needs: Set<HostNeed> = [], isObservation: Bool = false, inside: [Coverage]? = nil,
     judge: @escaping @Sendable (Timeline, inout Findings) -> Void
   ) {
     self.id = id
@@ -125,10 +128,12 @@ public struct Rule: Sendable {
     self.coverage = coverage
     self.needs = needs
     self.isObservation = isObservation
+    self.inside = inside
     judgement = { timeline in
       var findings = Findings()
       judge(timeline, &findings)
-      return findings.outcome(covering: coverage, in: timeline)
+      let demands = timeline.isInside ? inside ?? coverage : coverage
+      return findings.outcome(covering: demands, in: timeline)
     }
   }
 
@@ -162,6 +167,7 @@ public struct Rule: Sendable {
   ///
   /// Where a scenario changes the host, what holds on a steady one is owed only by the rules that expect the change.
   public func concerns(_ scenario: String) -> Bool {
+    if scenario == Header.insideScenario { return inside != nil }
     let name = ScenarioName(rawValue: scenario)
     let isOnItsOwn = name.map { $0.changesHost || $0.isOfVMMs } ?? false
     return isExercised(by: scenario) || (everywhere && !isOnItsOwn)
@@ -169,6 +175,7 @@ public struct Rule: Sendable {
 
   public func isExercised(by scenario: String) -> Bool {
     scenarios.contains { $0.rawValue == scenario }
+      || (scenario == Header.insideScenario && inside != nil)
       || concernsEveryRecord && ScenarioName(rawValue: scenario)?.isOfVMMs ?? false
   }
 
@@ -190,9 +197,13 @@ public struct Rule: Sendable {
     let decisive = perScenario.first { $0.1 == outcome || (outcome.isBroken && $0.1.isBroken) }
     // A deviation of kernels excuses no other clock.
     let host = timelines.first?.history.header.host
-    let kernel = host?.clock == nil ? host?.kernel : nil
+    let isInside = timelines.first?.isInside ?? false
+    let kernel = host?.clock == nil && !isInside ? host?.kernel : nil
     return Verdict(
-      rule: id, outcome: outcome, known: KnownDeviation.of(rule: id, kernel: kernel, outcome),
+      rule: id, outcome: outcome,
+      known: isInside
+        ? KnownDeviation.ofSomeKernel(rule: id, outcome)
+        : KnownDeviation.of(rule: id, kernel: kernel, outcome),
       notOwed: outcome.isBroken ? Owed.later(rule: id, kernel: kernel) : nil,
       differsOnly: outcome.isBroken && restsOnImplementation ? true : nil,
       scenario: decisive?.0 ?? scenarios.first?.rawValue ?? "")

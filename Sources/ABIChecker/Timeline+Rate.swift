@@ -5,6 +5,7 @@ extension Timeline {
   /// so it is rounded by at most 2^-22 (238 ppb), and kvmclock's by less than 1 ppb. With another clocksource,
   /// Hyper-V's scaled TSC too, the two oscillators' ratio is measured from the ends of the history itself.
   static func rates(of history: History) -> [MeasuredRate] {
+    if history.header.isInside { return [MeasuredRate(bounds: history.rateInside)] }
     let kHz = history.header.host.tscKHz ?? 0
     var clocksource = history.header.host.clocksource
     var rates: [MeasuredRate] = []

@@ -42,7 +42,8 @@ public struct Timeline: Sendable {
   /// How far kvmclock's rate may be from CLOCK_MONOTONIC_RAW's, in parts per billion.
   var rateBound: Int128 { max(-rate.lower, rate.upper) }
 
-  public init(_ history: History) {
+  public init(_ recorded: History) {
+    let history = recorded.onIndependentClock
     self.history = history
     let rates = Self.rates(of: history)
     let whole = Self.wholeKilohertz(in: history)
@@ -52,7 +53,7 @@ public struct Timeline: Sendable {
     self.unsteady = rates.lazy.compactMap(\.contradiction).first
     self.switches = Self.switches(in: history, rate: rate)
     self.isTSC =
-      history.header.host.clocksource == "tsc"
+      (history.header.isInside || history.header.host.clocksource == "tsc")
       && !history.events.contains(where: \.isClocksourceSwitch)
     self.rounding = isTSC ? 4 : 4 + 2 * Self.tick
     var failure: String?
@@ -93,8 +94,10 @@ private struct Folded {
   var loopsOnOldRecords: Set<Int> = []
   private var alive: [(name: Int?, fold: MachineFold)] = []
   private var epoch = 0
+  private let isInside: Bool
 
   init(_ history: History) {
+    isInside = history.header.isInside
     for (index, event) in history.events.enumerated() { take(event, at: index) }
     for machine in alive { end(machine.fold) }
   }
@@ -115,7 +118,8 @@ private struct Folded {
     for machine in ended { end(machine.fold) }
     alive.removeAll { event.machine == nil || $0.name == event.machine }
     epoch += 1
-    let fold = MachineFold(number: machines.count, epoch: epoch, first: event)
+    let fold = MachineFold(
+      number: machines.count, epoch: epoch, first: event, isInside: isInside)
     alive.append((event.machine, fold))
     machines.append(MachineRun(number: machines.count))
   }

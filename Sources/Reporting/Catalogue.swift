@@ -117,6 +117,10 @@ public enum Catalogue {
       items.append(("Needs", rule.needs.map(\.rawValue).sorted().joined(separator: ", ")))
     }
     items.append(("Scenarios", scenarios(rule)))
+    if let inside = rule.inside {
+      let coverage = inside.map(\.description).joined(separator: "; ")
+      items.append(("Inside a guest", "`kvmclock inside`, on vCPU 0's record; \(coverage)"))
+    }
     if let owed = Owed.table.first(where: { $0.rule == rule.id }) {
       items.append(("Owed since", "Linux \(owed.since); before: \(owed.before)"))
     }

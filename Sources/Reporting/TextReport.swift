@@ -25,7 +25,8 @@ public struct TextReport: Sendable {
   public var text: String {
     let digest = Digest(report)
     var lines: [Line] = wrapped(report.headline) + answer(digest)
-    lines += listsRules ? rules : topics(digest) + exceptions(digest)
+    lines += style.figures.flatMap { figure in wrapped(figure) }
+    lines += listsRules ? rules : (style.figures.isEmpty ? topics(digest) : []) + exceptions(digest)
     if style.showsTimings { lines += report.timingLines.map { "\($0)" } }
     lines += (report.outdated + report.notes).map { "note: \($0)" }
     if let interruption = digest.interruption { lines.append("\(interruption)") }
@@ -36,7 +37,9 @@ public struct TextReport: Sendable {
   }
 
   /// A handful of rules was asked for by name: each is of interest.
-  private var listsRules: Bool { style.isVerbose || report.verdicts.count <= 20 }
+  private var listsRules: Bool {
+    style.isVerbose || (report.verdicts.count <= 20 && style.figures.isEmpty)
+  }
 
   private func answer(_ digest: Digest) -> [Line] {
     let status: Status =
@@ -70,10 +73,13 @@ public struct ReportStyle: Hashable, Sendable {
   public var showsTimings: Bool
   /// Each rule, not only what calls for attention.
   public var isVerbose: Bool
+  /// Lines for people that take the place of the counts by topic.
+  public var figures: [String]
 
-  public init(showsTimings: Bool = false, isVerbose: Bool = false) {
+  public init(showsTimings: Bool = false, isVerbose: Bool = false, figures: [String] = []) {
     self.showsTimings = showsTimings
     self.isVerbose = isVerbose
+    self.figures = figures
   }
 }
 

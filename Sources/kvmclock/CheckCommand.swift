@@ -55,7 +55,8 @@ struct CheckCommand: ParsableCommand {
       let isExercised = scenarios.contains { rule.isExercised(by: $0) }
       return isExercised || verdict.outcome.isBroken ? verdict : nil
     }
-    let seeds = Set(saved.map(\.history.header.seed))
+    // No seed repeats what a guest went through.
+    let seeds = Set(saved.map(\.history.header).filter { !$0.isInside }.map(\.seed))
     var report = Report(
       version: Kvmclock.version, host: saved[0].history.header.host,
       seed: seeds.count == 1 ? seeds.first : nil, verdicts: verdicts)
@@ -68,8 +69,9 @@ struct CheckCommand: ParsableCommand {
   }
 
   private func unknown(_ scenarios: Set<String>) -> [String] {
-    scenarios.filter { ScenarioName(rawValue: $0) == nil }.sorted().map {
-      "this kvmclock has no scenario \($0): only rules for all histories were judged on it"
-    }
+    scenarios.filter { ScenarioName(rawValue: $0) == nil && $0 != Header.insideScenario }.sorted()
+      .map {
+        "this kvmclock has no scenario \($0): only rules for all histories were judged on it"
+      }
   }
 }

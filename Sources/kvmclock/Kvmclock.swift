@@ -23,6 +23,7 @@ struct Kvmclock: ParsableCommand {
         kvmclock soak --for 8h                    what can drift or race, for hours
         kvmclock check out/*.jsonl                judge recordings again
         kvmclock vmm qemu                         what QEMU does with its guests' clock
+        kvmclock inside                           in a guest: its own clock
         kvmclock explain VERSION-EVEN             what a rule says, and who says so
 
       EXIT STATUS
@@ -40,8 +41,8 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
-      CompareCommand.self, VMMCommand.self,
-      DoctorCommand.self, PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
+      CompareCommand.self, VMMCommand.self, InsideCommand.self, DoctorCommand.self,
+      PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])
 
   static func main() {

@@ -17,6 +17,19 @@ import Testing
     for _ in 0..<1000 { Self.judge(generator.history()) }
   }
 
+  @Test func anyHistoryFromInsideAGuestIsJudged() {
+    var random = SeededGenerator(for: "anyHistoryFromInsideAGuestIsJudged")
+    var generator = HistoryGenerator(random: SeededGenerator())
+    let rules = Rule.all.filter { $0.inside != nil }
+    for _ in 0..<500 {
+      var history = generator.history()
+      history.header.scenario = Header.insideScenario
+      if random.below(2) == 0 { history.header.host.clocksource = "kvm-clock" }
+      Self.judge(history, by: rules)
+      _ = InsideFigures(Timeline(history))
+    }
+  }
+
   @Test(arguments: ScenarioName.allCases)
   func aMutatedHistoryIsJudged(scenario: ScenarioName) throws {
     var random = SeededGenerator(for: "aMutatedHistoryIsJudged \(scenario.rawValue)")

@@ -28,8 +28,10 @@ extension Rule {
       + "3 (CLOCKSOURCE2) and 24 (CLOCKSOURCE_STABLE_BIT), even if the host's clocksource is not the TSC.",
     sources: [.document("Documentation/virt/kvm/x86/cpuid.rst")],
     method: "Read both leaves with KVM_GET_SUPPORTED_CPUID.",
-    scenarios: [.discovery], coverage: [.observations(4, "facts of two leaves")]
+    scenarios: [.discovery], coverage: [.observations(4, "facts of two leaves")],
+    inside: [.observations(4, "facts of two leaves")]
   ) { timeline, findings in
+    if timeline.isInside { return findings.expectLeavesInside(of: timeline) }
     for event in timeline.history.events {
       guard case .supportedCPUID(let function, let eax, let ebx, let ecx, let edx) = event.action
       else { continue }

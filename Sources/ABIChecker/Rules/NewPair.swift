@@ -16,7 +16,7 @@ extension Rule {
       .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
     ],
     method: method, scenarios: [.newPair], coverage: [.observations(2, "new pairs")],
-    needs: [.masterClock]
+    needs: [.masterClock], inside: [.observations(1, "new pairs")]
   ) { timeline, findings in
     for step in timeline.pairSteps(&findings) {
       findings.expect(
@@ -39,7 +39,7 @@ extension Rule {
       .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
     ],
     method: method, scenarios: [.newPair], coverage: [.observations(2, "new pairs")],
-    needs: [.masterClock]
+    needs: [.masterClock], inside: [.observations(1, "new pairs")]
   ) { timeline, findings in
     for step in timeline.pairSteps(&findings) {
       findings.expect(
@@ -78,6 +78,7 @@ private struct PairStep {
 extension Timeline {
   /// From one look at vCPU 0's newest record to the next, on one setting of the clock.
   fileprivate func pairSteps(_ findings: inout Findings) -> [PairStep] {
+    if isInside { return pairStepsInside(&findings) }
     var steps: [PairStep] = []
     for machine in machines {
       var last: (step: Step, page: ClockPage)?
@@ -106,6 +107,31 @@ extension Timeline {
     return steps
   }
 
+  /// The same from inside a guest. Where PVCLOCK_GUEST_STOPPED is set, the host says that it had stopped the guest, and may
+  /// have set its clock: that is no new pair of the same clock.
+  private func pairStepsInside(_ findings: inout Findings) -> [PairStep] {
+    var steps: [PairStep] = []
+    var told = 0
+    findings.needUpdates(in: self)
+    for (old, new) in changesInside {
+      guard old.page.flags.contains(.tscStable), new.page.flags.contains(.tscStable) else {
+        findings.lacks("the VM is not in master-clock mode: bit 0 is clear in vcpu0's record")
+        continue
+      }
+      guard !new.page.flags.contains(.guestStopped) else {
+        told += 1
+        continue
+      }
+      if let step = pairStep(from: old, to: new) { steps.append(step) }
+    }
+    if told > 0 {
+      findings.lacks(
+        "the host says of \(told) new pairs, by PVCLOCK_GUEST_STOPPED, that it had stopped the guest"
+      )
+    }
+    return steps
+  }
+
   private func pairStep(
     from old: (event: Event, page: ClockPage), to new: (event: Event, page: ClockPage)
   ) -> PairStep? {
@@ -115,7 +141,9 @@ extension Timeline {
     let continued = old.page.systemTime(atTSC: new.page.tscTimestamp)
     let elapsed = difference(continued, old.page.systemTime)
     guard elapsed > 0 else { return nil }
-    let drift = driftOfTSC(over: Interval(elapsed, elapsed))
+    let drift =
+      isInside
+      ? hostDriftInside(over: elapsed) : driftOfTSC(over: Interval(elapsed, elapsed))
     // A clocksource other than the TSC has ticks of its own.
     let ticks = isTSC ? 0 : rounding
     return PairStep(

@@ -41,7 +41,8 @@ extension Rule {
     ],
     method:
       "Fill the page with 0xa5, register, read the record; every other record that was read is checked too.",
-    scenarios: [.registration], everywhere: true, coverage: [.observations(2, "records")]
+    scenarios: [.registration], everywhere: true, coverage: [.observations(2, "records")],
+    inside: [.observations(2, "records")]
   ) { timeline, findings in
     let inMemory = timeline.memoryAroundRecords.compactMap { event, start, bytes, record in
       ClockPage(bytes: bytes[Int(record - start)...].prefix(ClockPage.size)).map { (event, $0) }
@@ -65,7 +66,8 @@ extension Rule {
     method:
       "Check every record that the host or a guest read, also in races: the first and the last reading of a loop, the one "
       + "after its worst step, and one of each version.",
-    scenarios: [.registration], everywhere: true, coverage: [.observations(2, "records")]
+    scenarios: [.registration], everywhere: true, coverage: [.observations(2, "records")],
+    inside: [.observations(2, "records")]
   ) { timeline, findings in
     for record in timeline.pages {
       let flags = record.page.flags

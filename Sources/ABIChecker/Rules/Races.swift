@@ -58,7 +58,7 @@ extension Rule {
       "Two to four vCPUs race in ring 3, all from vCPU 0's record: none may fall behind the maximum published so far.",
     scenarios: [.contend],
     coverage: [.observations(2, "racers"), .count(2, "racers")],
-    needs: [.masterClock, .twoCPUs]
+    needs: [.masterClock, .twoCPUs], inside: [.count(2, "racers")]
   ) { timeline, findings in
     findings.expectNoStepBack(inRaces: timeline, on: "vcpu0's record") { parts in
       parts.allSatisfy { $0.owner == 0 }
@@ -292,14 +292,15 @@ extension Rule {
       + "and of RDTSC and the same loads between the same two fences.",
     scenarios: [.readCost],
     coverage: [.count(1, "measurements")],
-    isObservation: true
+    isObservation: true, inside: [.count(1, "measurements")]
   ) { timeline, findings in
     for machine in timeline.machines {
       var kHz: [Int: UInt32] = [:]
       for step in machine.steps {
         if case .tscKHz(let vcpu, let value) = step.event.action { kHz[vcpu] = value }
         guard case .measured(let reads, let cycles, let bare) = step.event.action,
-          let rate = step.vcpu.flatMap({ kHz[$0] }), rate > 0, reads > 0, cycles > 0, bare > 0
+          let rate = step.vcpu.flatMap({ kHz[$0] }) ?? timeline.kHzInside, rate > 0, reads > 0,
+          cycles > 0, bare > 0
         else { continue }
         let picoseconds = UInt128(cycles) * 1_000_000_000 / UInt128(rate) / UInt128(reads)
         let perSecond = UInt128(reads) * UInt128(rate) * 1000 / UInt128(cycles)

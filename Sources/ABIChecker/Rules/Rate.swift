@@ -14,8 +14,9 @@ extension Rule {
     scenarios: [.rate],
     coverage: [
       .observations(2, "rates"), .each(["KVM_GET_CLOCK", "the guest's clock"], "clocks"),
-    ]
+    ], inside: [.observations(1, "rate of the guest's clock")]
   ) { timeline, findings in
+    if let obstacle = timeline.rateObstacleInside { return findings.lacks(obstacle) }
     for advance in timeline.rateAdvances {
       // What is wider tells too little. Without a TSC clocksource every reading is one of a device: some microseconds,
       // far more where the device is emulated.
@@ -170,7 +171,7 @@ extension Timeline {
   }
 
   private var ratePairs: [(first: RateSample, last: RateSample)] {
-    guard history.header.scenario == ScenarioName.rate.rawValue else { return [] }
+    guard isInside || history.header.scenario == ScenarioName.rate.rawValue else { return [] }
     return machines.flatMap { machine in
       let steps = machine.steps.filter { $0.machine.epoch == machine.steps.last?.machine.epoch }
       return [Self.clockSamples(steps), Self.recordSamples(steps)].compactMap { samples in
@@ -222,8 +223,7 @@ extension Timeline {
 
   /// The same for a clock that counts the TSC: from both multipliers if CLOCK_MONOTONIC_RAW counts it too.
   func driftOfTSC(over raw: Interval) -> Interval {
-    guard isTSC, let kHz = history.header.host.tscKHz,
-      let rate = RateError.kvmclockVersusRaw(tscKHz: kHz),
+    guard isTSC, let rate = predictedRate,
       let shortest = UInt64(exactly: raw.lower), let longest = UInt64(exactly: raw.upper)
     else {
       return Interval(
@@ -235,6 +235,12 @@ extension Timeline {
     return Interval(min(short.lowerBound, long.lowerBound), max(short.upperBound, long.upperBound))
   }
 
+  /// How much faster the record counts than CLOCK_MONOTONIC_RAW, where both count the TSC.
+  private var predictedRate: RateDifference? {
+    guard let kHz = history.header.host.tscKHz else { return nil }
+    return isInside ? history.rateDifference : RateError.kvmclockVersusRaw(tscKHz: kHz)
+  }
+
   /// "KVM_GET_CLOCK +41 ppb ± 180, the guest's clock +44 ppb ± 60 of CLOCK_MONOTONIC_RAW, predicted +43 ppb".
   fileprivate var rateReport: String {
     let measured = rateAdvances.map { advance in
@@ -243,8 +249,7 @@ extension Timeline {
       let error = (longest - shortest + 2 * rounding) * 1_000_000_000 / (2 * shortest)
       return "\(advance.what) \(ppb >= 0 ? "+" : "")\(ppb) ppb ± \(error)"
     }
-    let kHz = isTSC ? history.header.host.tscKHz : nil
-    let predicted = kHz.flatMap(RateError.kvmclockVersusRaw)
+    let predicted = (isTSC ? predictedRate : nil)
       .map { ", predicted \(Int($0.partsPerBillion.rounded())) ppb" }
     return measured.joined(separator: ", ") + " of CLOCK_MONOTONIC_RAW" + (predicted ?? "")
   }

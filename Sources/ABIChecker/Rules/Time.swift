@@ -63,8 +63,9 @@ extension Rule {
     coverage: [
       .observations(2, "records of vCPUs whose TSC frequency is known"),
       .everyVCPU("vCPUs whose record was read"),
-    ]
+    ], inside: [.observations(2, "records of vCPUs whose TSC frequency is known")]
   ) { timeline, findings in
+    findings.expectScaleOfSomeFrequency(in: timeline)
     for (event, vcpu, page, rate) in timeline.pagesOfKnownRate {
       let expected = TSCScale(tscKHz: rate)
       findings.expect(
@@ -91,8 +92,9 @@ extension Rule {
     coverage: [
       .observations(2, "records of vCPUs whose TSC frequency is known"),
       .everyVCPU("vCPUs whose record was read"),
-    ]
+    ], inside: [.observations(2, "records of vCPUs whose TSC frequency is known")]
   ) { timeline, findings in
+    findings.needFrequency(in: timeline)
     for (event, vcpu, page, rate) in timeline.pagesOfKnownRate {
       let lost: Int128 = page.tscShift < 0 ? (1 << Int128(min(63, -Int(page.tscShift)))) - 1 : 0
       let allowed = Interval(Int128(rate) - max(1, lost), Int128(rate) + 1)
@@ -119,7 +121,11 @@ extension Rule {
     coverage: [
       .observations(1, "loops and pairs of readings"),
       .count(100_000, "readings in loops with PVCLOCK_TSC_STABLE_BIT"),
-    ], needs: [.masterClock]
+    ], needs: [.masterClock],
+    inside: [
+      .observations(1, "loops and pairs of readings"),
+      .count(100_000, "readings in loops with PVCLOCK_TSC_STABLE_BIT"),
+    ]
   ) { timeline, findings in
     for machine in timeline.machines {
       var last: [Int: Observation] = [:]

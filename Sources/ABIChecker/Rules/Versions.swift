@@ -14,7 +14,7 @@ extension Rule {
     ],
     method: "Check every record that the host or a guest read, unless two vCPUs share it.",
     scenarios: [.registration, .version], everywhere: true,
-    coverage: [.observations(2, "records")]
+    coverage: [.observations(2, "records")], inside: [.observations(2, "records")]
   ) { timeline, findings in
     for record in timeline.writtenPages where !record.isShared {
       findings.expect(
