@@ -6,7 +6,7 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
   /// First kernel that no longer does; nil if not mended yet.
   public var until: KernelVersion?
   /// Whether it shows in every run on these kernels, or only under some condition that `cause` names.
-  public var always: Bool
+  public var always = true
   /// The largest error that it excuses; nil where nothing is measured.
   public var bound: String?
   public var cause: String
@@ -31,19 +31,6 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
     case .holds: return entry.always ? entry : nil
     default: return nil
     }
-  }
-
-  init(
-    rule: String, since: KernelVersion? = nil, until: KernelVersion? = nil, always: Bool = true,
-    bound: String? = nil, cause: String, source: String
-  ) {
-    self.rule = rule
-    self.since = since
-    self.until = until
-    self.always = always
-    self.bound = bound
-    self.cause = cause
-    self.source = source
   }
 }
 

@@ -24,97 +24,78 @@ struct Offer: Sendable {
 
 extension Owed {
   public static let table: [Owed] = [
-    Owed(
-      rule: "TSC-HOSTWRITE-CONTINUES", since: "3.19",
+    owed(
+      since: "3.19", ["TSC-HOSTWRITE-CONTINUES"],
       before: "the record keeps the timestamp of the old TSC (7f187922ddf6)"),
-    Owed(
-      rule: "RATE-RAW", since: "5.5",
+    owed(
+      since: "5.5", ["RATE-RAW", "RATE-NOT-NTP"],
       before: "the clock is based on CLOCK_MONOTONIC, which NTP slews (53fafdbb8b21)"),
-    Owed(
-      rule: "RATE-NOT-NTP", since: "5.5",
-      before: "the clock is based on CLOCK_MONOTONIC, which NTP slews (53fafdbb8b21)"),
-    Owed(
-      rule: "TSCADJ-HOSTWRITE-NOMOVE", since: "5.10",
+    owed(
+      since: "5.10", ["TSCADJ-HOSTWRITE-NOMOVE"],
       before: "a write by the host moves the guest's TSC (0c899c25d754)"),
-    Owed(
-      rule: "SUSPEND-STOPPED-FLAG", since: "5.14",
+    owed(
+      since: "5.14", ["SUSPEND-STOPPED-FLAG"],
       before: "KVM is not told of a suspend and tells no guest (7d62874f69d7)"),
-    Owed(
-      rule: "TSCADJ-GUESTWRITE-CONTINUES", since: "5.15",
+    owed(
+      since: "5.15", ["TSCADJ-GUESTWRITE-CONTINUES"],
       before: "the record keeps the timestamp of the old TSC (d9130a2dfdd4)"),
-    Owed(
-      rule: "GETCLOCK-IS-GUEST-VIEW", since: "5.16",
+    owed(
+      since: "5.16", ["GETCLOCK-IS-GUEST-VIEW"],
       before: "KVM_GET_CLOCK returns no host_tsc (c68dc1b577ea)"),
-    Owed(
-      rule: "GETCLOCK-FIELDS", since: "5.16",
+    owed(
+      since: "5.16", ["GETCLOCK-FIELDS"],
       before: "KVM_GET_CLOCK returns no host_tsc and no realtime (c68dc1b577ea)"),
-    Owed(
-      rule: "MIG-REALTIME-CONTINUES", since: "5.16",
+    owed(
+      since: "5.16",
+      [
+        "MIG-REALTIME-CONTINUES", "SETCLOCK-REALTIME-FWD", "SETCLOCK-REALTIME-NOBACK",
+      ],
       before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
-    Owed(
-      rule: "MIG-TSC-RELATION", since: "5.16",
+    owed(
+      since: "5.16",
+      [
+        "MIG-TSC-RELATION", "TSC-MATCHED-AT-CREATE", "STABLE-LOST-OFFSET-MISMATCH",
+        "STABLE-REGAINED-OFFSET-MATCH", "STABLE-LAG", "TSCOFFSET-CONTINUES",
+        "TSC-HOSTWRITE-CONTINUES-TOGETHER",
+      ],
       before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "SETCLOCK-OTHERFLAGS-IGNORED", since: "5.16",
+    owed(
+      since: "5.16", ["SETCLOCK-OTHERFLAGS-IGNORED", "GETSET-ROUNDTRIP"],
       before: "KVM_SET_CLOCK takes no flags (c68dc1b577ea)"),
-    Owed(
-      rule: "GETSET-ROUNDTRIP", since: "5.16",
-      before: "KVM_SET_CLOCK takes no flags (c68dc1b577ea)"),
-    Owed(
-      rule: "SETCLOCK-REALTIME-FWD", since: "5.16",
-      before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
-    Owed(
-      rule: "SETCLOCK-REALTIME-NOBACK", since: "5.16",
-      before: "KVM_SET_CLOCK takes no realtime (c68dc1b577ea)"),
-    Owed(
-      rule: "TSC-MATCHED-AT-CREATE", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "STABLE-LOST-OFFSET-MISMATCH", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "STABLE-REGAINED-OFFSET-MATCH", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "STABLE-LAG", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "TSCOFFSET-CONTINUES", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "TSC-HOSTWRITE-CONTINUES-TOGETHER", since: "5.16",
-      before: "KVM_VCPU_TSC_OFFSET does not exist (828ca89628bf)"),
-    Owed(
-      rule: "SETCLOCK-REACHES-RUNNING", since: "5.16",
+    owed(
+      since: "5.16", ["SETCLOCK-REACHES-RUNNING"],
       before: "KVM_SET_CLOCK asks running vCPUs to leave and does not wait for them"),
-    Owed(
-      rule: "RUNNING-ONE-PAIR", since: "5.16",
+    owed(
+      since: "5.16", ["RUNNING-ONE-PAIR"],
       before: "KVM_SET_CLOCK lets vCPUs run between the new pair and the new value"),
-    Owed(
-      rule: "ENFORCE-PV-GP", since: "5.10",
+    owed(
+      since: "5.10", ["ENFORCE-PV-GP"],
       before:
-        "RDMSR is not gated, and the order of the requests matters (1930e5ddcead, 01b4f510b9f4)"),
-    Owed(
-      rule: "ENFORCE-PV-HOST", since: "7.2",
+        "RDMSR is not gated, and the order of the requests matters (1930e5ddcead, 01b4f510b9f4)"
+    ),
+    owed(
+      since: "7.2", ["ENFORCE-PV-HOST"],
       before:
         "KVM_GET_MSRS fails for an MSR that CPUID does not offer, but for late releases of 6.12 and 6.18"
     ),
-    Owed(
-      rule: "MSR-FILTER-GP", since: "5.10",
-      before: "KVM_X86_SET_MSR_FILTER does not exist"),
-    Owed(
-      rule: "HOTPLUG-NO-RESNAP", since: "6.7",
+    owed(since: "5.10", ["MSR-FILTER-GP"], before: "KVM_X86_SET_MSR_FILTER does not exist"),
+    owed(
+      since: "6.7", ["HOTPLUG-NO-RESNAP"],
       before: "every new vCPU has the pair taken anew, even if its TSC is in step (c52ffadc65e2)"),
-    Owed(
-      rule: "WALL-VALUE-EXACT", since: "6.7",
+    owed(
+      since: "6.7", ["WALL-VALUE-EXACT", "WALL-REWRITE-STABLE"],
       before: "the epoch is made of two clocks read one after the other (5d6d6a7d7e66)"),
-    Owed(
-      rule: "WALL-REWRITE-STABLE", since: "6.7",
-      before: "the epoch is made of two clocks read one after the other (5d6d6a7d7e66)"),
-    Owed(
-      rule: "TSCKHZ-VM-SCOPE", since: "6.17",
+    owed(
+      since: "6.17", ["TSCKHZ-VM-SCOPE"],
       before: "the VM's TSC frequency can be set after a vCPU was made (dcbe5a466c12)"),
-  ]
+  ].flatMap { $0 }
+
+  /// Rules that are owed since one release and for one reason.
+  private static func owed(
+    since: KernelVersion, _ rules: [String], before: String
+  ) -> [Owed] {
+    rules.map { Owed(rule: $0, since: since, before: before) }
+  }
 }
 
 extension KnownDeviation {

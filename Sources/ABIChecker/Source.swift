@@ -20,6 +20,11 @@ public struct Source: Hashable, Sendable {
   /// - Parameter text: "Linux 77fcbe823f00 (5.12)".
   static func commit(_ text: String) -> Self { Self(kind: .commit, text: text) }
   static func implementation(_ text: String) -> Self { Self(kind: .implementation, text: text) }
+
+  // The files that most rules rest on: the documents of the MSRs and of the ioctls, and the code.
+  static func msr(_ at: String) -> Self { document("Documentation/virt/kvm/x86/msr.rst, " + at) }
+  static func api(_ at: String) -> Self { document("Documentation/virt/kvm/api.rst, " + at) }
+  static func x86(_ at: String) -> Self { implementation("arch/x86/kvm/x86.c, " + at) }
 }
 
 /// What a rule needs of the host; a functional probe of each tells whether it is there.

@@ -32,4 +32,12 @@ struct Deviation: Sendable {
   var wallRecord: (@Sendable (inout VMClock, WallClock, inout WallClock) -> Void)?
   var wallStores: (@Sendable (inout VMClock, UInt64, inout [Store]) -> Void)?
   var wallUnserved: (@Sendable (inout VMClock, UInt64) -> Void)?
+
+  /// Something besides the effect of a write to an MSR, and before it.
+  mutating func beforeWrite(_ act: @escaping @Sendable (inout VMClock, Access, UInt64) -> Void) {
+    write = { clock, access, value in
+      act(&clock, access, value)
+      return nil
+    }
+  }
 }

@@ -38,12 +38,12 @@ public struct Fault: Sendable {
   /// A deviation of the model.
   init(
     _ id: String, breaks rules: [String], also: [String] = [], because reason: String = "",
-    _ meaning: String, _ deviate: (inout Deviation) -> Void
+    tries: Int = 1, _ meaning: String, _ deviate: (inout Deviation) -> Void
   ) {
     var deviation = Deviation()
     deviate(&deviation)
     self.init(
-      id, breaks: rules, also: also, because: reason, meaning, .model(deviation))
+      id, breaks: rules, also: also, because: reason, tries: tries, meaning, .model(deviation))
   }
 }
 
@@ -58,5 +58,5 @@ public struct GradedFault: Sendable {
   /// The size, and all that are larger, that must be caught every time.
   public let mustCatch: Int
   let tries: Int
-  let deviation: @Sendable (Int) -> Deviation
+  let deviate: @Sendable (inout Deviation, Int) -> Void
 }

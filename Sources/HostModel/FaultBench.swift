@@ -36,8 +36,8 @@ public struct FaultBench: Sendable {
     var caught: [Bool] = []
     for size in graded.sizes {
       let fault = Fault(
-        graded.id, breaks: graded.rules, tries: graded.tries, graded.meaning,
-        .model(graded.deviation(size)))
+        graded.id, breaks: graded.rules, tries: graded.tries, graded.meaning
+      ) { graded.deviate(&$0, size) }
       caught.append(!Set(try run(fault).broke).isDisjoint(with: graded.rules))
     }
     return GradedResult(

@@ -9,10 +9,7 @@ extension Rule {
     "SETCLOCK-SETS-ALL-VCPUS",
     "KVM_SET_CLOCK sets one clock for the whole VM: every vCPU's next reading is the value given plus the time since, "
       + "for any 64-bit value, forward or backward, modulo 2^64.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .commit("Linux 77fcbe823f00 (5.12)"),
-    ],
+    sources: [.api("4.30 KVM_SET_CLOCK"), .commit("Linux 77fcbe823f00 (5.12)")],
     method:
       "Set 0, 1, 2^63, a value just below 2^64 and seeded values. Each vCPU reads its record. The reading less the value "
       + "is the time since the call, and the second vCPU is not behind the first.",
@@ -51,10 +48,10 @@ extension Rule {
     "IOCTL-RETURNS-ZERO",
     "A request of the clock or of the TSC that succeeds and returns nothing else returns 0.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"0 on success\")"),
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .document("Documentation/virt/kvm/api.rst, 4.76 KVM_KVMCLOCK_CTRL"),
-      .document("Documentation/virt/kvm/api.rst, 4.55 KVM_SET_TSC_KHZ"),
+      .api("4.29 KVM_GET_CLOCK (\"0 on success\")"),
+      .api("4.30 KVM_SET_CLOCK"),
+      .api("4.76 KVM_KVMCLOCK_CTRL"),
+      .api("4.55 KVM_SET_TSC_KHZ"),
     ],
     method:
       "Make each request once on a vCPU with a record; KVM_SET_TSC_KHZ and those of KVM_VCPU_TSC_OFFSET where the host has "
@@ -76,10 +73,7 @@ extension Rule {
     "IOCTL-REFUSES",
     "A request of the clock or of KVM_VCPU_TSC_OFFSET whose argument lies in no memory fails with EFAULT, and one about an "
       + "attribute that does not exist with ENXIO.",
-    sources: [
-      .document("ioctl(2), EFAULT"),
-      .document("Documentation/virt/kvm/api.rst, 4.80 KVM_SET_DEVICE_ATTR (ENXIO)"),
-    ],
+    sources: [.document("ioctl(2), EFAULT"), .api("4.80 KVM_SET_DEVICE_ATTR (ENXIO)")],
     method:
       "KVM_GET_CLOCK and KVM_SET_CLOCK with an address in the first page, which no process has; on hosts with "
       + "KVM_VCPU_TSC_OFFSET the same for its value, and requests about attribute 2^32 - 1.",
@@ -103,9 +97,7 @@ extension Rule {
     "GETCLOCK-IS-GUEST-VIEW",
     "In master-clock mode KVM_GET_CLOCK equals every vCPU's record evaluated at the returned host_tsc, to the nanosecond.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")"
-      ),
+      .api("4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")"),
       .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:

@@ -4,10 +4,7 @@ extension Rule {
   static let clockZeroAtVMCreate = Rule(
     "CLOCK-ZERO-AT-VM-CREATE",
     "The clock counts from 0 at KVM_CREATE_VM: not from the host's boot, nor a vCPU's creation, nor a registration.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_arch_init_vm(): kvmclock_offset = -get_kvmclock_base_ns()")
-    ],
+    sources: [.x86("kvm_arch_init_vm(): kvmclock_offset = -get_kvmclock_base_ns()")],
     method:
       "KVM_GET_CLOCK and guests' readings in new VMs. Each value is the time since KVM_CREATE_VM.",
     scenarios: [.clockStart],

@@ -8,7 +8,7 @@ extension Rule {
   static let msrIndexList = Rule(
     "MSR-INDEX-LIST",
     "KVM_GET_MSR_INDEX_LIST names all four clock MSRs, so that user space can save and restore them.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.3 KVM_GET_MSR_INDEX_LIST")],
+    sources: [.api("4.3 KVM_GET_MSR_INDEX_LIST")],
     method: "Look for 0x11, 0x12, 0x4b564d00 and 0x4b564d01 in the list of /dev/kvm.",
     scenarios: [.discovery], coverage: [.observations(4, "MSRs in the list")]
   ) { timeline, findings in
@@ -57,10 +57,7 @@ extension Rule {
     "CAP-ADJUST-CLOCK",
     "KVM_GET_CLOCK returns no flag outside of the set that KVM_CHECK_EXTENSION(KVM_CAP_ADJUST_CLOCK) names, neither before "
       + "a vCPU has run nor after.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK"),
-      .commit("Linux c68dc1b577ea (5.16)"),
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK"), .commit("Linux c68dc1b577ea (5.16)")],
     method: "Read the capability, then the clock before the first vCPU exists and after it ran.",
     scenarios: [.discovery], everywhere: true,
     coverage: [

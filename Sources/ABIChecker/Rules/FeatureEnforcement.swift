@@ -14,8 +14,9 @@ extension Rule {
       + "0x4b564d01 if and only if bit 3 is; bit 24 does not matter; without KVM's leaves all of them raise #GP. A WRMSR "
       + "that faults changes nothing.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 8.28 KVM_CAP_ENFORCE_PV_FEATURE_CPUID"),
-      .commit("Linux 1930e5ddcead (5.10)"), .commit("Linux 01b4f510b9f4 (5.10)"),
+      .api("8.28 KVM_CAP_ENFORCE_PV_FEATURE_CPUID"),
+      .commit("Linux 1930e5ddcead (5.10)"),
+      .commit("Linux 01b4f510b9f4 (5.10)"),
     ],
     method:
       "vCPUs with EAX 0, 1, 8, 2^24, 9, all that is supported, and without the leaves; each writes and reads all four "
@@ -49,7 +50,7 @@ extension Rule {
     "ENFORCE-PV-HOST",
     "On a vCPU with KVM_CAP_ENFORCE_PV_FEATURE_CPUID, KVM_GET_MSRS of a clock MSR that CPUID does not offer gives 0, and "
       + "KVM_SET_MSRS takes 0 and refuses any other value; with the MSR offered both work.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_do_msr_access()")],
+    sources: [.x86("kvm_do_msr_access()")],
     method:
       "The host reads and writes all four MSRs of the vCPUs of ENFORCE-PV-GP, as a VMM does that saves and restores all "
       + "of KVM_GET_MSR_INDEX_LIST.",
@@ -89,11 +90,7 @@ extension Rule {
     "NOENFORCE-WORKS",
     "Without KVM_CAP_ENFORCE_PV_FEATURE_CPUID all four clock MSRs work, even if the guest's CPUID does not offer them: "
       + "no fault, and the record is written.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 8.28 (\"Otherwise, a guest may use the paravirtual features regardless\")"
-      )
-    ],
+    sources: [.api("8.28 (\"Otherwise, a guest may use the paravirtual features regardless\")")],
     method:
       "vCPUs with EAX 0 and 8 in CPUID leaf 0x40000001, and without the leaf, write and read all four MSRs; the memory "
       + "that the writes name is read.",
@@ -117,7 +114,7 @@ extension Rule {
     "MSR-FILTER-GP",
     "A clock MSR that KVM_X86_SET_MSR_FILTER denies raises #GP in the guest at RDMSR and WRMSR, and a WRMSR that faults "
       + "changes nothing; the other clock MSRs, and the host's KVM_SET_MSRS and KVM_GET_MSRS, are not affected.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.97 KVM_X86_SET_MSR_FILTER")],
+    sources: [.api("4.97 KVM_X86_SET_MSR_FILTER")],
     method:
       "Deny each clock MSR by itself, then none; the guest writes and reads all four each time, and so does the host.",
     scenarios: [.msrFilter],

@@ -5,7 +5,7 @@ extension Rule {
     "GETCLOCK-NOVCPU-FLAGS",
     "Before a VM's first vCPU runs, and before the VM has a vCPU, KVM_GET_CLOCK works, and returns no flags and 0 in "
       + "every field but clock: KVM decides on the master clock when a vCPU first runs.",
-    sources: [.implementation("arch/x86/kvm/x86.c, get_kvmclock(), kvm_track_tsc_matching()")],
+    sources: [.x86("get_kvmclock(), kvm_track_tsc_matching()")],
     method:
       "KVM_GET_CLOCK into a structure full of 0xa5, after KVM_CREATE_VM and after KVM_CREATE_VCPU.",
     scenarios: [.clockStart],
@@ -32,10 +32,7 @@ extension Rule {
     "Where KVM_GET_CLOCK sets KVM_CLOCK_REALTIME, realtime is the host's CLOCK_REALTIME during the call. Where it sets "
       + "KVM_CLOCK_HOST_TSC, host_tsc is the host's TSC during the call. Without its flag a field is 0. All flags are in "
       + "KVM_CAP_ADJUST_CLOCK, and reserved words are 0.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK"),
-      .commit("Linux c68dc1b577ea (5.16)"),
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK"), .commit("Linux c68dc1b577ea (5.16)")],
     method:
       "Read CLOCK_REALTIME before and after KVM_GET_CLOCK, which fills a structure full of 0xa5. The call's own bracket "
       + "has the TSC. If CLOCK_REALTIME was stepped meanwhile, realtime is not judged.",
@@ -85,7 +82,7 @@ extension Rule {
   static let getclockNonMasterFields = Rule(
     "GETCLOCK-NONMASTER-FIELDS",
     "Outside master-clock mode KVM_GET_CLOCK returns no flags and 0 in every field but clock.",
-    sources: [.implementation("arch/x86/kvm/x86.c, get_kvmclock()")],
+    sources: [.x86("get_kvmclock()")],
     method:
       "The boot vCPU registers through the old MSR; KVM_GET_CLOCK into a structure full of 0xa5.",
     scenarios: [.getClockNoMaster], everywhere: true,
@@ -104,9 +101,7 @@ extension Rule {
     "GETCLOCK-MONO",
     "Between two KVM_SET_CLOCK, KVM_GET_CLOCK never returns less than it did before: on one thread, on several threads, "
       + "and while vCPUs run.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the current timestamp\")")
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK (\"the current timestamp\")")],
     method:
       "Two threads call it thousands of times, each compared with the newest result of both; and every two results in a "
       + "row. Where KVM may have taken a new pair for the master clock between them, the step of that is allowed.",
@@ -161,9 +156,7 @@ extension Rule {
     "Without KVM_CLOCK_TSC_STABLE, KVM_GET_CLOCK is CLOCK_MONOTONIC_RAW plus the time that the host was suspended, plus a "
       + "constant that only KVM_SET_CLOCK changes.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"simply CLOCK_MONOTONIC plus a constant offset\")"
-      ),
+      .api("4.29 KVM_GET_CLOCK (\"simply CLOCK_MONOTONIC plus a constant offset\")"),
       .commit("Linux 53fafdbb8b21 (5.5), which makes it CLOCK_MONOTONIC_RAW"),
     ],
     method:

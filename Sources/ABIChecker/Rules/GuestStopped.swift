@@ -9,7 +9,7 @@ extension Rule {
     .guestStoppedSurvivesUnreachable, .guestStoppedPending,
   ]
 
-  private static let document = Source.document("Documentation/virt/kvm/api.rst, KVM_KVMCLOCK_CTRL")
+  private static let document = Source.api("KVM_KVMCLOCK_CTRL")
 
   static let kvmclockctrlEINVAL = Rule(
     "KVMCLOCKCTRL-EINVAL",
@@ -19,7 +19,7 @@ extension Rule {
       .guest(
         "QEMU takes EINVAL, and no other error, for a guest without kvmclock: hw/i386/kvm/clock.c, do_kvmclock_ctrl()"
       ),
-      .implementation("arch/x86/kvm/x86.c, kvm_set_guest_paused()"),
+      .x86("kvm_set_guest_paused()"),
     ],
     method: "KVM_KVMCLOCK_CTRL in each of these states; INIT needs an in-kernel irqchip.",
     scenarios: [.guestStopped],
@@ -46,7 +46,7 @@ extension Rule {
     "GUESTSTOPPED-SET",
     "With a record registered KVM_KVMCLOCK_CTRL succeeds, and bit 1 is set in the record at the vCPU's next entry, not "
       + "before.",
-    sources: [document, .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()")],
+    sources: [document, .x86("kvm_setup_guest_pvclock()")],
     method: "Read the record, KVM_KVMCLOCK_CTRL, read, enter, read.",
     scenarios: [.guestStopped],
     coverage: [
@@ -103,7 +103,7 @@ extension Rule {
   static let guestStoppedSticky = Rule(
     "GUESTSTOPPED-STICKY",
     "Once bit 1 is set, it stays over any number of updates until the guest clears it.",
-    sources: [document, .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()")],
+    sources: [document, .x86("kvm_setup_guest_pvclock()")],
     method:
       "KVM_SET_CLOCK and an entry, then the same record registered again, several times; the version shows that the "
       + "record was updated.",
@@ -139,10 +139,7 @@ extension Rule {
     "GUESTSTOPPED-NOT-ON-NEW-PAGE",
     "Bit 1 stays with the record that it was delivered to: it is clear in a record that the vCPU registers afterwards in "
       + "fresh memory.",
-    sources: [
-      .commit("Linux 24c166378026 (6.15)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
-    ],
+    sources: [.commit("Linux 24c166378026 (6.15)"), .x86("kvm_setup_guest_pvclock()")],
     method:
       "Bit 1 in a record; the guest registers fresh memory; read the new record, then again after updates.",
     scenarios: [.guestStopped],
@@ -207,7 +204,7 @@ extension Rule {
     "GUESTSTOPPED-PENDING",
     "Whether bit 1 is set in the record registered next if the record is disabled between KVM_KVMCLOCK_CTRL and the "
       + "vCPU's entry.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_set_guest_paused()")],
+    sources: [.x86("kvm_set_guest_paused()")],
     method:
       "KVM_KVMCLOCK_CTRL; the host disables the record; the guest registers another one; read it.",
     scenarios: [.guestStopped], needs: [.clockControl], isObservation: true

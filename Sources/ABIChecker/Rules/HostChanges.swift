@@ -15,11 +15,9 @@ extension Rule {
     "When the host's clocksource goes from tsc to a non-TSC clocksource, bit 0 is clear in every record after the vCPU's "
       + "next entries, and KVM_CLOCK_TSC_STABLE is clear in KVM_GET_CLOCK.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, flags bit 0: a guarantee, which a host that gave up its TSC cannot keep"
-      ),
+      .msr("flags bit 0: a guarantee, which a host that gave up its TSC cannot keep"),
       .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
-      .implementation("arch/x86/kvm/x86.c, pvclock_gtod_notify(), pvclock_update_vm_gtod_copy()"),
+      .x86("pvclock_gtod_notify(), pvclock_update_vm_gtod_copy()"),
     ],
     method:
       "Switch the clocksource through sysfs, enter for up to 5 s until bit 0 is clear, then enter every vCPU and read every "
@@ -33,10 +31,7 @@ extension Rule {
     "STABLE-BACK-ON-TSC",
     "When the host's clocksource is tsc again, the next KVM_SET_CLOCK brings bit 0 back to every record and "
       + "KVM_CLOCK_TSC_STABLE to KVM_GET_CLOCK.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock(), pvclock_update_vm_gtod_copy()")
-    ],
+    sources: [.x86("kvm_vm_ioctl_set_clock(), pvclock_update_vm_gtod_copy()")],
     method:
       "Switch to another clocksource and back, set the clock, enter every vCPU, read every record.",
     scenarios: [.clocksourceSwitch], coverage: flagsCoverage, needs: [.hostChange, .masterClock]
@@ -53,9 +48,7 @@ extension Rule {
     "CLOCKSOURCE-SWITCH-KEEPS-TIME",
     "A switch of the host's clocksource neither stops, restarts nor steps the clock of any vCPU, even of one that reads it "
       + "all the while.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field system_time")],
     method:
       "Read on both vCPUs before and after the switch, on one of them also in a loop across it; compare with "
       + "CLOCK_MONOTONIC_RAW.",
@@ -100,7 +93,7 @@ extension Rule {
   static let setclockNontsc = Rule(
     "SETCLOCK-NONTSC",
     "KVM_SET_CLOCK sets the clock of every vCPU even while the host's clocksource is not the TSC.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK")],
+    sources: [.api("4.30 KVM_SET_CLOCK")],
     method: "Set a seeded value after the switch; each vCPU reads.",
     scenarios: [.clocksourceSwitch],
     coverage: [
@@ -184,9 +177,7 @@ extension Rule {
     "SUSPEND-INACTIVE-NOFLAG",
     "A suspend of the host sets bit 1 in no record of a vCPU that has no active record then, not even in one that it "
       + "registers later.",
-    sources: [
-      .implementation("arch/x86/kvm/x86.c, kvm_arch_suspend_notifier(), kvm_set_guest_paused()")
-    ],
+    sources: [.x86("kvm_arch_suspend_notifier(), kvm_set_guest_paused()")],
     method: "Test a suspend (pm_test freezer), enter, register, read the record.",
     scenarios: [.suspend], coverage: [.observations(1, "records registered after a suspend")],
     needs: [.hostChange]
@@ -217,10 +208,7 @@ extension Rule {
   static let periodicSync = Rule(
     "PERIODIC-SYNC",
     "With KVM's parameter kvmclock_periodic_sync, whose period is 300 s, a record is updated at least once in 320 s.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvmclock_sync_fn(); removed by Linux 43ddbf16edf5 (6.19)")
-    ],
+    sources: [.x86("kvmclock_sync_fn(); removed by Linux 43ddbf16edf5 (6.19)")],
     method:
       "In master-clock mode, where nothing else updates a record: enter once a second, request nothing, and read the record "
       + "until the version moves, for up to 330 s.",

@@ -11,7 +11,7 @@ extension Rule {
       + "the new one, and KVM_GET_CLOCK still returns KVM_CLOCK_TSC_STABLE.",
     sources: [
       .commit("Linux d828199e8444 (3.8)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_synchronize_tsc() and kvm_track_tsc_matching()"),
+      .x86("kvm_synchronize_tsc() and kvm_track_tsc_matching()"),
     ],
     method:
       "Two vCPUs are made late, one after the other; every reading and every record from then on.",
@@ -42,7 +42,7 @@ extension Rule {
     "A vCPU that is made while the VM runs reads the VM's one clock: its readings continue those of the other vCPUs "
       + "before it, and theirs after it continue its own.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK, KVM_CLOCK_TSC_STABLE"),
+      .api("4.29 KVM_GET_CLOCK, KVM_CLOCK_TSC_STABLE"),
       .commit("Linux 53fafdbb8b21 (5.5)"),
     ],
     method:

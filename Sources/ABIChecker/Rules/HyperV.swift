@@ -68,10 +68,7 @@ extension Rule {
   static let hyperVFollowsSetClock = Rule(
     "HYPERV-FOLLOWS-SETCLOCK",
     "After KVM_SET_CLOCK the counter and the reference TSC page go on from the value that was set.",
-    sources: [
-      .madeOfKvmclock,
-      .implementation("arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock()"),
-    ],
+    sources: [.madeOfKvmclock, .x86("kvm_vm_ioctl_set_clock()")],
     method:
       "Set the clock, let vCPU 0 enter, read the counter, and compute the page at a guest's TSC.",
     scenarios: [.hyperV],
@@ -156,10 +153,7 @@ extension Rule {
     "HYPERV-SEQUENCE",
     "TscSequence is another one whenever TscScale or TscOffset is, and it is 0, which sends the guest to the counter, while "
       + "the VM has no master clock.",
-    sources: [
-      .referencePage,
-      .implementation("arch/x86/kvm/hyperv.c, kvm_hv_setup_tsc_page()"),
-    ],
+    sources: [.referencePage, .implementation("arch/x86/kvm/hyperv.c, kvm_hv_setup_tsc_page()")],
     method:
       "Look at the page before and after KVM_SET_CLOCK, with the boot vCPU on the old MSR, and back.",
     scenarios: [.hyperV],

@@ -7,8 +7,7 @@ extension Rule {
     .initClearsSystime, .initFreezesPage, .initReregisterKeepsTime,
   ]
 
-  private static let reset = Source.implementation(
-    "arch/x86/kvm/x86.c, kvm_vcpu_reset() and kvmclock_reset()")
+  private static let reset = Source.x86("kvm_vcpu_reset() and kvmclock_reset()")
 
   static let initClearsSystime = Rule(
     "INIT-CLEARS-SYSTIME",
@@ -47,9 +46,7 @@ extension Rule {
   static let initFreezesPage = Rule(
     "INIT-FREEZES-PAGE",
     "After INIT KVM no longer writes the vCPU's record.",
-    sources: [
-      .commit("Linux, \"KVM: x86: release kvmclock page on reset\""), reset,
-    ],
+    sources: [.commit("Linux, \"KVM: x86: release kvmclock page on reset\""), reset],
     method:
       "A vCPU gets INIT from another one; the host sets the clock and both enter; the first one's record keeps every byte "
       + "while the other's changes.",
@@ -65,7 +62,7 @@ extension Rule {
     "INIT-REREGISTER-KEEPS-TIME",
     "On any vCPU that registers again after INIT the clock carries on.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW"),
       .commit("Linux b7e60c5aedd2 (4.2), which broke it for vCPU 0"),
     ],
     method: "Read, wait, INIT from another vCPU, register, read; compare with CLOCK_MONOTONIC_RAW.",

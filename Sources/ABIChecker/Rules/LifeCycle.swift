@@ -11,7 +11,7 @@ extension Rule {
     "VM-NOT-KILLED",
     "KVM kills no VM for what a guest or a VMM does with the clock: no request fails with EIO.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.10 KVM_RUN (its errors; EIO is not among them)"),
+      .api("4.10 KVM_RUN (its errors; EIO is not among them)"),
       .implementation("include/linux/kvm_host.h, KVM_BUG_ON(): KVM found a fault of its own"),
     ],
     method:
@@ -35,8 +35,7 @@ extension Rule {
     "REPLUG-VCPU0-KEEPS-TIME",
     "When vCPU 0 is reset, by INIT or by user space, and registers again, the clock carries on.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
-      .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW"), .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
     ],
     method:
       "vCPU 1 sends INIT to vCPU 0; later the host clears the MSR and resets the registers. vCPU 0 registers again and "

@@ -5,13 +5,12 @@ internal import PVClock
 extension Rule {
   static let manyVCPUs: [Rule] = [.manyVCPUsRegister, .manyVCPUsOrder, .manyVCPUsSetclock]
 
-  private static let msr = Source.document(
-    "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW")
+  private static let msr = Source.msr("MSR_KVM_SYSTEM_TIME_NEW")
 
   static let manyVCPUsRegister = Rule(
     "MANY-VCPUS-REGISTER",
     "In a VM with many vCPUs each one's registration is served before its next instruction.",
-    sources: [msr, .document("Documentation/virt/kvm/api.rst, KVM_CAP_MAX_VCPUS")],
+    sources: [msr, .api("KVM_CAP_MAX_VCPUS")],
     method:
       "Each of 65 vCPUs, or of as many as asked for, registers a record and reads it without an exit between.",
     scenarios: [.many], coverage: [.everyVCPU(), .observations(1, "registrations")]
@@ -35,7 +34,7 @@ extension Rule {
     "MANY-VCPUS-ORDER",
     "In a VM with many vCPUs that read the clock one after another each reads no less than the one before it; without the "
       + "master clock, no less than that less the amount by which the record before ran ahead.",
-    sources: [.document("Documentation/virt/kvm/x86/msr.rst, flags, bit 0")],
+    sources: [.msr("flags, bit 0")],
     method: "One vCPU after another registers and reads, then again in the opposite order.",
     scenarios: [.many],
     coverage: [.everyVCPU(), .observations(1, "readings after another vCPU's")]
@@ -58,7 +57,7 @@ extension Rule {
   static let manyVCPUsSetclock = Rule(
     "MANY-VCPUS-SETCLOCK",
     "In a VM with many vCPUs one KVM_SET_CLOCK sets the clock of every one of them.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK")],
+    sources: [.api("4.30 KVM_SET_CLOCK")],
     method: "Set the clock once; each vCPU enters and reads the value plus the time since.",
     scenarios: [.many],
     coverage: [

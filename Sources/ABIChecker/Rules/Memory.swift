@@ -11,8 +11,8 @@ extension Rule {
     "SYSTIME-CROSSPAGE-SERVED",
     "A record that begins in one page of the guest's RAM and ends in the next is updated.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address of a memory "
+      .msr(
+        "MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address of a memory "
           + "area which must be in guest RAM\")"),
       .commit("Linux 8f964525a121 (3.9)"),
     ],
@@ -36,7 +36,7 @@ extension Rule {
     "When a vCPU moves its record to an address across two pages, the former record is not written any more, even if "
       + "the new one is not updated.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW"),
       .guest(
         "Linux and its kexec: the memory of a record that was given up is used for other things"),
     ],
@@ -93,10 +93,7 @@ extension Rule {
     "SYSTIME-SLOT-SERVED",
     "A record at any guest-physical address of any memory slot is updated, from the slot's first byte to its last, below "
       + "4 GiB and above, and nothing else in the slot is written.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"must be in guest RAM\")")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW (\"must be in guest RAM\")")],
     method:
       "Register a record in a second slot below 1 GiB and in a third one above 4 GiB: at the start, in the middle, at the "
       + "end; set the clock from the host, enter, and compare all memory.",
@@ -144,10 +141,7 @@ extension Rule {
     "SLOT-READD-SERVED",
     "When a slot comes back with other memory, the next update of a record in it is written to the new memory, and only "
       + "there; no new write of the MSR is needed.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.35 KVM_SET_USER_MEMORY_REGION"),
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
-    ],
+    sources: [.api("4.35 KVM_SET_USER_MEMORY_REGION"), .msr("MSR_KVM_SYSTEM_TIME_NEW")],
     method:
       "Delete the slot and set it again with other memory, with and without an update between; set the clock from the "
       + "host, enter, and compare all memory.",
@@ -164,8 +158,8 @@ extension Rule {
     "When the host maps other pages at the address that a slot names, the next update of a record is written to the new "
       + "pages, and not to the old ones, which may belong to another process by then.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.35 KVM_SET_USER_MEMORY_REGION (\"an mmap() that affects the region will be "
+      .api(
+        "4.35 KVM_SET_USER_MEMORY_REGION (\"an mmap() that affects the region will be "
           + "made visible immediately\")"),
       .implementation("virt/kvm/pfncache.c, gfn_to_pfn_cache_invalidate_start()"),
     ],
@@ -184,10 +178,7 @@ extension Rule {
     "READONLY-SLOT-UNTOUCHED",
     "A record in a read-only slot is registered without a fault through both MSRs, and the slot's memory is not "
       + "written.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_READONLY")
-    ],
+    sources: [.api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_READONLY")],
     method:
       "Register a record in a slot with KVM_MEM_READONLY, through both MSRs; set the clock from the host, enter, and "
       + "compare all memory: another vCPU's record changes, the slot's memory keeps every byte.",
@@ -223,9 +214,7 @@ extension Rule {
     "SYSTIME-UNBACKED-LATE-MAP",
     "Whether a record that was registered at an address without RAM is updated once RAM appears there, without another "
       + "write of the MSR.",
-    sources: [
-      .implementation("virt/kvm/pfncache.c, kvm_gpc_refresh(); Linux 916d3608df82 (5.19)")
-    ],
+    sources: [.implementation("virt/kvm/pfncache.c, kvm_gpc_refresh(); Linux 916d3608df82 (5.19)")],
     method:
       "Register at an address without a slot, update, set a slot there, set the clock from the host, enter, and compare "
       + "all memory.",

@@ -16,9 +16,7 @@ extension Rule {
     "MIG-PLAIN-CONTINUES",
     "A VM whose clock and system-time MSRs are carried over to a new VM goes on from the clock saved: no guest reads "
       + "less than it read before, and the pause does not count.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK and 4.30 KVM_SET_CLOCK")
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK and 4.30 KVM_SET_CLOCK")],
     method:
       "Save KVM_GET_CLOCK, the MSR and TSC offset of each vCPU, and RAM; in a new VM restore them, KVM_SET_CLOCK "
       + "with flags 0; each vCPU reads.",
@@ -43,8 +41,7 @@ extension Rule {
     "With the whole structure that KVM_GET_CLOCK returned, its real time too, KVM_SET_CLOCK has the new VM's clock go on "
       + "from the clock saved plus the pause as CLOCK_REALTIME counted it.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK, KVM_CLOCK_REALTIME"),
-      .commit("Linux c68dc1b577ea (5.16)"),
+      .api("4.30 KVM_SET_CLOCK, KVM_CLOCK_REALTIME"), .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:
       "CLOCK_REALTIME before and after KVM_GET_CLOCK on the old VM and KVM_SET_CLOCK on the new one; each vCPU reads.",
@@ -80,7 +77,7 @@ extension Rule {
     "MIG-STOPPED",
     "A guest that KVM_KVMCLOCK_CTRL tells that it was stopped sees PVCLOCK_GUEST_STOPPED after a move, whether it was told "
       + "on the old VM and entered once more, or on the new one after KVM_SET_MSRS.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.76 KVM_KVMCLOCK_CTRL")],
+    sources: [.api("4.76 KVM_KVMCLOCK_CTRL")],
     method:
       "The flags in vCPU 0's readings after one move, told before, and in vCPU 1's after the next, told after it.",
     scenarios: [.migration],
@@ -117,8 +114,7 @@ extension Rule {
     "The fact that vCPU 0 uses the old MSR, for which KVM gives up the master clock, cannot be saved: after a move the "
       + "clock may show PVCLOCK_TSC_STABLE_BIT until the guest writes again.",
     sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_write_system_time(), boot_vcpu_runs_old_kvmclock"),
+      .x86("kvm_write_system_time(), boot_vcpu_runs_old_kvmclock"),
       .commit("Linux 54750f2cf042 (4.0)"),
     ],
     method:

@@ -11,10 +11,7 @@ extension Rule {
     "RESNAP-BOUNDED",
     "A new pair for the master clock steps the clock by no more than the difference that CLOCK_MONOTONIC_RAW and the record "
       + "made since the pair before: the rounding of two multipliers.",
-    sources: [
-      .commit("Linux 53fafdbb8b21 (5.5)"),
-      .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
-    ],
+    sources: [.commit("Linux 53fafdbb8b21 (5.5)"), .x86("pvclock_update_vm_gtod_copy()")],
     method: method, scenarios: [.newPair], coverage: [.observations(2, "new pairs")],
     needs: [.masterClock], inside: [.observations(1, "new pairs")]
   ) { timeline, findings in
@@ -33,10 +30,8 @@ extension Rule {
     "RESNAP-NO-JUMP",
     "A new pair for the master clock goes on from the one before: it steps the clock by rounding only, 0 to 2 ns.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, flags bit 0 (\"guaranteed to be monotonic\")"
-      ),
-      .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, flags bit 0 (\"guaranteed to be monotonic\")"),
+      .x86("pvclock_update_vm_gtod_copy()"),
     ],
     method: method, scenarios: [.newPair], coverage: [.observations(2, "new pairs")],
     needs: [.masterClock], inside: [.observations(1, "new pairs")]

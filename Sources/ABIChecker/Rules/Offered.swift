@@ -4,9 +4,8 @@ extension Rule {
     "A host offers what its version of Linux offers: each capability and device attribute for the clock that a release "
       + "brought is there in all later ones.",
     sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_vm_ioctl_check_extension(), kvm_arch_tsc_has_attr(), by release"),
-      .document("Documentation/virt/kvm/api.rst, 4.4 KVM_CHECK_EXTENSION"),
+      .x86("kvm_vm_ioctl_check_extension(), kvm_arch_tsc_has_attr(), by release"),
+      .api("4.4 KVM_CHECK_EXTENSION"),
       .guest("QEMU and Firecracker, which leave out what is not offered, and tell nobody"),
     ],
     method:

@@ -12,7 +12,7 @@ extension Rule {
       .guest(
         "QEMU restores every guest's system-time MSR through 0x12: target/i386/kvm/kvm.c, kvm_put_msrs()"
       ),
-      .implementation("arch/x86/kvm/x86.c, kvm_write_system_time(), host_initiated"),
+      .x86("kvm_write_system_time(), host_initiated"),
     ],
     method:
       "In master-clock mode the host writes 0x12 on vCPU 0; vCPU 0 enters, then the others; read the records and "

@@ -10,9 +10,7 @@ extension Rule {
     "realtime and host_tsc of one KVM_GET_CLOCK are of one instant: realtime is CLOCK_REALTIME when the host's TSC was "
       + "host_tsc.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the instant when KVM_GET_CLOCK was called\")"
-      ),
+      .api("4.29 KVM_GET_CLOCK (\"the instant when KVM_GET_CLOCK was called\")"),
       .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:
@@ -42,9 +40,7 @@ extension Rule {
     "With KVM_CLOCK_REALTIME, KVM_SET_CLOCK ties the clock to CLOCK_REALTIME at one instant: in the best of many calls "
       + "less passes between the readings of the two than the fastest whole KVM_GET_CLOCK takes.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"The difference in elapsed time is added\")"
-      ),
+      .api("4.30 KVM_SET_CLOCK (\"The difference in elapsed time is added\")"),
       .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:

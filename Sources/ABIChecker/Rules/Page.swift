@@ -35,10 +35,7 @@ extension Rule {
   static let pagePadZero = Rule(
     "PAGE-PAD-ZERO",
     "pad0 and pad[2] are written as 0.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() copies a structure that was zeroed")
-    ],
+    sources: [.x86("kvm_setup_guest_pvclock() copies a structure that was zeroed")],
     method:
       "Fill the page with 0xa5, register, read the record; every other record that was read is checked too.",
     scenarios: [.registration], everywhere: true, coverage: [.observations(2, "records")],
@@ -61,7 +58,7 @@ extension Rule {
       .document(
         "arch/x86/include/asm/pvclock-abi.h (\"PVCLOCK_COUNTS_FROM_ZERO broke ABI and can't be used anymore\")"
       ),
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field flags"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, field flags"),
     ],
     method:
       "Check every record that the host or a guest read, also in races: the first and the last reading of a loop, the one "

@@ -12,8 +12,8 @@ extension Rule {
     "MONO-CROSS-VCPU",
     "With bit 0 set, a reading is never below an earlier reading of another vCPU.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, flags bit 0 (\"time measures taken across multiple cpus are guaranteed to be "
+      .msr(
+        "flags bit 0 (\"time measures taken across multiple cpus are guaranteed to be "
           + "monotonic\")"),
       .guest("Linux, arch/x86/kernel/pvclock.c, pvclock_clocksource_read(), which trusts bit 0"),
     ],
@@ -51,7 +51,7 @@ extension Rule {
     "With bit 0 set, every vCPU may compute the time from vCPU 0's record, as a guest's vDSO does that maps no other, once "
       + "vCPU 0 has entered after the clock was set.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
+      .msr("flags bit 0"),
       .guest("Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock()"),
     ],
     method:
@@ -73,7 +73,7 @@ extension Rule {
       .guest(
         "Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock(), reads vCPU 0's record everywhere"
       ),
-      .implementation("arch/x86/kvm/x86.c, vcpu_run(): a vCPU in HLT serves no request"),
+      .x86("vcpu_run(): a vCPU in HLT serves no request"),
     ],
     method:
       "Set the clock; one vCPU enters; read both records. The other vCPU is in user space, then in KVM's own HLT.",
@@ -120,7 +120,7 @@ extension Rule {
       .guest(
         "Linux, arch/x86/kernel/pvclock.c, pvclock_clocksource_read(): time stands still on the vCPU that is behind"
       ),
-      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+      .x86("kvm_guest_time_update()"),
     ],
     method:
       "vCPU 0 goes to the old MSR, and the race is run again. A record may run ahead by the entry in which it was made; "
@@ -152,8 +152,9 @@ extension Rule {
     "While vCPU 0 writes the old MSR back to back, a vCPU's clock steps back by no more than it took to make its record "
       + "before.",
     sources: [
-      .commit("Linux 54750f2cf042 (4.0)"), .guest("SLES 10's 2.6.16, which writes the old MSR"),
-      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+      .commit("Linux 54750f2cf042 (4.0)"),
+      .guest("SLES 10's 2.6.16, which writes the old MSR"),
+      .x86("kvm_guest_time_update()"),
     ],
     method:
       "vCPU 0 writes and reads 1000 times and times each write; vCPU 1 reads its own record meanwhile and keeps the "
@@ -190,10 +191,8 @@ extension Rule {
     "Two vCPUs that register one address share a record: after both wrote the MSR at the same time its version is even, "
       + "and it holds a time that one of them was given.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (an odd version says that an update is in progress)"
-      ),
-      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW (an odd version says that an update is in progress)"),
+      .x86("kvm_setup_guest_pvclock()"),
     ],
     method:
       "Both write the MSR 60 times side by side, six times; read the record at rest, then each writes and reads alone. "
@@ -252,10 +251,8 @@ extension Rule {
     "HOP",
     "A vCPU whose thread goes from CPU to CPU keeps its time; in master-clock mode it keeps its record.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\")"
-      ),
-      .implementation("arch/x86/kvm/x86.c, kvm_arch_vcpu_load()"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\")"),
+      .x86("kvm_arch_vcpu_load()"),
     ],
     method:
       "The thread is bound to another CPU before each reading, 50 times with the master clock and 50 times without.",

@@ -5,10 +5,7 @@ extension Rule {
     "RATE-RAW",
     "KVM_GET_CLOCK and the guest's clock both advance with CLOCK_MONOTONIC_RAW, but for the difference that the rounding "
       + "of the two multipliers makes, which is computed.",
-    sources: [
-      .commit("Linux 53fafdbb8b21 (5.5)"),
-      .implementation("arch/x86/kvm/x86.c, get_kvmclock_base_ns()"),
-    ],
+    sources: [.commit("Linux 53fafdbb8b21 (5.5)"), .x86("get_kvmclock_base_ns()")],
     method:
       "Tight brackets of both clocks at both ends of a wait. The record is evaluated at the host's own TSC.",
     scenarios: [.rate],
@@ -38,10 +35,7 @@ extension Rule {
   static let rateNotNTP = Rule(
     "RATE-NOT-NTP",
     "NTP's slewing of the host's clocks does not reach kvmclock: it goes on with CLOCK_MONOTONIC_RAW.",
-    sources: [
-      .commit("Linux 53fafdbb8b21 (5.5)"),
-      .implementation("arch/x86/kvm/x86.c, get_kvmclock_base_ns()"),
-    ],
+    sources: [.commit("Linux 53fafdbb8b21 (5.5)"), .x86("get_kvmclock_base_ns()")],
     method:
       "adjtimex(2) with 500 ppm; read, wait, write the other MSR or the same, read: from the master clock to none, without "
       + "it, and to a new pair of it. On a host without a master clock the wait without it is enough. CLOCK_MONOTONIC shows "
@@ -90,11 +84,7 @@ extension Rule {
   static let rateBoottime = Rule(
     "RATE-BOOTTIME",
     "Kvmclock counts the time that the host sleeps, as CLOCK_BOOTTIME does.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"including sleep time\")"
-      )
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"including sleep time\")")],
     method:
       "Read the clock and CLOCK_BOOTTIME before and after a suspend of the host. The scenario only tests a suspend (pm_test "
       + "freezer), in which the host does not sleep, so `kvmclock run` reports this rule as not tested. It judges a history "

@@ -8,9 +8,7 @@ extension Rule {
   static let realtimeStepKeepsTime = Rule(
     "REALTIME-STEP-KEEPS-TIME",
     "A step of the host's CLOCK_REALTIME does not move kvmclock.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field system_time")],
     method:
       "Step CLOCK_REALTIME by an hour forward and back, and by a day back and forward; read on both vCPUs before and after each, "
       + "also from a new pair for the master clock.",
@@ -45,10 +43,7 @@ extension Rule {
     "REALTIME-STEP-FOLLOWED",
     "After a step of the host's CLOCK_REALTIME a wall clock record that is asked for then, plus kvmclock, and the realtime of "
       + "KVM_GET_CLOCK are the stepped clock.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW"),
-      .document("Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK, field realtime"),
-    ],
+    sources: [.msr("MSR_KVM_WALL_CLOCK_NEW"), .api("4.29 KVM_GET_CLOCK, field realtime")],
     method:
       "After each step both vCPUs write MSR_KVM_WALL_CLOCK_NEW and read their records, and the host calls KVM_GET_CLOCK, each "
       + "between two readings of CLOCK_REALTIME.",

@@ -8,14 +8,15 @@ extension Rule {
     .systimeDisableFreezes, .systimeReenableKeepsTime, .msrReadback,
   ]
 
-  private static let document = "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"
+  private static let systemTime = Source.msr("MSR_KVM_SYSTEM_TIME_NEW")
 
   static let systimeEnable = Rule(
     "SYSTIME-ENABLE",
     "A write of the system-time MSR with bit 0 set makes the record at the address valid before the guest's "
       + "next instruction.",
     sources: [
-      .document(document), .guest("Linux, arch/x86/kernel/kvmclock.c, kvm_register_clock()"),
+      systemTime,
+      .guest("Linux, arch/x86/kernel/kvmclock.c, kvm_register_clock()"),
     ],
     method:
       "Fill memory with 0xa5; the guest writes the MSR and reads the record without an exit between.",
@@ -48,7 +49,7 @@ extension Rule {
     sources: [
       .guest("SLES 10's 2.6.16 writes the MSR again and again"),
       .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
-      .document(document),
+      systemTime,
     ],
     method:
       "Read, wait, write the MSR, read at once; compare with CLOCK_MONOTONIC_RAW around both readings.",
@@ -77,7 +78,7 @@ extension Rule {
   static let systimeRewriteStorm = Rule(
     "SYSTIME-REWRITE-STORM",
     "While one vCPU writes the system-time MSR back to back, no vCPU's clock goes back.",
-    sources: [.document(document + ", system_time (\"monotonic time\")")],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, system_time (\"monotonic time\")")],
     method:
       "vCPU 0 writes and reads 1000 times. vCPU 1 reads its own record in ring 3 and counts changes of vCPU 0's version "
       + "between two readings: these show how much ran side by side.",
@@ -101,7 +102,7 @@ extension Rule {
   static let systimeMoveFreezesOld = Rule(
     "SYSTIME-MOVE-FREEZES-OLD",
     "Once a vCPU has registered another address, its old record is not written any more.",
-    sources: [.document(document)],
+    sources: [systemTime],
     method:
       "Register A, then B; set the clock from the host and enter; A keeps every byte, B changes.",
     scenarios: [.freeze], coverage: [.observations(1, "moves of a record")]
@@ -112,9 +113,7 @@ extension Rule {
   static let systimeDisableFreezes = Rule(
     "SYSTIME-DISABLE-FREEZES",
     "A write with bit 0 clear ends the updates, whatever the other bits are; the last record stays as it is.",
-    sources: [
-      .document(document + " (\"until anything with bit0 == 0 is written to it\")")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW (\"until anything with bit0 == 0 is written to it\")")],
     method:
       "Write 0, and the address with bit 0 clear; set the clock from the host and enter; the record keeps every byte while "
       + "another vCPU's changes.",
@@ -130,9 +129,7 @@ extension Rule {
   static let systimeReenableKeepsTime = Rule(
     "SYSTIME-REENABLE-KEEPS-TIME",
     "Time goes on while the clock is disabled: it does not restart when it is enabled again.",
-    sources: [
-      .document(document), .commit("Linux b7e60c5aedd2 (4.2), which broke it"),
-    ],
+    sources: [systemTime, .commit("Linux b7e60c5aedd2 (4.2), which broke it")],
     method: "Read, write 0, wait, register again, read; compare with CLOCK_MONOTONIC_RAW.",
     scenarios: [.freeze], coverage: [.observations(1, "pairs of disable and enable")]
   ) { timeline, findings in
@@ -149,10 +146,7 @@ extension Rule {
     "MSR-READBACK",
     "RDMSR and KVM_GET_MSRS return the last value written to the system-time MSR, all 64 bits, even if no record "
       + "can be served at the address; 0x12 and 0x4b564d01 are one value.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME"),
-      .implementation("arch/x86/kvm/x86.c, kvm_get_msr_common()"),
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME"), .x86("kvm_get_msr_common()")],
     method:
       "Write a fresh value through each MSR, on each vCPU; read it through both, as guest and as host.",
     scenarios: [.readback],

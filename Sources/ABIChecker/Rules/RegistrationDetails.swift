@@ -13,11 +13,11 @@ extension Rule {
     "KVM_SET_MSRS of 0x12 or 0x4b564d01 with bit 0 set registers a record as the guest's own write does: it is valid "
       + "after the vCPU's next entry.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW"),
       .guest(
         "a guest that was migrated: its user space restores the MSR, and the guest does not write it again"
       ),
-      .implementation("arch/x86/kvm/x86.c, kvm_set_msr_common()"),
+      .x86("kvm_set_msr_common()"),
     ],
     method:
       "Fill a page with 0xa5; the host writes each MSR on both vCPUs; the vCPU enters; read the record.",
@@ -56,11 +56,7 @@ extension Rule {
     "SYSTIME-ALIGN4",
     "A record may lie at every 4-byte aligned address of a page that leaves 32 bytes of it; nothing beside these bytes is "
       + "written.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address\")"
-      )
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW (\"4-byte aligned physical address\")")],
     method:
       "Each of the 1017 offsets, far from the one before: fill with 0xa5, write the MSR, read the record and 64 bytes "
       + "on both sides.",
@@ -110,7 +106,7 @@ extension Rule {
     "SYSTIME-UNBACKED-NOFAULT",
     "A registration outside of guest memory raises no fault and causes no exit; it reads back, and nothing is written to "
       + "guest memory but the records of vCPUs that registered memory.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_system_time()")],
+    sources: [.x86("kvm_write_system_time()")],
     method:
       "From a registered record and from none, register addresses beyond memory and at the ends of the address space; set "
       + "the clock, enter; compare all of guest memory, where only another vCPU's record may change.",
@@ -179,9 +175,8 @@ extension Rule {
       .commit(
         "Linux c52ffadc65e2 (6.7) (\"Unnecessarily updating the masterclock is undesirable as it can cause kvmclock's time "
           + "to jump\")"),
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_write_system_time() asks for KVM_REQ_GLOBAL_CLOCK_UPDATE, not for a new master clock"
-      ),
+      .x86(
+        "kvm_write_system_time() asks for KVM_REQ_GLOBAL_CLOCK_UPDATE, not for a new master clock"),
     ],
     method:
       "600 writes on two vCPUs, of the same address and now and then another; read the record after each.",
@@ -229,9 +224,9 @@ extension Rule {
     "An update writes every field of a record that the guest has overwritten. It takes over two things from the guest's "
       + "bytes: the version, which it moves on, and bit 1 (GUEST_STOPPED) of the flags, which it keeps.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, the fields"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, the fields"),
       .commit("Linux 51d59c6b42 (3.7)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
+      .x86("kvm_setup_guest_pvclock()"),
     ],
     method:
       "The guest overwrites all 32 bytes with random ones, with chosen flags, and writes the MSR; read the record.",

@@ -13,8 +13,7 @@ extension Rule {
   private static let window = Source.guest(
     "VMMs that restore IA32_TSC by KVM_SET_MSRS, one vCPU after the other: QEMU, Firecracker, cloud-hypervisor"
   )
-  private static let synchronize = Source.implementation(
-    "arch/x86/kvm/x86.c, kvm_synchronize_tsc()")
+  private static let synchronize = Source.x86("kvm_synchronize_tsc()")
 
   private static let inStep = "vCPUs in step"
 
@@ -49,7 +48,9 @@ extension Rule {
     "A VM whose vCPUs' IA32_TSC the host wrote one after the other, with values less than 1 s apart, is in master-clock mode: "
       + "bit 0 is set in every record and KVM_GET_CLOCK returns KVM_CLOCK_TSC_STABLE, also with a vCPU that never runs.",
     sources: [
-      .commit("Linux b48aa97e3820 (3.8)"), .guest("QEMU 3f2a05b31ee9, for parked vCPUs"), window,
+      .commit("Linux b48aa97e3820 (3.8)"),
+      .guest("QEMU 3f2a05b31ee9, for parked vCPUs"),
+      window,
       synchronize,
     ],
     method:
@@ -88,7 +89,7 @@ extension Rule {
       + "bit 0 is clear in every record, and KVM_GET_CLOCK does not return KVM_CLOCK_TSC_STABLE.",
     sources: [
       .commit("Linux b48aa97e3820 (3.8)"),
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, flags, bit 0"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, flags, bit 0"),
       synchronize,
     ],
     method:
@@ -116,10 +117,7 @@ extension Rule {
     "RESTORE-APART-KEEPS-TIME",
     "On vCPUs whose IA32_TSC was restored with values more than 1 s apart the clock is the VM's one clock all the same: each "
       + "reads the value of KVM_SET_CLOCK plus the time since.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (the formula)"),
-    ],
+    sources: [.api("4.30 KVM_SET_CLOCK"), .msr("MSR_KVM_SYSTEM_TIME_NEW (the formula)")],
     method: "As for RESTORE-TSC-APART; each vCPU reads its clock.",
     scenarios: [.restoreTSC],
     coverage: [
@@ -146,7 +144,7 @@ extension Rule {
     "RESTORE-PARKED",
     "Whether a vCPU that never runs, and whose IA32_TSC is not restored, keeps the VM out of master-clock mode.",
     sources: [
-      .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy(), online_vcpus"),
+      .x86("pvclock_update_vm_gtod_copy(), online_vcpus"),
       .guest("QEMU 3f2a05b31ee9: a CPU that is unplugged stays as a vCPU"),
     ],
     method:

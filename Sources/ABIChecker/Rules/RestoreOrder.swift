@@ -52,9 +52,7 @@ extension Rule {
     "SETCLOCK-BEFORE-VCPUS",
     "KVM_SET_CLOCK sets the clock of a VM that has no vCPU yet: KVM_GET_CLOCK, and every vCPU that is made later, go on from "
       + "the value given.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (a request of the VM)")
-    ],
+    sources: [.api("4.30 KVM_SET_CLOCK (a request of the VM)")],
     method:
       "In a new VM set the clock, KVM_GET_CLOCK, make two vCPUs, which read, and one more later.",
     scenarios: [.clockBeforeVCPUs],
@@ -101,7 +99,7 @@ extension Rule {
       + "enter: each vCPU then reads the value of KVM_SET_CLOCK plus the time since.",
     sources: [
       .guest("VMMs that restore a VM: each does it in an order of its own"),
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK, and 4.19 KVM_SET_MSRS"),
+      .api("4.30 KVM_SET_CLOCK, and 4.19 KVM_SET_MSRS"),
     ],
     method:
       "From one save a new VM for each of the six orders, TSCs hours ahead of the new VM's; each vCPU enters and reads.",
@@ -122,7 +120,7 @@ extension Rule {
     sources: [
       .document(
         "Documentation/virt/kvm/devices/vcpu.rst, KVM_VCPU_TSC_OFFSET (how to migrate a VM)"),
-      .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
+      .msr("flags bit 0"),
     ],
     method:
       "As for RESTORE-ANY-ORDER, with the TSCs restored by the attribute; all vCPUs get one offset, hours ahead of the host's TSC.",
@@ -152,7 +150,7 @@ extension Rule {
       + "was saved.",
     sources: [
       .guest("VMMs that start many VMs from one snapshot: Firecracker, cloud-hypervisor"),
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
+      .api("4.30 KVM_SET_CLOCK"),
     ],
     method:
       "Six VMs from one save, and two more that live side by side, with the same value for KVM_SET_CLOCK; every vCPU of each "

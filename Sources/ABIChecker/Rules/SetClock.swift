@@ -52,10 +52,7 @@ extension Rule {
     "SETCLOCK-NONMASTER",
     "Outside master-clock mode KVM_SET_CLOCK sets the clock as well: KVM_GET_CLOCK and every vCPU's reading go on from the "
       + "value given, for any 64-bit value.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .implementation("arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock()"),
-    ],
+    sources: [.api("4.30 KVM_SET_CLOCK"), .x86("kvm_vm_ioctl_set_clock()")],
     method:
       "The boot vCPU on the old MSR, or a clocksource other than the TSC. Set the ends of the range and seeded values; then "
       + "KVM_GET_CLOCK, and each vCPU reads.",
@@ -84,10 +81,8 @@ extension Rule {
     "KVM_SET_CLOCK takes the flags that KVM_GET_CLOCK can return, refuses every other flag with EINVAL, and then leaves "
       + "the clock alone. A kernel whose KVM_GET_CLOCK has no realtime refuses all flags.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"flags returned by KVM_GET_CLOCK are accepted\")"
-      ),
-      .implementation("arch/x86/kvm/x86.c, kvm_vm_ioctl_set_clock(), KVM_CLOCK_VALID_FLAGS"),
+      .api("4.30 KVM_SET_CLOCK (\"flags returned by KVM_GET_CLOCK are accepted\")"),
+      .x86("kvm_vm_ioctl_set_clock(), KVM_CLOCK_VALID_FLAGS"),
     ],
     method:
       "Each of the 32 bits alone, and seeded combinations; a value of the clock before and after each call.",
@@ -145,8 +140,7 @@ extension Rule {
     "KVM_SET_CLOCK ignores KVM_CLOCK_TSC_STABLE, KVM_CLOCK_HOST_TSC with any host_tsc, and realtime without its flag: "
       + "every vCPU's reading goes on from the value given.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"accepted but ignored\")"),
+      .api("4.30 KVM_SET_CLOCK (\"accepted but ignored\")"),
       .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:

@@ -5,10 +5,7 @@ extension Rule {
     "GETSET-ROUNDTRIP",
     "KVM_SET_CLOCK takes the structure that KVM_GET_CLOCK returned, and advances the clock by what CLOCK_REALTIME counted "
       + "since.",
-    sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .commit("Linux c68dc1b577ea (5.16)"),
-    ],
+    sources: [.api("4.30 KVM_SET_CLOCK"), .commit("Linux c68dc1b577ea (5.16)")],
     method:
       "KVM_GET_CLOCK, a pause, KVM_SET_CLOCK with the whole structure; CLOCK_REALTIME before and after.",
     scenarios: [.setClockRealtime],
@@ -47,9 +44,7 @@ extension Rule {
     "With KVM_CLOCK_REALTIME, KVM_SET_CLOCK adds to the value given what CLOCK_REALTIME counted since realtime, on every "
       + "vCPU.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (\"The difference in elapsed time is added\")"
-      ),
+      .api("4.30 KVM_SET_CLOCK (\"The difference in elapsed time is added\")"),
       .commit("Linux c68dc1b577ea (5.16)"),
     ],
     method:

@@ -11,9 +11,8 @@ extension Rule {
     "SISTERS-KEEP-TIME",
     "A VM's clock is its own: if another VM is made, destroyed or has its clock set, or loses the master clock, it goes on.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK, a request of one VM"),
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time"),
+      .api("4.30 KVM_SET_CLOCK, a request of one VM"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, field system_time"),
     ],
     method:
       "Three VMs. Each reads, one of them is set, goes to the old MSR and back, or is destroyed and made anew, and the others "
@@ -46,10 +45,7 @@ extension Rule {
     "SISTERS-KEEP-MASTER-CLOCK",
     "A VM that loses the master clock takes it from no other: their records keep bit 0, and their KVM_GET_CLOCK "
       + "KVM_CLOCK_TSC_STABLE.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy(): use_master_clock is a VM's")
-    ],
+    sources: [.x86("pvclock_update_vm_gtod_copy(): use_master_clock is a VM's")],
     method:
       "Three VMs with the master clock. One's boot vCPU goes to the old MSR, and is on it when the others enter and their "
       + "records are read.",
@@ -81,10 +77,8 @@ extension Rule {
     "Every VM that is alive hears of each switch of the host's clocksource, also of the second one: bit 0 is clear while "
       + "it is no TSC, and set again after it is tsc and the clock was set.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, flags bit 0: a guarantee, which a host that gave up its TSC cannot keep"
-      ),
-      .implementation("arch/x86/kvm/x86.c, pvclock_gtod_update_fn(): for each VM and each vCPU"),
+      .msr("flags bit 0: a guarantee, which a host that gave up its TSC cannot keep"),
+      .x86("pvclock_gtod_update_fn(): for each VM and each vCPU"),
     ],
     method:
       "Three VMs alive; tsc to another clocksource, back, and both again. After each switch every vCPU of every VM enters "

@@ -16,8 +16,9 @@ extension Rule {
     "With a TSC clocksource on the host, vCPUs whose TSCs match and a boot vCPU on the new MSR, bit 0 is set in every "
       + "record and KVM_GET_CLOCK returns KVM_CLOCK_TSC_STABLE; with another clocksource neither is set.",
     sources: [
-      .commit("Linux d828199e8444 (3.8)"), .document("Documentation/virt/kvm/x86/msr.rst, flags"),
-      .implementation("arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy()"),
+      .commit("Linux d828199e8444 (3.8)"),
+      .msr("flags"),
+      .x86("pvclock_update_vm_gtod_copy()"),
     ],
     method:
       "Each vCPU registers and enters; the records and KVM_GET_CLOCK are compared with the clocksource in sysfs. With "
@@ -49,7 +50,7 @@ extension Rule {
     "In master-clock mode bit 0 is set in the record even if bit 24 of the guest's CPUID is clear.",
     sources: [
       .guest("the discussion of Linux b7e60c5aedd2 (4.2)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update()"),
+      .x86("kvm_guest_time_update()"),
     ],
     method:
       "Two machines, CPUID with bit 24 and without; bit 0 of the record is compared with KVM_GET_CLOCK.",
@@ -111,10 +112,7 @@ extension Rule {
   static let stableOldMSRVCPU1NoEffect = Rule(
     "STABLE-OLDMSR-VCPU1-NOEFFECT",
     "The old MSR on a vCPU whose id is not 0 does not end master-clock mode, even if that vCPU is alone in the VM.",
-    sources: [
-      .commit("Linux 54750f2cf042 (4.0)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_write_system_time()"),
-    ],
+    sources: [.commit("Linux 54750f2cf042 (4.0)"), .x86("kvm_write_system_time()")],
     method:
       "vCPU 1 writes 0x12 beside vCPU 0 on the new MSR, and in a machine without vCPU 0; all enter; read the records and "
       + "KVM_GET_CLOCK.",
@@ -163,9 +161,7 @@ extension Rule {
   static let oldMSRKeepsTime = Rule(
     "OLDMSR-KEEPS-TIME",
     "Changing between the old and the new MSR keeps the time.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME: same as the new one")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME: same as the new one")],
     method: "Read, wait, write the other MSR, read; compare with CLOCK_MONOTONIC_RAW.",
     scenarios: [.oldMSR], everywhere: true,
     coverage: [

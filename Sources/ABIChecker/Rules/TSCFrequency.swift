@@ -7,15 +7,12 @@ extension Rule {
     .tscKHzRoundtrip, .tscKHzToleranceMul, .tscKHzFailNoChange, .tscKHzUpscale, .tscKHzVMScope,
   ]
 
-  private static let setTSCKHz = Source.document(
-    "Documentation/virt/kvm/api.rst, 4.55 KVM_SET_TSC_KHZ")
+  private static let setTSCKHz = Source.api("4.55 KVM_SET_TSC_KHZ")
 
   static let tscKHzRoundtrip = Rule(
     "TSCKHZ-ROUNDTRIP",
     "KVM_GET_TSC_KHZ returns the frequency that KVM_SET_TSC_KHZ accepted.",
-    sources: [
-      setTSCKHz, .document("Documentation/virt/kvm/api.rst, 4.56 KVM_GET_TSC_KHZ"),
-    ],
+    sources: [setTSCKHz, .api("4.56 KVM_GET_TSC_KHZ")],
     method: "Set frequencies up to 231 ppm from the host's, and twice the host's; get.",
     scenarios: [.tscFrequency],
     coverage: [
@@ -36,10 +33,8 @@ extension Rule {
     "A TSC frequency within tsc_tolerance_ppm of the host's is accepted without scaling: the guest's TSC goes on at the "
       + "host's rate, and multiplier and shift stay those of the host's frequency.",
     sources: [
-      .implementation("arch/x86/kvm/x86.c, kvm_set_tsc_khz(), tsc_tolerance_ppm"),
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (tsc_to_system_mul and tsc_shift convert the TSC)"
-      ),
+      .x86("kvm_set_tsc_khz(), tsc_tolerance_ppm"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW (tsc_to_system_mul and tsc_shift convert the TSC)"),
     ],
     method:
       "Set frequencies 100 and 231 ppm above and below the host's; the guest registers again and reads; compare its TSC "
@@ -76,9 +71,7 @@ extension Rule {
   static let tscKHzFailNoChange = Rule(
     "TSCKHZ-FAIL-NOCHANGE",
     "A KVM_SET_TSC_KHZ that fails does not change the frequency that KVM_GET_TSC_KHZ returns.",
-    sources: [
-      setTSCKHz, .document("Documentation/virt/kvm/api.rst, 4.56 KVM_GET_TSC_KHZ"),
-    ],
+    sources: [setTSCKHz, .api("4.56 KVM_GET_TSC_KHZ")],
     method: "Ask for half the host's frequency, which fails without TSC scaling; get.",
     scenarios: [.tscFrequency],
     coverage: [.observations(1, "refused frequencies")]

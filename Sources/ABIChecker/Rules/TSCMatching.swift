@@ -12,10 +12,7 @@ extension Rule {
   static let tscMatchedAtCreate = Rule(
     "TSC-MATCHED-AT-CREATE",
     "All vCPUs of a VM are created with the same TSC offset, even those created while it runs.",
-    sources: [
-      .commit("Linux f38e098ff3a3 (2.6.37)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_synchronize_tsc()"),
-    ],
+    sources: [.commit("Linux f38e098ff3a3 (2.6.37)"), .x86("kvm_synchronize_tsc()")],
     method:
       "Read KVM_VCPU_TSC_OFFSET of every new vCPU; later set another value and read it back, to see that the attribute "
       + "works.",
@@ -55,10 +52,7 @@ extension Rule {
     "When the TSC offset of one vCPU is set to another value than the others have, the VM leaves master-clock mode: bit 0 "
       + "is clear in every record from its vCPU's next entry on, and KVM_GET_CLOCK no longer returns "
       + "KVM_CLOCK_TSC_STABLE.",
-    sources: [
-      .commit("Linux b48aa97e3820 (3.8)"),
-      .implementation("arch/x86/kvm/x86.c, kvm_track_tsc_matching()"),
-    ],
+    sources: [.commit("Linux b48aa97e3820 (3.8)"), .x86("kvm_track_tsc_matching()")],
     method:
       "Set one of two vCPUs' offset and read it back; that vCPU enters, then the other, then both; read the records and "
       + "KVM_GET_CLOCK.",
@@ -72,7 +66,7 @@ extension Rule {
   static let stableRegainedOffsetMatch = Rule(
     "STABLE-REGAINED-OFFSET-MATCH",
     "When user space has set all vCPUs, one after another, to the same TSC offset again, master-clock mode returns.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_track_tsc_matching()")],
+    sources: [.x86("kvm_track_tsc_matching()")],
     method:
       "Set the other vCPU's offset to the same value; all enter; read the records and KVM_GET_CLOCK.",
     scenarios: [.tscMatching],
@@ -86,9 +80,7 @@ extension Rule {
     "STABLE-LAG",
     "Whether KVM_GET_CLOCK still returns KVM_CLOCK_TSC_STABLE after a TSC offset that differs was set and before the next "
       + "entry, at which the VM leaves master-clock mode.",
-    sources: [
-      .implementation("arch/x86/kvm/x86.c, get_kvmclock() and KVM_REQ_MASTERCLOCK_UPDATE")
-    ],
+    sources: [.x86("get_kvmclock() and KVM_REQ_MASTERCLOCK_UPDATE")],
     method: "KVM_GET_CLOCK after the setting, and again after every vCPU entered.",
     scenarios: [.tscMatching], needs: [.tscOffset, .masterClock], isObservation: true
   ) { timeline, findings in

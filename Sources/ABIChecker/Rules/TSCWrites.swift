@@ -11,9 +11,8 @@ extension Rule {
   ]
 
   /// The formula takes the moved TSC, so tsc_timestamp has to be moved too.
-  private static let formula = Source.document(
-    "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (tsc_timestamp, and the formula that guests use)"
-  )
+  private static let formula = Source.msr(
+    "MSR_KVM_SYSTEM_TIME_NEW (tsc_timestamp, and the formula that guests use)")
 
   static let tscEveryWayMoves = Rule(
     "TSC-EVERY-WAY-MOVES",
@@ -23,7 +22,7 @@ extension Rule {
       .document(
         "Intel SDM volume 3, Time-Stamp Counter (WRMSR of IA32_TSC and of IA32_TSC_ADJUST)"),
       .document("Documentation/virt/kvm/devices/vcpu.rst, KVM_VCPU_TSC_OFFSET"),
-      .document("Documentation/virt/kvm/api.rst, 4.19 KVM_SET_MSRS"),
+      .api("4.19 KVM_SET_MSRS"),
     ],
     method:
       "On one vCPU, each way by hours, one after the other: read, move, enter, read the guest's TSC beside the host's.",

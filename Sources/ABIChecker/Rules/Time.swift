@@ -8,11 +8,7 @@ extension Rule {
   static let clockBracket = Rule(
     "CLOCK-BRACKET",
     "A guest's reading lies between the KVM_GET_CLOCK before it and the one after it, on every vCPU.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")"
-      )
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK (\"the exact kvmclock value seen by all VCPUs\")")],
     method:
       "KVM_GET_CLOCK, a reading in the guest, KVM_GET_CLOCK. No slack in master-clock mode. Without it a record may run "
       + "ahead by the width of the entry that made it.",
@@ -30,11 +26,7 @@ extension Rule {
     "CLOCK-BRACKET-NONMASTER",
     "Outside master-clock mode, too, a guest's reading lies between the KVM_GET_CLOCK before it and the one after it, on "
       + "every vCPU. The record may run ahead by the time between two reads of the host's clocks in the entry that made it.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 4.29 KVM_GET_CLOCK (\"KVM will try to make all VCPUs follow this clock\")"
-      )
-    ],
+    sources: [.api("4.29 KVM_GET_CLOCK (\"KVM will try to make all VCPUs follow this clock\")")],
     method:
       "The boot vCPU on the old MSR, or a clocksource other than the TSC: KVM_GET_CLOCK, a reading, KVM_GET_CLOCK. The "
       + "reading may be ahead by the width of the entry that made the record, and off by the drift between the two "
@@ -57,7 +49,7 @@ extension Rule {
     "MULSHIFT-EXACT",
     "tsc_to_system_mul and tsc_shift are the pair that kvm_get_time_scale() computes from the vCPU's TSC frequency, to the "
       + "bit, and the multiplier is at least 2^31.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_get_time_scale()")],
+    sources: [.x86("kvm_get_time_scale()")],
     method: "KVM_GET_TSC_KHZ of a fresh vCPU; compute the pair again.",
     scenarios: [.registration], everywhere: true,
     coverage: [
@@ -111,8 +103,8 @@ extension Rule {
     "MONO-VCPU",
     "On one vCPU the clock never goes back, unless the host sets it.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\"), and flags "
+      .msr(
+        "MSR_KVM_SYSTEM_TIME_NEW, field system_time (\"monotonic time\"), and flags "
           + "bit 0")
     ],
     method:
@@ -161,7 +153,7 @@ extension Rule {
       .guest(
         "Linux, arch/x86/include/asm/vdso/gettimeofday.h, vread_pvclock(), which takes bit 0 to mean that all vCPUs' records are "
           + "the same"),
-      .implementation("arch/x86/kvm/x86.c, comment above pvclock_update_vm_gtod_copy()"),
+      .x86("comment above pvclock_update_vm_gtod_copy()"),
     ],
     method:
       "Read one vCPU's record, another vCPU's, and the first one's again. If the first one's two are the same, so is the "

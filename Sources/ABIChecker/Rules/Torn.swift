@@ -6,9 +6,7 @@ extension Rule {
   static let versionMono = Rule(
     "VERSION-MONO",
     "As long as the guest does not write it, the version only goes on, modulo 2^32.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field version")],
     method: "vCPU 1 reads vCPU 0's record without pause while the host updates it 220 times.",
     scenarios: [.torn],
     coverage: [.observations(100, "steps of the version"), .count(1, "readers without pause")],
@@ -45,11 +43,9 @@ extension Rule {
     "VERSION-NO-TORN",
     "Whoever reads a record under one even version gets the fields of one update, even while another CPU updates it.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version"),
+      .msr("MSR_KVM_SYSTEM_TIME_NEW, field version"),
       .guest("Linux's vDSO, vread_pvclock(), which reads vCPU 0's record on every vCPU"),
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_setup_guest_pvclock() (\"legal for a guest to read another VCPU's kvmclock\")"
-      ),
+      .x86("kvm_setup_guest_pvclock() (\"legal for a guest to read another VCPU's kvmclock\")"),
     ],
     method:
       "vCPU 1 reads vCPU 0's record without pause while the host sets the clock hours on and lets vCPU 0 run, 220 "

@@ -9,9 +9,7 @@ extension Rule {
     "VERSION-EVEN",
     "The version is even whenever no update is in progress: as long as the vCPU that owns the record is in the guest, and "
       + "after it has left.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version")
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field version")],
     method: "Check every record that the host or a guest read, unless two vCPUs share it.",
     scenarios: [.registration, .version], everywhere: true,
     coverage: [.observations(2, "records")], inside: [.observations(2, "records")]
@@ -27,10 +25,7 @@ extension Rule {
     "VERSION-STEP",
     "Updates take the version that is in guest memory to an even one: at least 2 on from an even version, at least 3 on "
       + "from an odd one, modulo 2^32, and less than 2^31.",
-    sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW, field version"),
-      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
-    ],
+    sources: [.msr("MSR_KVM_SYSTEM_TIME_NEW, field version"), .x86("kvm_setup_guest_pvclock()")],
     method:
       "The guest writes a version into its record (0, odd, 0xfffffffe, 0xffffffff) and writes the MSR; the host reads the "
       + "record. One entry may make several updates.",

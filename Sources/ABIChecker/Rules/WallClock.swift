@@ -14,7 +14,7 @@ extension Rule {
     "WALL-VALUE",
     "A write of a wall clock MSR, the old one or the new one, leaves CLOCK_REALTIME less kvmclock, both at the write, in the "
       + "record: sec whole seconds and nsec, below 10^9.",
-    sources: [.document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW")],
+    sources: [.msr("MSR_KVM_WALL_CLOCK_NEW")],
     method:
       "CLOCK_REALTIME between two readings of CLOCK_MONOTONIC_RAW, before and after the write; kvmclock from the "
       + "guest's own record, read in the same entry; on two vCPUs, without the master clock and, if the host has one, with it.",
@@ -51,7 +51,7 @@ extension Rule {
   static let wallVersion = Rule(
     "WALL-VERSION",
     "A write takes the record's version from an even value on by 2, from an odd one by 3, modulo 2^32.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()")],
+    sources: [.x86("kvm_write_wall_clock()")],
     method:
       "The guest writes a version of its own into the record (0, odd, 0xfffffffe, 0xffffffff), then the MSR.",
     scenarios: [.wallClock],
@@ -75,9 +75,7 @@ extension Rule {
   static let wallSize12 = Rule(
     "WALL-SIZE-12",
     "A write of a wall clock MSR writes exactly 12 bytes.",
-    sources: [
-      .document("arch/x86/include/asm/pvclock-abi.h, struct pvclock_wall_clock")
-    ],
+    sources: [.document("arch/x86/include/asm/pvclock-abi.h, struct pvclock_wall_clock")],
     method: "Fill memory with 0xa5, write the MSR, read 64 bytes on both sides of the record.",
     scenarios: [.wallClock],
     coverage: [.observations(8, "records with 64 guard bytes on both sides")]
@@ -96,8 +94,8 @@ extension Rule {
     "The record may be at any 4-byte aligned address in guest RAM, even across a page boundary; its version is even after "
       + "the write.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW (\"4-byte alignment\"; an odd version says that an "
+      .msr(
+        "MSR_KVM_WALL_CLOCK_NEW (\"4-byte alignment\"; an odd version says that an "
           + "update is in progress)")
     ],
     method:
@@ -127,7 +125,7 @@ extension Rule {
     "WALL-UNALIGNED",
     "The MSR has no enable bit, and the ABI leaves open the effect of an address that is not 4-byte aligned; KVM takes "
       + "every bit as part of the address.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()")],
+    sources: [.x86("kvm_write_wall_clock()")],
     method: "Fill memory with 0xa5 and write addresses with bits 0 and 1 set.",
     scenarios: [.wallClock],
     coverage: [.count(6, "writes of unaligned addresses")],
@@ -143,7 +141,7 @@ extension Rule {
   static let wallHostset = Rule(
     "WALL-HOSTSET",
     "KVM_SET_MSRS of a wall clock MSR writes the record at once, as the guest's own write does; no vCPU has to enter.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_set_msr_common()")],
+    sources: [.x86("kvm_set_msr_common()")],
     method:
       "Fill memory with 0xa5, set the MSR from the host, read the record; before any vCPU's first entry and later.",
     scenarios: [.wallClock],

@@ -11,7 +11,7 @@ extension Rule {
       .guest(
         "Linux, arch/x86/kernel/kvmclock.c, kvm_crash_shutdown(): only the system-time MSR is cleared before the memory is "
           + "used for another kernel"),
-      .implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()"),
+      .x86("kvm_write_wall_clock()"),
     ],
     method:
       "Read the record; wait, set the clock, enter, register again on both vCPUs; read it again.",
@@ -50,11 +50,7 @@ extension Rule {
     "WALL-FOLLOWS-SETCLOCK",
     "After KVM_SET_CLOCK the next write of the MSR gives the new epoch: it moves back by as much as the clock was set "
       + "forward.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW: the sum of both clocks is the current time"
-      )
-    ],
+    sources: [.msr("MSR_KVM_WALL_CLOCK_NEW: the sum of both clocks is the current time")],
     method: "Write, set the clock by an hour and more forward and back, write again.",
     scenarios: [.wallLater],
     coverage: [

@@ -1,15 +1,14 @@
 // The wall clock MSRs' value, and addresses where nothing is written.
 
 extension Rule {
-  private static let sameMSR = Source.document(
-    "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK (\"functioning: same as MSR_KVM_WALL_CLOCK_NEW\")"
-  )
+  private static let sameMSR = Source.msr(
+    "MSR_KVM_WALL_CLOCK (\"functioning: same as MSR_KVM_WALL_CLOCK_NEW\")")
 
   static let wallReadback = Rule(
     "WALL-READBACK",
     "RDMSR and KVM_GET_MSRS return the last value written to a wall clock MSR, all 64 bits, even of an address that "
       + "cannot be served; 0x11 and 0x4b564d00 are one value.",
-    sources: [sameMSR, .implementation("arch/x86/kvm/x86.c, kvm_get_msr_common()")],
+    sources: [sameMSR, .x86("kvm_get_msr_common()")],
     method: "Write a fresh value through each MSR; the vCPU that wrote and the host read both.",
     scenarios: [.wallMSR],
     coverage: [
@@ -27,11 +26,7 @@ extension Rule {
     "WALL-GLOBAL",
     "The value of the wall clock MSRs is the VM's: every vCPU reads the value that any vCPU wrote, even one that is made "
       + "later.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW (\"the effect of this particular MSR is global\")"
-      )
-    ],
+    sources: [.msr("MSR_KVM_WALL_CLOCK_NEW (\"the effect of this particular MSR is global\")")],
     method: "Write on one vCPU, read on the other one and on a third that is made after the write.",
     scenarios: [.wallMSR],
     coverage: [
@@ -54,7 +49,7 @@ extension Rule {
   static let wallZeroNop = Rule(
     "WALL-ZERO-NOP",
     "A write of 0 to a wall clock MSR writes nothing: neither at address 0 nor at the record before.",
-    sources: [.implementation("arch/x86/kvm/x86.c, kvm_write_wall_clock()")],
+    sources: [.x86("kvm_write_wall_clock()")],
     method:
       "Fill the first 256 bytes of guest memory with 0xa5, write 0 through both MSRs, on two vCPUs; the bytes there and "
       + "around the record before stay.",
@@ -70,10 +65,7 @@ extension Rule {
   static let wallUnbackedNoFault = Rule(
     "WALL-UNBACKED-NOFAULT",
     "A write of an address outside of guest RAM raises no fault and writes nothing; the guest goes on.",
-    sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_write_wall_clock() ignores the result of kvm_write_guest()")
-    ],
+    sources: [.x86("kvm_write_wall_clock() ignores the result of kvm_write_guest()")],
     method:
       "Write addresses from 2^45 to the last 4 bytes below 2^64; the record before and the first 256 bytes stay.",
     scenarios: [.wallMSR],

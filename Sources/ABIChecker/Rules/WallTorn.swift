@@ -8,8 +8,8 @@ extension Rule {
     "A guest that reads a wall clock record between two reads of one even version has sec and nsec of one write, even while "
       + "another CPU writes the record.",
     sources: [
-      .document(
-        "Documentation/virt/kvm/x86/msr.rst, MSR_KVM_WALL_CLOCK_NEW, field version (\"both equal and even. An odd version "
+      .msr(
+        "MSR_KVM_WALL_CLOCK_NEW, field version (\"both equal and even. An odd version "
           + "indicates an in-progress update\")")
     ],
     method:

@@ -12,9 +12,8 @@ extension Rule {
     "KVM_SET_CLOCK reaches vCPUs that run: after it returned, no vCPU reads a record from before it, even if nothing else "
       + "takes that vCPU out of the guest.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-      .implementation(
-        "arch/x86/kvm/x86.c, kvm_start_pvclock_update() (\"no guest entries from this point\")"),
+      .api("4.30 KVM_SET_CLOCK"),
+      .x86("kvm_start_pvclock_update() (\"no guest entries from this point\")"),
     ],
     method:
       "Every vCPU reads its record in ring 3 without pause and keeps the first and the last TSC of each version. The host "
@@ -67,10 +66,8 @@ extension Rule {
       + "between the old MSR and the new one, all others read the same bit 0, even if nothing else takes them out of the "
       + "guest.",
     sources: [
-      .document("Documentation/virt/kvm/x86/msr.rst, flags bit 0"),
-      .implementation(
-        "arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy() (\"Update that master copy in lockstep\")"
-      ),
+      .msr("flags bit 0"),
+      .x86("pvclock_update_vm_gtod_copy() (\"Update that master copy in lockstep\")"),
     ],
     method:
       "vCPU 1 reads its record in ring 3 without pause. vCPU 0 goes to the old MSR and back, and reads at once each time. "
@@ -101,8 +98,8 @@ extension Rule {
     "With bit 0 set, vCPUs that run side by side never read records of two different pairs of system_time and "
       + "tsc_timestamp at the same time.",
     sources: [
-      .implementation(
-        "arch/x86/kvm/x86.c, pvclock_update_vm_gtod_copy() (\"do not allow visibility of distinct "
+      .x86(
+        "pvclock_update_vm_gtod_copy() (\"do not allow visibility of distinct "
           + "system_timestamp/tsc_timestamp values simultaneously\")"),
       .guest("Linux, arch/x86/kernel/pvclock.c, pvclock_clocksource_read(), which trusts bit 0"),
     ],

@@ -10,9 +10,7 @@ extension Rule {
   static let xenTimeIsKvmclock = Rule(
     "XEN-TIME-IS-KVMCLOCK",
     "A vCPU's Xen clock record gives at each TSC what its kvmclock record does, with the master clock and without it.",
-    sources: [
-      .xenRecord, .implementation("arch/x86/kvm/x86.c, kvm_guest_time_update(): one for all"),
-    ],
+    sources: [.xenRecord, .x86("kvm_guest_time_update(): one for all")],
     method:
       "The Xen record is looked at, the vCPU reads its kvmclock record, and the Xen record is looked at again. Both are "
       + "computed for the TSC of the reading. If both hold one pair they differ by what each is rounded, else by a new "
@@ -38,10 +36,7 @@ extension Rule {
   static let xenFollowsSetClock = Rule(
     "XEN-FOLLOWS-SETCLOCK",
     "After KVM_SET_CLOCK each vCPU's Xen clock record goes on from the value that was set.",
-    sources: [
-      .xenRecord,
-      .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK"),
-    ],
+    sources: [.xenRecord, .api("4.30 KVM_SET_CLOCK")],
     method: "Set the clock, let the vCPU enter, and compute its Xen record at its guest's TSC.",
     scenarios: [.xen],
     coverage: [.everyVCPU(), .observations(4, "Xen records after KVM_SET_CLOCK")], needs: [.xen]
@@ -91,7 +86,7 @@ extension Rule {
     "The version of a Xen clock record is even while no vCPU is in the guest, and rises whenever the record changes.",
     sources: [
       .document("xen/include/public/xen.h, struct vcpu_time_info, version"),
-      .implementation("arch/x86/kvm/x86.c, kvm_setup_guest_pvclock()"),
+      .x86("kvm_setup_guest_pvclock()"),
     ],
     method: "Look at the record before and after KVM_SET_CLOCK and changes between the MSRs.",
     scenarios: [.xen],
@@ -123,11 +118,7 @@ extension Rule {
     "XEN-UNSTABLE-FLAG",
     "KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE hides PVCLOCK_TSC_STABLE_BIT in the Xen clock records and nowhere else; without "
       + "it they have the bit where kvmclock's records have it.",
-    sources: [
-      .document(
-        "Documentation/virt/kvm/api.rst, 8.30 KVM_CAP_XEN_HVM, KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE"
-      )
-    ],
+    sources: [.api("8.30 KVM_CAP_XEN_HVM, KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE")],
     method:
       "Set the flag, let each vCPU enter, look at its Xen record, and read its kvmclock record; clear it, and again.",
     scenarios: [.xen],
@@ -172,8 +163,8 @@ extension Rule {
 }
 
 extension Source {
-  fileprivate static let xenRecord = document(
-    "Documentation/virt/kvm/api.rst, 4.128 KVM_XEN_VCPU_SET_ATTR, KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO (\"an "
+  fileprivate static let xenRecord = api(
+    "4.128 KVM_XEN_VCPU_SET_ATTR, KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO (\"an "
       + "additional pvclock structure\")")
 }
 

@@ -5,12 +5,11 @@ extension Fault {
     Fault(
       "RESTART-IN-REAL-MODE", breaks: ["MODE-INDEPENDENT"],
       also: ["SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU"],
-      because: "time that restarts is another time to every rule that follows it",
+      because: restart,
       "the second write, which a guest in real mode makes, restarts time"
     ) {
-      $0.write = { clock, _, _ in
-        if clock.count(0) == 2 { clock.setSystemTime(0, at: clock.now()) }
-        return nil
+      $0.beforeWrite { clock, _, _ in
+        if clock.count(0) == 2 { clock.restart() }
       }
     },
     Fault(
@@ -21,10 +20,7 @@ extension Fault {
         clock.memo[vcpu] = clock.vcpus[vcpu]!.systemTimeMSR
         return false
       }
-      $0.write = { clock, access, _ in
-        clock.memo[access.vcpu] = nil
-        return nil
-      }
+      $0.beforeWrite { clock, access, _ in clock.memo[access.vcpu] = nil }
       $0.read = { clock, access, value in value = clock.memo[access.vcpu] ?? value }
     },
     Fault(
@@ -43,18 +39,15 @@ extension Fault {
         "MONO-CROSS-VCPU", "MONO-VCPU", "GETCLOCK-MONO", "CLOCK-BRACKET",
         "SYSTIME-REWRITE-KEEPS-TIME",
         "SETCLOCK-SETS-ALL-VCPUS",
-      ], because: "time that restarts is another time to every rule that follows it",
+      ], because: restart,
       "a registration after INIT restarts time: what Linux 4.2 did to a re-plugged vCPU 0"
     ) {
       $0.reset = { clock, vcpu in
         clock.memo[vcpu] = 1
         return false
       }
-      $0.write = { clock, access, _ in
-        if clock.memo.removeValue(forKey: access.vcpu) != nil {
-          clock.setSystemTime(0, at: clock.now())
-        }
-        return nil
+      $0.beforeWrite { clock, access, _ in
+        if clock.memo.removeValue(forKey: access.vcpu) != nil { clock.restart() }
       }
     },
     Fault(

@@ -4,7 +4,7 @@ internal import Scenarios
 
 extension Fault {
   /// Why a restart of the clock breaks so much.
-  private static let restart = "time that restarts is another time to every rule that follows it"
+  static let restart = "time that restarts is another time to every rule that follows it"
 
   static let registration: [Fault] = [
     Fault(
@@ -16,20 +16,16 @@ extension Fault {
       also: restartBreaks, because: restart,
       "a guest's write on vCPU 0 restarts time: Linux 4.2, b7e60c5aedd2"
     ) {
-      $0.write = { clock, access, _ in
-        if access.vcpu == 0, !access.byHost, access.isSystemTime {
-          clock.setSystemTime(0, at: clock.now())
-        }
-        return nil
+      $0.beforeWrite { clock, access, _ in
+        if access.vcpu == 0, !access.byHost, access.isSystemTime { clock.restart() }
       }
     },
     Fault(
       "RESTART-ON-ANY-VCPU", breaks: ["SYSTIME-REWRITE-KEEPS-TIME"],
       also: restartBreaks, because: restart, "a guest's write on any vCPU restarts time"
     ) {
-      $0.write = { clock, access, _ in
-        if !access.byHost, access.isSystemTime { clock.setSystemTime(0, at: clock.now()) }
-        return nil
+      $0.beforeWrite { clock, access, _ in
+        if !access.byHost, access.isSystemTime { clock.restart() }
       }
     },
     Fault(
@@ -43,9 +39,8 @@ extension Fault {
       because: "it goes back on one vCPU, too",
       "the 700th write of vCPU 0 restarts time"
     ) {
-      $0.write = { clock, access, _ in
-        if clock.count(access.vcpu) == 700 { clock.setSystemTime(0, at: clock.now()) }
-        return nil
+      $0.beforeWrite { clock, access, _ in
+        if clock.count(access.vcpu) == 700 { clock.restart() }
       }
     },
     Fault(
@@ -53,19 +48,15 @@ extension Fault {
       because: "it goes back on one vCPU, too",
       "the 1500th write of vCPU 0 sets time back by 1 s"
     ) {
-      $0.write = { clock, access, _ in
+      $0.beforeWrite { clock, access, _ in
         if clock.count(access.vcpu) == 1500 { clock.step(-1_000_000_000) }
-        return nil
       }
     },
     Fault(
       "SLIP-ON-WRITE", breaks: ["REWRITER-KEEPS-TIME"],
       "each write of the MSR loses 20 us: no single step stands out"
     ) {
-      $0.write = { clock, _, _ in
-        clock.step(-20_000)
-        return nil
-      }
+      $0.beforeWrite { clock, _, _ in clock.step(-20_000) }
     },
     Fault(
       "NO-UPDATE-ON-WRITE", breaks: ["SYSTIME-ENABLE"],
@@ -83,10 +74,9 @@ extension Fault {
       "MOVE-KEEPS-OLD", breaks: ["SYSTIME-MOVE-FREEZES-OLD"],
       "a record that was moved stays registered as a second one"
     ) {
-      $0.write = { clock, access, value in
+      $0.beforeWrite { clock, access, value in
         let old = clock.vcpus[access.vcpu]!.systemTimeMSR
         if old & 1 == 1, value & 1 == 1, old != value { clock.memo[access.vcpu] = old & ~1 }
-        return nil
       }
       $0.stores = { clock, vcpu, _, stores in
         guard let old = clock.memo[vcpu] else { return }
@@ -106,18 +96,17 @@ extension Fault {
     Fault(
       "RESTART-ON-REENABLE", breaks: ["SYSTIME-REENABLE-KEEPS-TIME", "SYSTIME-REWRITE-KEEPS-TIME"],
       also: ["MONO-VCPU", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET", "GETCLOCK-MONO"],
-      because: "time that restarts is another time to every rule that follows it",
+      because: restart,
       "time restarts where a record is registered after it was disabled"
     ) {
-      $0.write = { clock, access, value in
-        guard access.isSystemTime else { return nil }
+      $0.beforeWrite { clock, access, value in
+        guard access.isSystemTime else { return }
         if value & 1 == 0 {
           clock.memo[access.vcpu] = 1
         } else if clock.memo[access.vcpu] == 1 {
           clock.memo[access.vcpu] = 0
-          clock.setSystemTime(0, at: clock.now())
+          clock.restart()
         }
-        return nil
       }
     },
     Fault(
@@ -176,10 +165,7 @@ extension Fault {
       "RESNAPSHOT-ON-WRITE", breaks: ["SYSTIME-REWRITE-MASTER-EXACT"],
       "each write takes a new pair, 1 ns off the one before"
     ) {
-      $0.write = { clock, _, _ in
-        clock.step(-1)
-        return nil
-      }
+      $0.beforeWrite { clock, _, _ in clock.step(-1) }
     },
   ]
 
@@ -202,6 +188,9 @@ extension VMClock {
     memo[key, default: 0] += 1
     return memo[key]!
   }
+
+  /// Time is 0 again.
+  mutating func restart() { setSystemTime(0, at: now()) }
 
   /// Time goes on from elsewhere, in nanoseconds from where it is.
   mutating func step(_ nanoseconds: Int64) {

@@ -70,9 +70,8 @@ extension Fault {
       "PENDING-DROPPED", breaks: ["GUESTSTOPPED-PENDING"],
       "a request that was not served is forgotten when the record goes away"
     ) {
-      $0.write = { clock, access, value in
+      $0.beforeWrite { clock, access, value in
         if access.isSystemTime, value & 1 == 0 { clock.vcpus[access.vcpu]!.isStopPending = false }
-        return nil
       }
     },
   ]

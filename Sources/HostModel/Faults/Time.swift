@@ -50,10 +50,9 @@ extension Fault {
       because: "it is a write that loses time, and the guest's constant is of the time before",
       "a vCPU that registers a second time finds time 1 h back"
     ) {
-      $0.write = { clock, access, value in
-        guard access.isSystemTime, value & 1 == 1 else { return nil }
+      $0.beforeWrite { clock, access, value in
+        guard access.isSystemTime, value & 1 == 1 else { return }
         if clock.count(access.vcpu) == 2 { clock.step(-3_600_000_000_000) }
-        return nil
       }
     },
     Fault(
@@ -66,20 +65,14 @@ extension Fault {
       because: "a step that is too large by any bound",
       "time steps by 1 us where vCPU 0 goes to the old MSR"
     ) {
-      $0.write = { clock, access, _ in
-        if access.msr == MSR.systemTimeOld { clock.step(1000) }
-        return nil
-      }
+      $0.beforeWrite { clock, access, _ in if access.msr == MSR.systemTimeOld { clock.step(1000) } }
     },
     Fault(
       "PAIR-STEPS-4-NS", breaks: ["RESNAP-NO-JUMP"], also: ["RESNAP-BOUNDED"],
       because: "after a short wait it is more than the two multipliers make",
       "a new pair is 4 ns off the line of the one before, as pairs taken from CLOCK_MONOTONIC_RAW are: all Linux so far"
     ) {
-      $0.write = { clock, access, _ in
-        if access.msr == MSR.systemTimeOld { clock.step(4) }
-        return nil
-      }
+      $0.beforeWrite { clock, access, _ in if access.msr == MSR.systemTimeOld { clock.step(4) } }
     },
     Fault(
       "RACE-VCPU1-BEHIND", breaks: ["MONO-CROSS-VCPU"],
@@ -104,9 +97,8 @@ extension Fault {
       because: "each of these writes is one that loses time",
       "every 100th write of the old MSR loses 1 s"
     ) {
-      $0.write = { clock, access, _ in
+      $0.beforeWrite { clock, access, _ in
         if access.msr == MSR.systemTimeOld, clock.count(9) % 100 == 0 { clock.step(-1_000_000_000) }
-        return nil
       }
     },
     Fault(
@@ -155,9 +147,8 @@ extension Fault {
       "OLD-MSR-ON-ANY-VCPU", breaks: ["STABLE-OLDMSR-VCPU1-NOEFFECT"],
       "the old MSR takes the master clock away on any vCPU"
     ) {
-      $0.write = { clock, access, _ in
+      $0.beforeWrite { clock, access, _ in
         if access.isSystemTime, !access.byHost { clock.memo[0] = access.isOld ? 1 : 0 }
-        return nil
       }
       $0.entered = { clock, _ in clock.bootVCPUUsesOldMSR = clock.memo[0] == 1 }
     },
@@ -180,14 +171,13 @@ extension Fault {
         "MONO-CROSS-VCPU", "SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU", "CLOCK-BRACKET",
         "GETCLOCK-MONO",
         "GETCLOCK-NONMASTER-IS-RAW",
-      ], because: "time that restarts is another time to every rule that follows it",
+      ], because: restart,
       "time restarts where vCPU 0 goes from one MSR to the other"
     ) {
-      $0.write = { clock, access, _ in
+      $0.beforeWrite { clock, access, _ in
         if access.vcpu == 0, access.isSystemTime, access.isOld != clock.bootVCPUUsesOldMSR {
-          clock.setSystemTime(0, at: clock.now())
+          clock.restart()
         }
-        return nil
       }
     },
     Fault(
@@ -212,14 +202,11 @@ extension Fault {
       also: [
         "MONO-CROSS-VCPU", "MONO-VCPU", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET",
         "HOTPLUG-NO-RESNAP",
-      ], because: "time that restarts is another time to every rule that follows it",
+      ], because: restart,
       "the first registration of a late vCPU restarts time"
     ) {
-      $0.write = { clock, access, _ in
-        if access.vcpu > 0, clock.count(access.vcpu) == 1 {
-          clock.setSystemTime(0, at: clock.now())
-        }
-        return nil
+      $0.beforeWrite { clock, access, _ in
+        if access.vcpu > 0, clock.count(access.vcpu) == 1 { clock.restart() }
       }
     },
     Fault(
@@ -234,11 +221,10 @@ extension Fault {
 extension Deviation {
   static var hostOldMSRCounts: Deviation {
     var deviation = Deviation()
-    deviation.write = { clock, access, _ in
+    deviation.beforeWrite { clock, access, _ in
       if access.byHost, access.vcpu == 0, access.isSystemTime {
         clock.bootVCPUUsesOldMSR = access.isOld
       }
-      return nil
     }
     return deviation
   }

@@ -83,9 +83,8 @@ extension Fault {
       because: "the host reads through a vCPU, too",
       "the value is kept per vCPU"
     ) {
-      $0.write = { clock, access, value in
+      $0.beforeWrite { clock, access, value in
         if access.isWallClock { clock.memo[access.vcpu] = value }
-        return nil
       }
       $0.read = { clock, access, value in
         if access.isWallClock { value = clock.memo[access.vcpu] ?? 0 }
