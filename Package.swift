@@ -62,7 +62,7 @@ let package = Package(
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
     .testTarget(
       name: "HostModelTests",
-      dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Scenarios"]),
+      dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Scenarios", "VMM"]),
     .testTarget(
       name: "InsideTests", dependencies: ["ABIChecker", "Inside", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
@@ -72,6 +72,7 @@ let package = Package(
       name: "LiveTests",
       dependencies: [
         "ABIChecker", "GuestImages", "HostModel", "KVM", "PVClock", "Scenarios", "VMBuilder",
+        "VMM",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -109,6 +109,18 @@ import Testing
     .setTSCOffset(vcpu: 0, cycles: .max),
     .setTSCKHz(vcpu: nil, kHz: .max, error: nil), .setTSCKHz(vcpu: 1, kHz: 0, error: "EINVAL"),
     .xenTimeSet(vcpu: .max, address: 0x31000), .xenUnstableSet(true), .xenUnstableSet(false),
+    .vmm(verb: .save, other: .min, failure: nil),
+    .vmm(verb: .plug, other: nil, failure: .ended(how: "signal 9")),
+    .vmm(verb: .reset, other: nil, failure: .silent(about: "")),
+    .vmm(verb: .migrate, other: 1, failure: .refused(reason: "no")),
+    .sampled(
+      address: 0x211000,
+      result: SampleResult(
+        reads: .max, worst: .min,
+        stretches: [Stretch(page: reading.page, firstTSC: 0, lastTSC: .max, reads: 1)],
+        last: reading, asked: 0, seen: .max)),
+    .declared(over: .pause, clock: .runsOn),
+    .readWallClock(version: 1, seconds: .max, nanoseconds: .max),
     .paired(address: 0x40000, clock: .max, result: .min, bytes: HexBytes([0, 0xa5])),
   ]
 
@@ -180,6 +192,10 @@ import Testing
     case .dirtyRings: 62
     case .pagesMissing: 63
     case .pageSupplied: 64
+    case .vmm: 65
+    case .sampled: 66
+    case .declared: 67
+    case .readWallClock: 68
     }
   }
 
@@ -192,7 +208,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...64))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...68))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -90,6 +90,12 @@ enum Script {
     case .xen: xen(&host)
     case .clockPairing: clockPairing(&host)
     case .clockPairingWithoutTSC: clockPairingWithoutTSC(&host)
+    case .vmmRun: vmmRun(&host)
+    case .vmmPause: vmmPause(&host)
+    case .vmmSnapshot: vmmSnapshot(&host)
+    case .vmmMigration: vmmMigration(&host)
+    case .vmmReset: vmmReset(&host)
+    case .vmmHotplug: vmmHotplug(&host)
     }
     return host.history
   }

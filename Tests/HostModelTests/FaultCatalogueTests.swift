@@ -3,13 +3,15 @@ import Foundation
 import Testing
 
 @testable import HostModel
+@testable import VMM
 
 /// The catalogue of faults, as far as it can be looked at without KVM.
 @Suite struct FaultCatalogueTests {
   @Test func whatWasNeverSeenToFailIsWhatNoFaultNoMutantAndNoDeviationBreaks() throws {
     let seen = Set(
       Fault.all.flatMap(\.rules) + GradedFault.all.flatMap(\.rules)
-        + KnownDeviation.table.map(\.rule) + (try rulesOfMutants()))
+        + KnownDeviation.table.map(\.rule) + ToyFault.allCases.flatMap(\.breaks)
+        + (try rulesOfMutants()))
     #expect(seen.filter { Rule.named($0) == nil } == [])
     #expect(Rule.neverSeenToFail == Rule.all.map(\.id).filter { !seen.contains($0) })
   }
