@@ -53,8 +53,11 @@ extension HistoryBuilder {
 
   /// The guest does not run while `work` is done; then its clock goes on from where it was.
   mutating func stopped(_ work: (inout Self) -> Void) {
-    vmm(.pause)
-    let stood = time.raw
+    var stood: UInt64 = 0
+    bracketed(.host) { host in
+      stood = host.time.raw
+      return [.vmm(verb: .pause, other: nil, failure: nil)]
+    }
     work(&self)
     bracketed(.host) { host in
       host.stepClock(by: -Int64(host.time.raw - stood))

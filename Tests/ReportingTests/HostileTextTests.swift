@@ -55,6 +55,7 @@ enum Hostile {
     var report = Samples.report
     report.version = text
     report.host.clock = text
+    report.host.vmm = text
     report.host = try fill(report.host)
     report.hostname = text
     report.date = text
@@ -121,6 +122,7 @@ enum Hostile {
     var pictures = RunningClock().history
     pictures.header.scenario = text
     pictures.header.host.clock = "c"
+    pictures.header.host.vmm = "v"
     pictures.header = try fill(pictures.header)
     var actions = Samples.history
     actions.header = pictures.header
@@ -129,6 +131,7 @@ enum Hostile {
       .setClockRefused(clock, error: "e"), .hostClock(name: "n", nanoseconds: 1),
       .setTSCKHz(vcpu: 0, kHz: 1, error: "e"), .stopped(exit: "e"),
       .hostChanged(what: "w", value: "v", error: "e"), .disturbed(how: "h"),
+      .vmm(verb: .plug, other: nil, failure: .refused(reason: "r")),
     ]
     let all = try (actions.events.map(\.action) + more).map(fill)
     actions.events = all.enumerated().map { Samples.event($0.offset + 1, $0.element) }

@@ -79,7 +79,7 @@ import Testing
     let even = try #require(Rule.named("VERSION-EVEN"))
     let text = MarkdownReport(Samples.report).text
     for part in [
-      "# kvmclock: NOT SOUND\n\n1 rule of 4 tested is broken; 1 known kernel bug (of \(Rule.all.count) in all).\n\n",
+      "# kvmclock: NOT SOUND\n\n1 rule of 4 tested is broken; 1 known kernel bug (of \(Rule.ofKVM.count) in all).\n\n",
       "| kernel | Linux 6.1.0-test |\n| backend | kvm\\_intel |\n",
       "## Broken\n\n### VERSION-EVEN\n\n> \(MarkdownText.escape(even.statement))\n\n- *Source*: ",
       "- *Expected*: version 2\n  *Seen*: **version 3, which is odd**\n  *Where*: events 4, 5 of",

@@ -10,7 +10,7 @@ import Testing
     #expect(
       TextReport(Samples.report).text == """
         kvmclock 0.1.0: Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, seed 42
-        NOT SOUND: 1 rule of 4 tested is broken; 1 known kernel bug (of \(Rule.all.count) in all).
+        NOT SOUND: 1 rule of 4 tested is broken; 1 known kernel bug (of \(Rule.ofKVM.count) in all).
         holds         MSR-INDEX-LIST  4 MSRs in the list
         BROKEN        VERSION-EVEN    5 violations
             rule:     \(even.statement)
@@ -158,7 +158,7 @@ import Testing
   /// Every rule of the catalogue holds, but for those that are given.
   static func report(_ others: [Verdict] = []) -> Report {
     var report = Samples.report
-    report.verdicts = Rule.all.map { rule in
+    report.verdicts = Rule.ofKVM.map { rule in
       others.first { $0.rule == rule.id }
         ?? Verdict(rule: rule.id, outcome: .holds(evidence: "2 things"), scenario: "version")
     }
@@ -170,7 +170,7 @@ import Testing
   static var usual: Report {
     let hostChange = "a host that may be changed: --change-host was not given; it is for scratch"
     return report(
-      Rule.all.filter(\.needsHostChange).map {
+      Rule.ofKVM.filter(\.needsHostChange).map {
         Verdict(rule: $0.id, outcome: .notTested(reason: hostChange), scenario: "")
       }
         + ["TSCOFFSET-CONTINUES", "TSC-HOSTWRITE-CONTINUES", "TSCKHZ-VM-SCOPE", "PERIODIC-SYNC"].map
@@ -196,7 +196,7 @@ import Testing
 
   @Test func whatIsNotTestedIsGroupedByItsReason() {
     let text = TextReport(Self.usual).text
-    let rules = Rule.all.filter(\.needsHostChange)
+    let rules = Rule.ofKVM.filter(\.needsHostChange)
     #expect(
       text.contains(
         "\nnot tested    \(rules[0].id) and \(rules.count - 1) more: a host that may be changed"))
@@ -215,13 +215,13 @@ import Testing
 
   @Test func verboseShowsEachRule() {
     let text = TextReport(Self.usual, style: ReportStyle(isVerbose: true)).text
-    for rule in Rule.all { #expect(text.contains("  \(rule.id) ")) }
+    for rule in Rule.ofKVM { #expect(text.contains("  \(rule.id) ")) }
     #expect(text.contains("2 things"))
   }
 
   @Test func aBrokenRuleIsShownInFull() throws {
     let text = TextReport(Self.report([Samples.verdicts[1]])).text
-    #expect(text.contains("\nNOT SOUND: 1 rule of \(Rule.all.count) tested is broken.\n"))
+    #expect(text.contains("\nNOT SOUND: 1 rule of \(Rule.ofKVM.count) tested is broken.\n"))
     #expect(text.contains("\nBROKEN        VERSION-EVEN  5 violations\n    rule:     "))
     #expect(text.contains("\n    repeat:   kvmclock run VERSION-EVEN --seed 42\n"))
   }
@@ -234,12 +234,12 @@ import Testing
 
   @Test func anAnswerNamesItsScope() {
     var report = Self.report()
-    #expect(TextReport(report).text.contains("\nSOUND: no rule of \(Rule.all.count) tested is"))
+    #expect(TextReport(report).text.contains("\nSOUND: no rule of \(Rule.ofKVM.count) tested is"))
     report.verdicts = [Samples.verdicts[0]]
     report.planned = 1
     #expect(
       TextReport(report).text.contains(
-        "\nSOUND: no rule of 1 tested is broken (of \(Rule.all.count) in all).\n"))
+        "\nSOUND: no rule of 1 tested is broken (of \(Rule.ofKVM.count) in all).\n"))
   }
 }
 

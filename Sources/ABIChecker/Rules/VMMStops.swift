@@ -80,7 +80,7 @@ extension Rule {
     scenarios: [.vmmMigration], coverage: [.observations(2, "advances over a migration")]
   ) { timeline, findings in
     for passage in timeline.passages where passage.did(.migrate) {
-      for (vcpu, before, after) in passage.both {
+      for (vcpu, before, after) in passage.clocks {
         let all = before.event.elapsed(to: after.event)
         let still = passage.allowedAdvance(from: before, to: after, .standsStill, timeline)
         findings.expect(
@@ -139,7 +139,7 @@ extension Rule {
       }
       guard let first = passage.after[0] else { continue }
       for vcpu in plugged.sorted() {
-        guard let answer = passage.after[vcpu] else { continue }
+        guard let answer = passage.after[vcpu], first.isStable, answer.isStable else { continue }
         findings.expectOneClock(vcpu, answer, beside: first, timeline)
       }
     }
@@ -233,7 +233,7 @@ extension Findings {
     var policy = timeline.declared(over: verb)
     let isDeclared = policy != nil
     for passage in passages {
-      for (vcpu, before, after) in passage.both {
+      for (vcpu, before, after) in passage.clocks {
         let advance = difference(after.result.last.value, before.result.last.value)
         let allowed = Dictionary(
           uniqueKeysWithValues: ClockPolicy.allCases.map {
