@@ -70,6 +70,26 @@ extension Timeline {
     return fold.passages
   }
 
+  /// The same, from one answer with bit 0 to the next one: the old MSR on vCPU 0 takes it away for a while.
+  var rewrites: [Passage] {
+    var found: [Passage] = []
+    var last: [Int: (answer: Passage.Answer, writes: [Event])] = [:]
+    for passage in passages {
+      if !passage.verbs.isEmpty { last = [:] }
+      for (vcpu, answer) in passage.after.sorted(by: { $0.key < $1.key }) {
+        last[vcpu]?.writes += passage.writes
+        guard answer.isStable else { continue }
+        if let (before, writes) = last[vcpu], !writes.isEmpty {
+          found.append(
+            Passage(
+              before: [vcpu: before], after: [vcpu: answer], verbs: [], writes: writes, plugs: 0))
+        }
+        last[vcpu] = (answer, [])
+      }
+    }
+    return found
+  }
+
   /// What the clock is said to do over a pause, or from a save to a restore.
   func declared(over verb: VMMVerb) -> ClockPolicy? {
     for event in history.events {

@@ -172,8 +172,9 @@ extension Rule {
     "A guest under a VMM may write the system-time MSR, the old one too, as often as it likes, on every vCPU; system time carries "
       + "on without a restart or a step.",
     method: "Every vCPU registers its record again and again, by the new MSR and by the old one.",
-    scenarios: [.vmmRun], coverage: [.each(["0x12", "0x4b564d01"], "MSRs written")]
-  ) { !$0.writes.isEmpty && $0.verbs.isEmpty }
+    scenarios: [.vmmRun], coverage: [.each(["0x12", "0x4b564d01"], "MSRs written")],
+    passages: { $0.rewrites }
+  ) { _ in true }
 
   static let vmmSurvives = Rule(
     "VMM-SURVIVES",
@@ -198,7 +199,9 @@ extension Rule {
   /// A guest's clock runs through whatever `matches`.
   static func keepsTime(
     _ id: String, _ statement: String, method: String, scenarios: [ScenarioName],
-    coverage: [Coverage] = [], matches: @escaping @Sendable (Passage) -> Bool
+    coverage: [Coverage] = [],
+    passages: @escaping @Sendable (Timeline) -> [Passage] = { $0.passages },
+    matches: @escaping @Sendable (Passage) -> Bool
   ) -> Rule {
     Rule(
       id, statement,
@@ -208,7 +211,7 @@ extension Rule {
       ], method: method, scenarios: scenarios,
       coverage: [.observations(2, "advances")] + coverage
     ) { timeline, findings in
-      for passage in timeline.passages where matches(passage) {
+      for passage in passages(timeline) where matches(passage) {
         var counts = false
         for (vcpu, before, after) in passage.clocks {
           counts =
