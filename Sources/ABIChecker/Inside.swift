@@ -159,6 +159,8 @@ extension Findings {
   /// What each CPU of the guest is told. A bit that no CPU is told of may be what the VMM hides, which is its right; one
   /// that some CPUs are told of and others are not is wrong.
   mutating func expectLeavesInside(of timeline: Timeline) {
+    // Without a record the leaves alone say nothing of the clock.
+    guard timeline.lacking == nil else { return }
     let leaves = timeline.history.events.compactMap { event -> (Event, UInt64, UInt64)? in
       guard case .supportedCPUID(let function, let eax, _, _, _) = event.action else { return nil }
       return (event, function.value & 0xff, eax.value)
@@ -209,7 +211,7 @@ extension Findings {
   }
 
   mutating func needFrequency(in timeline: Timeline) {
-    guard timeline.isInside, !timeline.namesFrequency else { return }
+    guard timeline.isInside, !timeline.namesFrequency, timeline.lacking == nil else { return }
     lacks("no CPUID leaf (0x40000010) names the TSC's frequency")
   }
 }
@@ -241,7 +243,8 @@ extension Findings {
   mutating func needUpdates(in timeline: Timeline) {
     guard timeline.isInside else { return }
     count(updatesOfRecord, by: timeline.updatesInside)
-    guard timeline.updatesInside == 0, let start = timeline.history.events.first,
+    guard timeline.updatesInside == 0, timeline.lacking == nil,
+      let start = timeline.history.events.first,
       let end = timeline.history.events.last
     else { return }
     let span = short(Int128(end.ended.raw) - Int128(start.began.raw))

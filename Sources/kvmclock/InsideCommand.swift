@@ -23,14 +23,16 @@ struct InsideCommand: ParsableCommand {
 
       EXAMPLES
         kvmclock inside                                 a verdict in 10 seconds
-        kvmclock inside --for 10m --history out         longer, to see the host update the record
+        kvmclock inside --for 10m --history out         longer; keep the recording
         kvmclock inside --watch                         until ^C
         kvmclock inside --watch --format json --for 1d  one JSON object a line
         kvmclock inside --watch --exec 'systemctl restart chronyd'
 
       EXIT STATUS
-        As of `kvmclock run`; 69 where there is no record to read, with the reason. --watch ends \
-        with 0 when its time is over, or at a signal if no time was given.
+        0    no rule is broken, or the watch is over
+        1    a rule is broken
+        2    one is undecided
+        69   there is no record to read; the reason and a remedy are shown
       """)
 
   @Option(
@@ -60,7 +62,7 @@ struct InsideCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "With --watch: milliseconds between two looks at the record; 200 if absent.", valueName: "ms")
+      "With --watch: milliseconds between two looks at the record.", valueName: "ms")
   )
   var interval: UInt64 = 200
 

@@ -34,6 +34,11 @@ import Testing
       return
     }
     #expect(reason.contains("no virtual machine"))
+    // No rule is said to hold, or to lack something else.
+    for rule in Rule.all where rule.inside != nil {
+      let found = rule.judge(history)
+      #expect(found == .notTested(reason: reason), "\(rule.id): \(found)")
+    }
   }
 
   @Test func theTSCIsMeasuredWhereNothingElseIsLeft() {
