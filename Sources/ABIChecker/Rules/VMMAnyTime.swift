@@ -173,8 +173,7 @@ extension Rule {
       + "on without a restart or a step.",
     method: "Every vCPU registers its record again and again, by the new MSR and by the old one.",
     scenarios: [.vmmRun], coverage: [.each(["0x12", "0x4b564d01"], "MSRs written")],
-    passages: { $0.rewrites }
-  ) { _ in true }
+    passages: { $0.rewrites }, matches: { _ in true })
 
   static let vmmSurvives = Rule(
     "VMM-SURVIVES",
