@@ -62,7 +62,9 @@ public struct RunPlan: Sendable {
   /// The scenarios that exercise the rules, in the order of the catalogue.
   var scenarios: [ScenarioName] {
     let wanted = Set(rules.flatMap(\.scenarios))
-    return ScenarioName.allCases.filter { wanted.contains($0) && only?.contains($0) ?? true }
+    return ScenarioName.allCases.filter {
+      !$0.isOfVMMs && wanted.contains($0) && only?.contains($0) ?? true
+    }
   }
 }
 
