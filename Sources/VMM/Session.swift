@@ -10,6 +10,8 @@ final class Session {
   private(set) var history: History
   private let isCancelled: () -> Bool
   private var machines: [any MonitoredMachine] = []
+  /// Whether the guest has run under this VMM, or did not have to.
+  private(set) var hasRun = false
   private let place: Workplace
   private var states = 0
 
@@ -95,6 +97,7 @@ final class Session {
     }
     machines.append(machine)
     try awaitVCPUs(number, vcpus, since: began)
+    hasRun = true
     return number
   }
 

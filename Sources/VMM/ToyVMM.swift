@@ -13,16 +13,19 @@ package final class ToyVMM: VirtualMachineMonitor {
     fault.map { "a toy VMM with the fault \($0.rawValue)" } ?? "a toy VMM"
   }
   let fault: ToyFault?
+  let entry: GuestEntry
   let system: KVMSystem
   private let isCancelled: () -> Bool
   /// What stands in for files, and for sockets.
   fileprivate var states: [String: ToyState] = [:]
   fileprivate var targets: [String: ToyMachine] = [:]
 
-  package init(_ fault: ToyFault? = nil, isCancelled: @escaping () -> Bool = { false })
-    throws(KVMError)
-  {
+  package init(
+    _ fault: ToyFault? = nil, entry: GuestEntry = .protected,
+    isCancelled: @escaping () -> Bool = { false }
+  ) throws(KVMError) {
     self.fault = fault
+    self.entry = entry
     self.isCancelled = isCancelled
     system = try KVMSystem()
   }
@@ -48,6 +51,11 @@ package final class ToyVMM: VirtualMachineMonitor {
       throw .refused(verb: .start, reason: "\(error)")
     }
   }
+}
+
+/// How the guest is entered: flat from real mode, by PVH in protected mode, or in long mode as Linux's 64-bit boot protocol has it.
+package enum GuestEntry: CaseIterable {
+  case real, protected, long
 }
 
 /// What a VMM takes along.
@@ -211,12 +219,14 @@ final class ToyMachine: MonitoredMachine {
 
   /// The state after a reset: vCPU 0 at the guest's first byte, the others wait for their start-up interrupt.
   fileprivate func boot() throws(KVMError) {
-    memory.write(GuestFile.image, at: Int(VMM_BASE))
+    memory.write(GuestFile.image, at: Int(monitor.entry == .real ? Self.realBase : VMM_BASE))
     for cpu in vcpus {
       try reset(cpu)
       try cpu.vcpu.setMSR(MSR.systemTime, 0)
     }
   }
+
+  private static let realBase: Int32 = 0x10000
 
   private func reset(_ cpu: ToyVCPU) throws(KVMError) {
     guard cpu.number == 0 else { return try cpu.vcpu.setMPState(.uninitialized) }
@@ -229,12 +239,39 @@ final class ToyMachine: MonitoredMachine {
       segment.selector = type == 11 ? 8 : 16
       return segment
     }
+    var registers = Registers()
+    (registers.rip, registers.rflags) = (UInt64(VMM_BASE), 2)
     (special.cs, special.ds, special.es, special.ss) = (flat(11), flat(3), flat(3), flat(3))
     (special.fs, special.gs) = (flat(3), flat(3))
     (special.cr0, special.cr3, special.cr4, special.efer) = (0x11, 0, 0, 0)
+    switch monitor.entry {
+    case .protected: break
+    case .real:
+      special.cr0 = 0x10
+      registers.rip = 0
+      for path in [\SpecialRegisters.cs, \.ds, \.es, \.ss, \.fs, \.gs] {
+        (special[keyPath: path].limit, special[keyPath: path].g, special[keyPath: path].db) = (
+          0xffff, 0, 0
+        )
+        special[keyPath: path].type = 3
+        special[keyPath: path].base = UInt64(Self.realBase)
+        special[keyPath: path].selector = UInt16(Self.realBase >> 4)
+      }
+    case .long:
+      // 4 MiB one to one, in two pages.
+      let tables = 0x9000
+      for (at, entry) in [
+        (0, UInt64(tables) + 0x1003), (0x1000, UInt64(tables) + 0x2003), (0x2000, 0x83),
+        (0x2008, 0x20_0083),
+      ] {
+        memory.write(withUnsafeBytes(of: entry.littleEndian) { Array($0) }, at: tables + at)
+      }
+      (special.cr0, special.cr3, special.cr4, special.efer) = (
+        0x8000_0011, UInt64(tables), 0x20, 0x500
+      )
+      (special.cs.l, special.cs.db) = (1, 0)
+    }
     try cpu.vcpu.setSpecialRegisters(special)
-    var registers = Registers()
-    (registers.rip, registers.rflags) = (UInt64(VMM_BASE), 2)
     try cpu.vcpu.setRegisters(registers)
     try cpu.vcpu.setMPState(.runnable)
   }

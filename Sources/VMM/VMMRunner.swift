@@ -16,6 +16,8 @@ package struct VMMPlan: Sendable {
 
 package enum VMMRunner {
   /// Runs the scripts, each with machines of its own.
+  ///
+  /// - Throws: if the guest does not boot in the first of them.
   package static func run(
     _ plan: VMMPlan, on monitor: any VirtualMachineMonitor, host: HostFacts,
     isCancelled: @escaping () -> Bool, keep: (History) -> Void
@@ -34,6 +36,10 @@ package enum VMMRunner {
           try session.run(scenario, rounds: plan.rounds)
         }
       } catch {
+        if histories.isEmpty, !session.hasRun {
+          if case .cancelled = error { throw error }
+          throw .cannotStart(what: "the guest under \(monitor.name)", reason: "\(error)")
+        }
         session.note(error)
       }
       session.end()

@@ -22,6 +22,14 @@ extension Live {
           .filter { $0.verdict(on: timelines).outcome.isBroken }.map(\.id))
     }
 
+    @Test(arguments: GuestEntry.allCases)
+    func theGuestCanBeEnteredInAnyMode(entry: GuestEntry) throws {
+      _ = try LiveHost.machine()
+      let machine = try ToyVMM(entry: entry).start(vcpus: 2, spare: 0, from: .boot)
+      try machine.console.awaitHello(milliseconds: 10_000)
+      machine.quit()
+    }
+
     @Test func aToyWithoutAFaultIsSound() throws {
       #expect(try broken(nil, ScenarioName.ofVMMs).isEmpty)
     }
