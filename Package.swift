@@ -57,6 +57,8 @@ let package = Package(
     .executableTarget(
       name: "reading-a-clock-page", dependencies: ["PVClock"],
       path: "Examples/reading-a-clock-page"),
+    .testTarget(
+      name: "VMMTests", dependencies: ["ABIChecker", "GuestImages", "PVClock", "VMM"]),
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),

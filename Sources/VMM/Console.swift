@@ -99,6 +99,7 @@ package final class Console {
       throw closed
     }
     buffer += bytes
+    if buffer.count > 1 << 20 { throw .badAnswer("more than 1 MiB without an end") }
   }
 
   /// What the VMM's process says of it; else what came last.

@@ -50,7 +50,7 @@ struct DriverFile: Hashable {
     else { throw .badDriver("it is no JSON object") }
     let steps = Set(VMMVerb.allCases.map(\.rawValue)).subtracting(["start", "restore"])
     try Self.require(
-      members, among: ["name", "console", "api"] + Self.launchNames + steps.sorted(), "the file")
+      members, among: ["about", "name", "console", "api"] + Self.launchNames + steps.sorted(), "the file")
     guard let name = members["name"]?.string, !name.isEmpty else {
       throw .badDriver("\"name\" is to be the VMM's name")
     }

@@ -65,7 +65,8 @@ final class ChildProcess {
       text = Array((text + buffer[..<count]).suffix(8192))
     }
     let lines = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline)
-    return lines.suffix(3).joined(separator: " / ")
+    let errors = lines.filter { !$0.lowercased().contains("warning:") }
+    return (errors.isEmpty ? lines : errors).suffix(3).joined(separator: " / ")
   }
 
   /// - Throws: `VMMError.ended` if it has.
