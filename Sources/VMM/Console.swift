@@ -68,10 +68,7 @@ package final class Console {
     try read(through: "+", end, milliseconds)
     let all = Moment.after()
     while !buffer.suffix(3).elementsEqual(Array("\n.\n".utf8)) {
-      if buffer.first == UInt8(ascii: "!") {
-        throw .badAnswer(String(decoding: buffer, as: UTF8.self))
-      }
-      try read(until: end, "the end of the answer to '\(request)'", milliseconds)
+      try readAnswer(until: end, "the end of the answer to '\(request)'", milliseconds)
     }
     let lines = String(decoding: buffer.dropLast(3), as: UTF8.self).split(separator: "\n")
     return Reply(
@@ -87,8 +84,20 @@ package final class Console {
         buffer.removeFirst(at + 1)
         return
       }
-      try read(until: end, "the guest's '\(mark)'", milliseconds)
+      try readAnswer(until: end, "the guest's '\(mark)'", milliseconds)
     }
+  }
+
+  /// - Throws: `VMMError.badAnswer` with the line in which the guest tells of an exception that it did not expect.
+  private func readAnswer(
+    until end: Int, _ what: String, _ milliseconds: Int
+  ) throws(VMMError) {
+    try read(until: end, what, milliseconds)
+    guard let at = buffer.firstIndex(of: UInt8(ascii: "!")) else { return }
+    while !buffer[at...].contains(UInt8(ascii: "\n")) {
+      try read(until: end, "the end of the guest's line about an exception", milliseconds)
+    }
+    throw .badAnswer(String(decoding: buffer[at...].prefix { $0 != 10 }, as: UTF8.self))
   }
 
   private func read(until end: Int, _ what: String, _ milliseconds: Int) throws(VMMError) {

@@ -208,7 +208,8 @@ struct VMMOptions: ParsableArguments {
       histories = try VMMRunner.run(
         plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keep($0) })
     } catch {
-      throw Failure(69, "kvmclock: \(error)")
+      let isBadData = if case .badDriver = error { true } else { false }
+      throw Failure(isBadData ? 65 : 69, "kvmclock: \(error)")
     }
     for line in tracer?.summary ?? [] { Output.complain("ioctl \(line)") }
     let timelines = histories.map(Timeline.init)
