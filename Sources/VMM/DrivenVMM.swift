@@ -34,7 +34,8 @@ package final class DrivenVMM: VirtualMachineMonitor {
       throw .cannotStart(what: folder, reason: String(cString: strerror(errno)))
     }
     var values = [
-      "dir": folder, "id": "kvmclock-\(getpid())-\(made)", "guest": guest.elf, "flat": guest.flat, "vcpus": "\(vcpus)",
+      "dir": folder, "id": "kvmclock-\(getpid())-\(made)", "guest": guest.elf, "flat": guest.flat,
+      "vcpus": "\(vcpus)",
       "most": "\(vcpus + spare)",
     ]
     let launch: (key: String, verb: VMMVerb)

@@ -50,7 +50,8 @@ struct DriverFile: Hashable {
     else { throw .badDriver("it is no JSON object") }
     let steps = Set(VMMVerb.allCases.map(\.rawValue)).subtracting(["start", "restore"])
     try Self.require(
-      members, among: ["about", "name", "console", "api"] + Self.launchNames + steps.sorted(), "the file")
+      members, among: ["about", "name", "console", "api"] + Self.launchNames + steps.sorted(),
+      "the file")
     guard let name = members["name"]?.string, !name.isEmpty else {
       throw .badDriver("\"name\" is to be the VMM's name")
     }
@@ -114,7 +115,9 @@ struct DriverFile: Hashable {
             "a step of \"\(key)\" is to be {\"run\": [WORD, …]} or {\"method\": …, \"path\": \"/…\", \"body\": …}"
           )
         }
-        guard api != nil else { throw .badDriver("\"\(key)\" has a request, but \"api\" is absent") }
+        guard api != nil else {
+          throw .badDriver("\"\(key)\" has a request, but \"api\" is absent")
+        }
         if let body = step["body"] { _ = try Self.checked(body.text) }
         steps.append(.request(method: method, path: try Self.checked(path), body: step["body"]))
       }

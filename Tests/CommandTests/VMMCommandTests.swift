@@ -15,7 +15,8 @@ import Testing
 
   @Test(arguments: [
     ("--vcpus 0", 64, "--vcpus is a number from 1 to 15, not 0."),
-    ("--rounds 0", 64, "--rounds is at least 1"), ("--only paus", 64, "--only is one of run, pause"),
+    ("--rounds 0", 64, "--rounds is at least 1"),
+    ("--only paus", 64, "--only is one of run, pause"),
     ("--pause maybe", 64, "maybe"), ("--history /dev/null/x", 74, "/dev/null/x"),
   ])
   func badOptionsAreNamed(options: String, code: Int32, words: String) throws {
@@ -34,7 +35,7 @@ import Testing
     let folder = try Folder()
     try write(
       #"{"name": "a", "console": "stdio", "start": {"program": ["no-such-vmm"]}}"#, in: folder)
-    try Child("$K vmm --driver d.json --junit j.xml", in: folder).expect(69, "no-such-vmm")
+    try Child("$K vmm --driver d.json", in: folder).expect(69, "no-such-vmm")
     try write(
       #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo no room >&2; exit 3"]}}"#,
       in: folder)
@@ -53,7 +54,8 @@ import Testing
   /// QEMU behind a driver's file, by commands: what people write for a VMM of their own.
   @Test(
     .enabled(if: Host.hasKVM, Host.reason),
-    .enabled(if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86"))
+    .enabled(if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86")
+  )
   func aDriverOfCommandsWorks() throws {
     let folder = try Folder()
     let monitor = """

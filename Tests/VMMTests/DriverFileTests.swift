@@ -27,7 +27,9 @@ import Testing
     (#"{"name": "a", "console": "stdio", "start": {"program": []}}"#, "\"program\" of \"start\""),
     (#"{"name": "a", "console": "stdio", "start": {"program": ["v", 1]}}"#, "no text"),
     (#"{"name": "a", "console": "stdio", "start": {"program": ["v"], "then": []}}"#, "\"then\""),
-    (#"{"name": "a", "console": "stdio", "paus": [], START}"#, "the file has \"paus\"; it may have"),
+    (
+      #"{"name": "a", "console": "stdio", "paus": [], START}"#, "the file has \"paus\"; it may have"
+    ),
     (#"{"name": "a", "console": "stdio", "pause": {}, START}"#, "list of steps"),
     (#"{"name": "a", "console": "stdio", "pause": ["x"], START}"#, "no object"),
     (#"{"name": "a", "console": "stdio", "pause": [{"run": "x"}], START}"#, "list of words"),
@@ -69,7 +71,8 @@ import Testing
     #expect(placeholders.fill("{state}") == "{dir}")
     #expect(
       placeholders.fill(
-        .object(["n": .string("{vcpus}"), "s": .string("boot={vcpus}"), "a": .array([.bool(true)])]))
+        .object(["n": .string("{vcpus}"), "s": .string("boot={vcpus}"), "a": .array([.bool(true)])])
+      )
         == .object(["n": .number(3), "s": .string("boot=3"), "a": .array([.bool(true)])]))
   }
 
@@ -92,7 +95,10 @@ import Testing
   }
 
   @Test(arguments: [
-    ("12 1.0 ioctl(9, KVM_KVMCLOCK_CTRL, 0) = -1 ENOTTY (…)", "KVM_KVMCLOCK_CTRL refused with ENOTTY"),
+    (
+      "12 1.0 ioctl(9, KVM_KVMCLOCK_CTRL, 0) = -1 ENOTTY (…)",
+      "KVM_KVMCLOCK_CTRL refused with ENOTTY"
+    ),
     ("12 1.0 ioctl(9, KVM_SET_CLOCK, 0x7f) = 0", "KVM_SET_CLOCK"),
     ("12 1.0 ioctl(9, KVM_RUN, 0) = -1 EINTR (Interrupted system call)", nil),
     ("12 1.0 ioctl(9, KVM_RUN, 0) = -1 EFAULT (Bad address)", "KVM_RUN refused with EFAULT"),

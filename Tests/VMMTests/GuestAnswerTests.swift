@@ -56,8 +56,12 @@ import Testing
       for _ in 0..<Int.random(in: 0..<3, using: &random) {
         lines.append(
           Bool.random(using: &random)
-            ? "s " + (0..<Int.random(in: 5..<9)).map { _ in String(UInt64.random(in: 0...(.max)), radix: 16) }.joined(separator: " ")
-            : String((0..<Int.random(in: 0..<20)).map { _ in alphabet.randomElement(using: &random)! }))
+            ? "s "
+              + (0..<Int.random(in: 5..<9)).map { _ in
+                String(UInt64.random(in: 0...(.max)), radix: 16)
+              }.joined(separator: " ")
+            : String(
+              (0..<Int.random(in: 0..<20)).map { _ in alphabet.randomElement(using: &random)! }))
       }
       if (try? GuestAnswer(lines: lines)) != nil { read += 1 }
     }
@@ -98,7 +102,9 @@ import Testing
 
   @Test func aGuestThatNeverEndsIsEnded() {
     let console = Console(
-      Console.Line(send: { _ in true }, receive: { _ in Array("=+ noise ".utf8) + [UInt8](repeating: 65, count: 4000) }),
+      Console.Line(
+        send: { _ in true },
+        receive: { _ in Array("=+ noise ".utf8) + [UInt8](repeating: 65, count: 4000) }),
       isCancelled: { false })
     #expect { _ = try console.ask("r") } throws: { "\($0)".contains("1 MiB") }
   }
@@ -106,7 +112,8 @@ import Testing
   @Test func theFileIsAnELFWithTheNoteOfPVH() {
     let bytes = GuestFile.elf.bytes
     #expect(bytes.starts(with: [0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]))
-    let note: [UInt8] = [4, 0, 0, 0, 8, 0, 0, 0, 18, 0, 0, 0] + Array("Xen\0".utf8) + [0, 0, 0x10, 0, 0, 0, 0, 0]
+    let note: [UInt8] =
+      [4, 0, 0, 0, 8, 0, 0, 0, 18, 0, 0, 0] + Array("Xen\0".utf8) + [0, 0, 0x10, 0, 0, 0, 0, 0]
     #expect(bytes.firstRange(of: note) != nil)
     #expect(bytes.suffix(GuestFile.flat.bytes.count).elementsEqual(GuestFile.flat.bytes))
   }
