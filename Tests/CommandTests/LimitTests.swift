@@ -31,7 +31,8 @@ import Testing
   }
 
   @Test func aLimitOnTheSizeOfFilesCostsOneFile() throws {
-    let child = try script("ulimit -f 16; exec \"$K\" check h --output a.html --output b.ktap | cat")
+    let child = try script(
+      "ulimit -f 16; exec \"$K\" check h --output a.html --output b.ktap | cat")
     #expect(
       child.complaint.contains(
         "a.html: cannot write: File too large; raise the limit on the size of files"))
