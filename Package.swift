@@ -15,6 +15,17 @@ let documentation: [Package.Dependency] =
   Context.environment["KVMCLOCK_DOCUMENTATION"] == nil
   ? [] : [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0")]
 
+/// What `make fuzz` builds: libFuzzer has the `main`, and only `--sanitize=fuzzer` brings it along.
+let fuzzing: [Target] =
+  Context.environment["KVMCLOCK_FUZZ"] == nil
+  ? []
+  : [
+    .executableTarget(
+      name: "fuzz", dependencies: ["ABIChecker", "GuestImages", "KVM", "Reporting", "VMBuilder"],
+      path: "Tests/Fuzz", exclude: ["corpus", "run.sh"],
+      swiftSettings: [.unsafeFlags(["-parse-as-library"])])
+  ]
+
 let package = Package(
   name: "kvmclock",
   products: [
@@ -76,6 +87,6 @@ let package = Package(
         "ABIChecker", "GuestImages", "HostModel", "KVM", "PVClock", "Scenarios", "VMBuilder",
         "VMM",
       ]),
-  ],
+  ] + fuzzing,
   swiftLanguageModes: [.v6]
 )

@@ -14,7 +14,9 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 5
+  public static let currentVersion = 6
+  /// From this one on the last line of a file says that it is the last.
+  public static let firstVersionWithEnd = 6
   public static let formatName = "kvmclock-history"
 
   public var format: String

@@ -78,13 +78,16 @@ struct ToyState {
 /// One vCPU on its thread.
 private final class ToyVCPU: @unchecked Sendable {
   let number: Int
-  let vcpu: VCPU
+  /// Of whoever has stopped it, and of its thread while it runs.
+  var vcpu: VCPU
+  private let interrupter: VCPU.Interrupter
   private let worker: WorkerThread
   private let isStopping = Atomic(false)
   private unowned let machine: ToyMachine
 
   init(_ number: Int, _ vcpu: consuming VCPU, of machine: ToyMachine) throws(KVMError) {
     self.number = number
+    interrupter = vcpu.interrupter
     self.vcpu = vcpu
     self.machine = machine
     do { worker = try WorkerThread(name: "toy-vcpu\(number)") } catch {
@@ -94,14 +97,14 @@ private final class ToyVCPU: @unchecked Sendable {
 
   func run() {
     isStopping.store(false, ordering: .relaxed)
-    vcpu.requestImmediateExit(false)
+    interrupter.requestImmediateExit(false)
     worker.begin { [self] in loop() }
   }
 
   /// Takes the vCPU out of the guest, with its port access complete.
   func stop() {
     isStopping.store(true, ordering: .relaxed)
-    vcpu.requestImmediateExit(true)
+    interrupter.requestImmediateExit(true)
     while !worker.isDone(within: 1) { worker.kick() }
   }
 

@@ -148,7 +148,7 @@ struct InsideCommand: ParsableCommand {
     if options.showsHistories { report.histories = [recorded] }
     for table in tables { report.include(table) }
     let isSaved = save(recorded, &report)
-    let isComplete = try options.deliver(
+    let isComplete = options.deliver(
       [report],
       style: ReportStyle(
         isVerbose: options.verbose, figures: InsideText.figures(view, timeline)))

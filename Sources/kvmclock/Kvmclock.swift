@@ -47,6 +47,7 @@ struct Kvmclock: ParsableCommand {
 
   static func main() {
     Output.claimStandardDescriptors()
+    Output.surviveFailedWrites()
     Glibc.exit(status())
   }
 

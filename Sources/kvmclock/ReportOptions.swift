@@ -78,8 +78,8 @@ struct ReportOptions: ParsableArguments {
 
   /// Writes the files, each whatever becomes of the others, and then stdout.
   ///
-  /// - Returns: whether all files could be written.
-  func deliver(_ reports: [Report], style: ReportStyle = ReportStyle()) throws(Failure) -> Bool {
+  /// - Returns: whether all could be written. What could not does not hide what was found.
+  func deliver(_ reports: [Report], style: ReportStyle = ReportStyle()) -> Bool {
     var isComplete = true
     for (path, format) in files {
       let texts = reports.map { format.render($0, style: style) }
@@ -89,7 +89,10 @@ struct ReportOptions: ParsableArguments {
       }
     }
     let texts = reports.map { render($0, style: style) }
-    try Output.write(texts.joined(separator: "\n"))
+    do { try Output.write(texts.joined(separator: "\n")) } catch {
+      isComplete = false
+      Output.complain(error.message)
+    }
     return isComplete
   }
 

@@ -91,7 +91,7 @@ struct RunCommand: ParsableCommand {
     var report = try run(plan, host, cancellation, &keeper)
     for table in tables { report.include(table) }
     if report.interruption != nil { report.interruption = interruption.signalName }
-    let isComplete = try options.deliver(
+    let isComplete = options.deliver(
       [report], style: ReportStyle(showsTimings: timings, isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
     if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
@@ -148,6 +148,8 @@ private struct HistoryKeeper {
   private(set) var histories: [History] = []
   private(set) var files: [String: [String]] = [:]
   private var lost = 0
+  /// Keeps other runs out of the folder.
+  private var claim: Claim?
 
   init(folder: String?, remembers: Bool) {
     self.folder = folder
@@ -160,9 +162,9 @@ private struct HistoryKeeper {
     lost == 0 ? [] : ["\(lost) histor\(lost == 1 ? "y" : "ies") could not be saved"]
   }
 
-  func prepare() throws(Failure) {
+  mutating func prepare() throws(Failure) {
     guard let folder else { return }
-    do { try HistoryFile.prepare(folder: folder) } catch { throw Failure(error) }
+    do { claim = try HistoryFile.prepare(folder: folder) } catch { throw Failure(error) }
   }
 
   mutating func keep(_ history: History) {

@@ -230,7 +230,7 @@ struct VMMOptions: ParsableArguments {
     report.strict = options.strict
     report.interruption = cancellation.isCancelled ? interruption.signalName : nil
     if options.showsHistories { report.histories = histories }
-    let isComplete = try options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
+    let isComplete = options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
     if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)
