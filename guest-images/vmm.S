@@ -85,8 +85,11 @@ real:
     xorl %ebx, %ebx
     movw %cs, %bx
     shll $4, %ebx
-    addl %ebx, %cs:(real_gdtr + 2 - guest_vmm_begin)
-    addl %ebx, %cs:(from_real - guest_vmm_begin)
+    /* Stored, not added: a VMM that resets may enter here again. */
+    leal boot_gdt - guest_vmm_begin(%ebx), %eax
+    movl %eax, %cs:(real_gdtr + 2 - guest_vmm_begin)
+    leal 1f - guest_vmm_begin(%ebx), %eax
+    movl %eax, %cs:(from_real - guest_vmm_begin)
     lgdtl %cs:(real_gdtr - guest_vmm_begin)
     movl %cr0, %eax
     orb $1, %al
@@ -105,10 +108,10 @@ real:
     .balign 4
 real_gdtr:
     .word 0x1f
-    .long boot_gdt - guest_vmm_begin
+    .long 0
     .balign 4
 from_real:
-    .long 1b - guest_vmm_begin
+    .long 0
     .word 0x18
     .balign 4
 from_long:

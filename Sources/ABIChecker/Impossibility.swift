@@ -6,31 +6,53 @@ extension History {
     if header.host.tscKHz == 0 { return (0, "the host's TSC has 0 kHz") }
     guard !events.isEmpty else { return (0, "nothing was done") }
     var machines = Machines(areKnown: !header.isInside && header.host.vmm == nil)
-    let onTSC = header.host.clocksource == "tsc"
-    var latest: [Actor: Event] = [:]
+    let readsTSC =
+      header.host.clocksource == "tsc" && !events.contains(where: \.isClocksourceChange)
+    // The event that began last: of all, and of each thread.
+    var latest: Event?
+    var latestOf: [Thread: Event] = [:]
     for event in events {
-      // A process inside a guest writes down one CPU's readings after another's.
-      let writer = header.isInside ? event.actor : .host
-      if let reason = event.impossibility(after: latest[writer], onTSC: onTSC)
+      let thread = Thread(machine: event.machine, actor: event.actor)
+      // A process inside a guest writes down one CPU's readings after another's; and a reader of hpet is given what
+      // another one found, perhaps before.
+      let isOrdered = readsTSC && !header.isInside && !event.ranBesideOthers
+      if let reason = event.impossibility(after: isOrdered ? latest : latestOf[thread])
         ?? machines.take(event)
       {
         return (event.number, reason)
       }
-      if event.began.raw >= latest[writer]?.began.raw ?? 0 { latest[writer] = event }
+      if event.began.raw >= latest?.began.raw ?? 0 { latest = event }
+      if event.began.raw >= latestOf[thread]?.began.raw ?? 0 { latestOf[thread] = event }
     }
     return nil
   }
 }
 
+/// Who does one thing after another.
+private struct Thread: Hashable {
+  var machine: Int?
+  var actor: Actor
+}
+
 extension Event {
-  /// - Parameter latest: the event before it that began last.
-  fileprivate func impossibility(after latest: Event?, onTSC: Bool) -> String? {
+  fileprivate var isClocksourceChange: Bool {
+    if case .hostChanged("clocksource", _, nil) = action { true } else { false }
+  }
+
+  /// Whether it is written down when others of other threads have been, that began after its end.
+  fileprivate var ranBesideOthers: Bool {
+    switch action {
+    case .looped, .raced, .watched, .watchedWallClock, .stormed: true
+    default: false
+    }
+  }
+
+  /// - Parameter latest: an event that had begun when this one did, or before.
+  fileprivate func impossibility(after latest: Event?) -> String? {
     if ended.raw < began.raw { return "event \(number) ended before it began" }
-    // A reader of hpet beside another one is given what that one found a little earlier.
-    let delay: UInt64 = onTSC ? 0 : 1_000_000
-    // Loops run beside other events, and are written down when they end; so do those who supply pages, later still.
+    // Threads of their own supply pages, and what they did is written down last.
     if case .pageSupplied = action { return nil }
-    if let latest, ended.raw < latest.began.raw, latest.began.raw - ended.raw > delay {
+    if let latest, ended.raw < latest.began.raw {
       return "event \(number) ended at \(ended.raw) ns, and event \(latest.number), before it, "
         + "began at \(latest.began.raw) ns: CLOCK_MONOTONIC_RAW does not step back"
     }

@@ -44,13 +44,8 @@ public enum HistoryFile {
 
   /// Creates a folder, with those above it, and makes sure that files can be written there.
   ///
-  /// - Parameter isForOneRun: whether it must hold no history yet: those of two runs would be judged as one run's.
-  /// - Returns: what keeps other runs out of the folder while it is kept.
   /// - Throws: `FileError` naming the folder, the cause and a remedy.
-  @discardableResult
-  public static func prepare(
-    folder: String, isForOneRun: Bool = true
-  ) throws(FileError) -> Claim? {
+  public static func prepare(folder: String) throws(FileError) {
     var reached = folder.hasPrefix("/") ? "/" : ""
     for part in folder.split(separator: "/") {
       reached += "\(part)/"
@@ -63,10 +58,14 @@ public enum HistoryFile {
     // A full disk takes an empty file and refuses its first block.
     try probe.append([UInt8](repeating: UInt8(ascii: "\n"), count: 4096))
     try probe.flush()
-    return isForOneRun ? try claim(folder) : nil
   }
 
-  private static func claim(_ folder: String) throws(FileError) -> Claim {
+  /// Prepares a folder for one run: it must hold no history yet, for those of two runs would be judged as one run's.
+  ///
+  /// - Returns: what keeps other runs out of the folder while it is kept.
+  /// - Throws: `FileError` naming the folder, the cause and a remedy.
+  public static func claim(folder: String) throws(FileError) -> Claim {
+    try prepare(folder: folder)
     guard let claim = Claim("histories", in: folder) else {
       throw FileError(
         .unwritable, path: folder, cause: "another kvmclock records into this folder",

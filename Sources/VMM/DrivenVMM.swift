@@ -35,8 +35,7 @@ package final class DrivenVMM: VirtualMachineMonitor {
     }
     var values = [
       "dir": folder, "id": "kvmclock-\(getpid())-\(made)", "guest": guest.elf, "flat": guest.flat,
-      "vcpus": "\(vcpus)",
-      "most": "\(vcpus + spare)",
+      "vcpus": "\(vcpus)", "most": "\(vcpus + spare)",
     ]
     let launch: (key: String, verb: VMMVerb)
     switch origin {
@@ -82,14 +81,13 @@ private final class DrivenMachine: MonitoredMachine {
           let bytes = terminal.receive(within: $0)
           return bytes.isEmpty && process.ending != nil ? nil : bytes
         }, isCancelled: isCancelled)
-      try run(launch.steps, verb)
     case .socket(let path):
       // Some VMMs listen at once, others once the machine has been made.
-      let waits = LazyStream(path: placeholders.fill(path), process)
+      let stream = LazyStream(path: placeholders.fill(path), process)
       console = Console(
-        of: process, send: waits.send, receive: waits.receive, isCancelled: isCancelled)
-      try run(launch.steps, verb)
+        of: process, send: stream.send, receive: stream.receive, isCancelled: isCancelled)
     }
+    try run(launch.steps, verb)
   }
 
   private func run(

@@ -10,8 +10,7 @@ final class Session {
   private(set) var history: History
   private let isCancelled: () -> Bool
   private var machines: [any MonitoredMachine] = []
-  /// Whether the guest has run under this VMM, or did not have to.
-  private(set) var hasRun = false
+  private(set) var hasBooted = false
   private let place: Workplace
   private var states = 0
 
@@ -97,7 +96,7 @@ final class Session {
     }
     machines.append(machine)
     try awaitVCPUs(number, vcpus, since: began)
-    hasRun = true
+    hasBooted = true
     return number
   }
 
@@ -227,7 +226,8 @@ final class Session {
 
   /// Asks all vCPUs, and writes down what they saw. 'w' and 'o': they register again first.
   ///
-  /// An answer that took so long that it says little is followed by another question, a few times.
+  /// A late answer says little of when it was given (the rules let 10 ms pass at most): it is followed by another
+  /// question, up to ten times.
   @discardableResult
   func ask(_ machine: Int, _ request: Character = "r") throws(VMMError) -> GuestAnswer {
     var (answer, nanoseconds) = try askOnce(machine, request)

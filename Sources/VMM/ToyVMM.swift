@@ -2,7 +2,6 @@ package import ABIChecker
 internal import Glibc
 internal import GuestImages
 package import KVM
-internal import Synchronization
 internal import VMBuilder
 
 /// A VMM as small as it can be that pauses, saves, restores, migrates, resets and plugs: in this process, with one switch for each
@@ -75,97 +74,12 @@ struct ToyState {
   var at: UInt64
 }
 
-/// One vCPU on its thread.
-private final class ToyVCPU: @unchecked Sendable {
-  let number: Int
-  /// Of whoever has stopped it, and of its thread while it runs.
-  var vcpu: VCPU
-  private let interrupter: VCPU.Interrupter
-  private let worker: WorkerThread
-  private let isStopping = Atomic(false)
-  private unowned let machine: ToyMachine
-
-  init(_ number: Int, _ vcpu: consuming VCPU, of machine: ToyMachine) throws(KVMError) {
-    self.number = number
-    interrupter = vcpu.interrupter
-    self.vcpu = vcpu
-    self.machine = machine
-    do { worker = try WorkerThread(name: "toy-vcpu\(number)") } catch {
-      throw KVMError(request: "pthread_create", errno: EAGAIN, remedy: nil)
-    }
-  }
-
-  func run() {
-    isStopping.store(false, ordering: .relaxed)
-    interrupter.requestImmediateExit(false)
-    worker.begin { [self] in loop() }
-  }
-
-  /// Takes the vCPU out of the guest, with its port access complete.
-  func stop() {
-    isStopping.store(true, ordering: .relaxed)
-    interrupter.requestImmediateExit(true)
-    while !worker.isDone(within: 1) { worker.kick() }
-  }
-
-  func end() {
-    stop()
-    worker.stop()
-  }
-
-  private func loop() {
-    while true {
-      guard let exit = try? vcpu.run() else { return }
-      switch exit {
-      case .in(let port, _, _): vcpu.completeIn(value: machine.uart.read(port))
-      case .out(let port, _, _, _):
-        if port == UInt16(VMM_COM1) { machine.uart.write(vcpu.portData()) }
-      case .mmioRead: vcpu.completeMMIORead(value: 0)
-      case .shutdown, .failEntry, .internalError: return
-      default: break
-      }
-      if exit == .interrupted, isStopping.load(ordering: .relaxed) { return }
-    }
-  }
-}
-
-/// COM1: what the guest sends, and what it is sent.
-private final class ToyUART: @unchecked Sendable {
-  private let lock = Mutex<(sent: [UInt8], toGuest: [UInt8])>(([], []))
-
-  func write(_ bytes: [UInt8]) { lock.withLock { $0.sent += bytes } }
-
-  func read(_ port: UInt16) -> UInt32 {
-    lock.withLock { state in
-      switch Int32(port) - VMM_COM1 {
-      case 5: return 0x60 | (state.toGuest.isEmpty ? 0 : 1)
-      case 0: return state.toGuest.isEmpty ? 0 : UInt32(state.toGuest.removeFirst())
-      default: return 0
-      }
-    }
-  }
-
-  func send(_ text: String) { lock.withLock { $0.toGuest += Array(text.utf8) } }
-
-  func receive(within milliseconds: Int) -> [UInt8] {
-    let end = Stream.now + milliseconds
-    while true {
-      let bytes = lock.withLock { state in
-        defer { state.sent = [] }
-        return state.sent
-      }
-      if !bytes.isEmpty || Stream.now >= end { return bytes }
-      usleep(20)
-    }
-  }
-}
-
 final class ToyMachine: MonitoredMachine {
-  fileprivate let uart = ToyUART()
-  private let monitor: ToyVMM
+  let uart = ToyUART()
+  let monitor: ToyVMM
   private let vm: VirtualMachine
-  private let memory: GuestMemory
-  private var vcpus: [ToyVCPU] = []
+  let memory: GuestMemory
+  private(set) var vcpus: [ToyVCPU] = []
   /// vCPUs that were unplugged: KVM has no way to end one.
   private var parked: [ToyVCPU] = []
   private let isCancelled: () -> Bool
@@ -218,65 +132,6 @@ final class ToyMachine: MonitoredMachine {
     // Until a VMM sets it, KVM's map of APIC ids does not have this vCPU, and no INIT reaches it.
     try vcpu.setLAPIC(try vcpu.lapic())
     vcpus.append(try ToyVCPU(number, vcpu, of: self))
-  }
-
-  /// The state after a reset: vCPU 0 at the guest's first byte, the others wait for their start-up interrupt.
-  fileprivate func boot() throws(KVMError) {
-    memory.write(GuestFile.image, at: Int(monitor.entry == .real ? Self.realBase : VMM_BASE))
-    for cpu in vcpus {
-      try reset(cpu)
-      try cpu.vcpu.setMSR(MSR.systemTime, 0)
-    }
-  }
-
-  private static let realBase: Int32 = 0x10000
-
-  private func reset(_ cpu: ToyVCPU) throws(KVMError) {
-    guard cpu.number == 0 else { return try cpu.vcpu.setMPState(.uninitialized) }
-    var special = try cpu.vcpu.specialRegisters()
-    func flat(_ type: UInt8) -> Segment {
-      var segment = Segment()
-      (segment.limit, segment.type, segment.present, segment.s, segment.g, segment.db) = (
-        0xffff_ffff, type, 1, 1, 1, 1
-      )
-      segment.selector = type == 11 ? 8 : 16
-      return segment
-    }
-    var registers = Registers()
-    (registers.rip, registers.rflags) = (UInt64(VMM_BASE), 2)
-    (special.cs, special.ds, special.es, special.ss) = (flat(11), flat(3), flat(3), flat(3))
-    (special.fs, special.gs) = (flat(3), flat(3))
-    (special.cr0, special.cr3, special.cr4, special.efer) = (0x11, 0, 0, 0)
-    switch monitor.entry {
-    case .protected: break
-    case .real:
-      special.cr0 = 0x10
-      registers.rip = 0
-      for path in [\SpecialRegisters.cs, \.ds, \.es, \.ss, \.fs, \.gs] {
-        (special[keyPath: path].limit, special[keyPath: path].g, special[keyPath: path].db) = (
-          0xffff, 0, 0
-        )
-        special[keyPath: path].type = 3
-        special[keyPath: path].base = UInt64(Self.realBase)
-        special[keyPath: path].selector = UInt16(Self.realBase >> 4)
-      }
-    case .long:
-      // 4 MiB one to one, in two pages.
-      let tables = 0x9000
-      for (at, entry) in [
-        (0, UInt64(tables) + 0x1003), (0x1000, UInt64(tables) + 0x2003), (0x2000, 0x83),
-        (0x2008, 0x20_0083),
-      ] {
-        memory.write(withUnsafeBytes(of: entry.littleEndian) { Array($0) }, at: tables + at)
-      }
-      (special.cr0, special.cr3, special.cr4, special.efer) = (
-        0x8000_0011, UInt64(tables), 0x20, 0x500
-      )
-      (special.cs.l, special.cs.db) = (1, 0)
-    }
-    try cpu.vcpu.setSpecialRegisters(special)
-    try cpu.vcpu.setRegisters(registers)
-    try cpu.vcpu.setMPState(.runnable)
   }
 
   fileprivate func run() {

@@ -14,21 +14,31 @@ package final class Tracer {
   }
 
   func words(for words: [String]) -> [String] {
-    let file = "\(folder)/\(files.count + 1).strace"
+    var number = 1
+    while access("\(folder)/\(number).strace", F_OK) == 0 || files.count >= number { number += 1 }
+    let file = "\(folder)/\(number).strace"
     files.append(file)
     return ["strace", "-f", "-ttt", "-e", "trace=ioctl", "-e", "signal=none", "-o", file] + words
   }
 
-  /// One line for each ioctl of KVM's clock, and for each that KVM refused: its name, the error, how often.
+  private static let clockIoctls = [
+    "KVM_GET_CLOCK", "KVM_KVMCLOCK_CTRL", "KVM_SET_CLOCK", "KVM_SET_TSC_KHZ",
+  ]
+
+  /// How often each ioctl of the clock was made, and each that KVM refused, with the error.
   package var summary: [String] {
-    var counts: [String: Int] = [:]
+    var counts = Dictionary(uniqueKeysWithValues: Self.clockIoctls.map { ($0, 0) })
+    var silent: [String] = []
     for file in files {
-      guard let data = FileManager.default.contents(atPath: file) else { continue }
-      for line in String(decoding: data, as: UTF8.self).split(separator: "\n") {
+      let text = FileManager.default.contents(atPath: file).map {
+        String(decoding: $0, as: UTF8.self)
+      }
+      if text?.contains("KVM_") != true { silent.append("\(file) has no ioctl of KVM") }
+      for line in text?.split(separator: "\n") ?? [] {
         if let key = Self.notable(line) { counts[key, default: 0] += 1 }
       }
     }
-    return counts.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+    return counts.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" } + silent
   }
 
   /// A call that says something of the clock, or that failed.
@@ -42,7 +52,6 @@ package final class Tracer {
       return name == "KVM_RUN" && (error == "EINTR" || error == "EAGAIN") || error == "E2BIG"
         ? nil : "\(name) refused with \(error)"
     }
-    return ["KVM_SET_CLOCK", "KVM_GET_CLOCK", "KVM_KVMCLOCK_CTRL", "KVM_SET_TSC_KHZ"]
-      .contains(name) ? name : nil
+    return clockIoctls.contains(name) ? name : nil
   }
 }

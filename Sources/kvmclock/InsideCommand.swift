@@ -122,9 +122,8 @@ struct InsideCommand: ParsableCommand {
   }
 
   private func judge(_ view: GuestView) throws {
-    if let history {
-      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
-    }
+    var keeper = HistoryKeeper(folder: history, remembers: options.showsHistories)
+    try keeper.prepare()
     try options.prepare()
     let tables = try options.tables()
     let cancellation = Cancellation()
@@ -145,29 +144,20 @@ struct InsideCommand: ParsableCommand {
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
     report.strict = options.strict
     report.interruption = interruption.signalName
-    if options.showsHistories { report.histories = [recorded] }
+    keeper.keep(recorded)
+    report.files = keeper.files
+    report.notes = keeper.notes
+    report.histories = keeper.histories
     for table in tables { report.include(table) }
-    let isSaved = save(recorded, &report)
     let isComplete = options.deliver(
       [report],
       style: ReportStyle(
         isVerbose: options.verbose, figures: InsideText.figures(view, timeline)))
     if interruption.signalName != nil { throw ExitCode(interruption.exitCode) }
-    if !isSaved || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
+    if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     if let absence = view.absence, report.exitCode != 1 {
       throw Failure(69, "kvmclock: no clock record to read: \(absence.reason)")
     }
     throw ExitCode(report.exitCode)
-  }
-
-  private func save(_ recorded: History, _ report: inout Report) -> Bool {
-    guard let history else { return true }
-    do {
-      report.files[Header.insideScenario] = [try HistoryFile.save(recorded, in: history)]
-      return true
-    } catch {
-      Output.complain(Failure(error).message)
-      return false
-    }
   }
 }

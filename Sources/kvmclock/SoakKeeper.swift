@@ -43,7 +43,7 @@ final class SoakKeeper {
     do {
       try state.write(to: checkpoint)
       if let prometheus { try PrometheusText(state).write(to: prometheus) }
-      if let folder { try HistoryFile.prepare(folder: folder, isForOneRun: false) }
+      if let folder { try HistoryFile.prepare(folder: folder) }
     } catch {
       throw Failure(error)
     }
@@ -110,7 +110,7 @@ final class SoakKeeper {
     kept += 1
     let place = "\(folder)/round-\(round)"
     do {
-      try HistoryFile.prepare(folder: place, isForOneRun: false)
+      try HistoryFile.prepare(folder: place)
       for history in histories {
         let path = try HistoryFile.save(history, in: place)
         let scenario = history.header.scenario

@@ -177,42 +177,29 @@ struct VMMOptions: ParsableArguments {
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let isCancelled = { cancellation.isCancelled }
-    if let history {
-      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
-    }
+    var keeper = HistoryKeeper(folder: history, remembers: true)
+    try keeper.prepare()
     if let trace {
       do { try HistoryFile.prepare(folder: trace) } catch { throw Failure(error) }
     }
     try options.prepare()
+    let tables = try options.tables()
     let host: HostFacts
     do { host = try HostInspection.facts(device: "/dev/kvm") } catch { throw Failure(error) }
     let began = ContinuousClock.now
     let date = Output.date
-    var histories: [History] = []
-    var files: [String: [String]] = [:]
-    var hasFailed = false
-    func keep(_ recorded: History) {
-      guard let history else { return }
-      do throws(FileError) {
-        let path = try HistoryFile.save(recorded, in: history)
-        files[recorded.header.scenario, default: []].append(path)
-      } catch {
-        hasFailed = true
-        Output.complain(Failure(error).message)
-      }
-    }
     let tracer: Tracer?
     do throws(VMMError) {
       tracer = try trace.map { folder throws(VMMError) in try Tracer(folder: folder) }
       let monitor = try make(tracer, isCancelled)
-      histories = try VMMRunner.run(
-        plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keep($0) })
+      try VMMRunner.run(
+        plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keeper.keep($0) })
     } catch {
       let isBadData = if case .badDriver = error { true } else { false }
       throw Failure(isBadData ? 65 : 69, "kvmclock: \(error)")
     }
-    for line in tracer?.summary ?? [] { Output.complain("ioctl \(line)") }
-    let timelines = histories.map(Timeline.init)
+    for line in tracer?.summary ?? [] { Output.complain("trace: \(line)") }
+    let timelines = keeper.histories.map(Timeline.init)
     let seen = Set(plan.scenarios.map(\.rawValue))
     let rules = Rule.all.filter { rule in
       rule.concernsEveryRecord || rule.isOfVMMs && seen.contains { rule.isExercised(by: $0) }
@@ -220,19 +207,20 @@ struct VMMOptions: ParsableArguments {
     var verdicts = rules.map { $0.verdict(on: timelines) }
     if cancellation.isCancelled { verdicts.removeAll { !$0.outcome.isBroken } }
     var report = Report(
-      version: Kvmclock.version, host: histories.first?.header.host ?? host, seed: nil,
-      verdicts: verdicts,
-      planned: rules.count)
+      version: Kvmclock.version, host: keeper.histories.first?.header.host ?? host, seed: nil,
+      verdicts: verdicts, planned: rules.count)
     report.hostname = HostInspection.hostname
     report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
-    report.files = files
+    report.files = keeper.files
+    report.notes = keeper.notes
     report.strict = options.strict
     report.interruption = cancellation.isCancelled ? interruption.signalName : nil
-    if options.showsHistories { report.histories = histories }
+    if options.showsHistories { report.histories = keeper.histories }
+    for table in tables { report.include(table) }
     let isComplete = options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
-    if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
+    if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     throw ExitCode(report.exitCode)
   }
 }

@@ -12,10 +12,10 @@ extension Live {
       plan.rounds = 2
       plan.scenarios = scenarios
       plan.declared = [.restore: .standsStill]
-      let timelines = try VMMRunner.run(
+      var timelines: [Timeline] = []
+      try VMMRunner.run(
         plan, on: try ToyVMM(fault), host: HostFacts(kernel: "here", clocksource: "tsc"),
-        isCancelled: { false }, keep: { _ in }
-      ).map(Timeline.init)
+        isCancelled: { false }, keep: { timelines.append(Timeline($0)) })
       for timeline in timelines { #expect(timeline.failure == nil) }
       return Set(
         Rule.all.filter { $0.isOfVMMs || $0.concernsEveryRecord }

@@ -49,9 +49,9 @@ import Testing
     try HistoryFile.prepare(folder: "\(folder.path)/a/b")
     try HistoryFile.prepare(folder: "\(folder.path)/a/b/")
     #expect(folder.names == ["a"])
-    let claim = try HistoryFile.prepare(folder: "\(folder.path)/a/b")
+    let claim = try HistoryFile.claim(folder: "\(folder.path)/a/b")
     let error = #expect(throws: FileError.self) {
-      try HistoryFile.prepare(folder: "\(folder.path)/a/b")
+      try HistoryFile.claim(folder: "\(folder.path)/a/b")
     }
     #expect(error?.cause == "another kvmclock records into this folder")
     withExtendedLifetime(claim) {}
@@ -60,9 +60,9 @@ import Testing
 
   @Test func theHistoriesOfTwoRunsDoNotMix() throws {
     _ = try HistoryFile.save(Samples.history, in: folder.path)
-    let error = #expect(throws: FileError.self) { try HistoryFile.prepare(folder: folder.path) }
+    let error = #expect(throws: FileError.self) { try HistoryFile.claim(folder: folder.path) }
     #expect(error?.cause == "it holds the histories of an earlier run")
-    try HistoryFile.prepare(folder: folder.path, isForOneRun: false)
+    try HistoryFile.prepare(folder: folder.path)
   }
 
   @Test func aFileInTheMakingHasNoNameAndLeavesNone() throws {
