@@ -4,6 +4,7 @@
     rules: SYSTIME-REWRITE-KEEPS-TIME
     modes: tsc hpet
     series: 6.12 7.2 7.3
+    hosts: vmx
 
     in kvm_write_system_time
     - vcpu->arch.time = system_time;
@@ -39,7 +40,7 @@ class Edit:
 class Change:
     def __init__(self, path):
         self.id = path.stem
-        self.facts = {"rules": "", "modes": "tsc", "series": "", "history": "", "subject": "", "fixes": ""}
+        self.facts = {"rules": "", "modes": "tsc", "series": "", "hosts": "", "history": "", "subject": "", "fixes": ""}
         self.edits, self.says, self.reason, self.evidence = [], [], [], []
         self.parse(path)
 
@@ -51,8 +52,10 @@ class Change:
     def modes(self):
         return self.facts["modes"].split()
 
-    def fits(self, series):
-        return not self.facts["series"] or series in self.facts["series"].split()
+    def fits(self, series, kind=None):
+        """Whether it is for a series, and for a kind of hosts if one is given."""
+        return all(wanted is None or not self.facts[fact] or wanted in self.facts[fact].split()
+                   for fact, wanted in [("series", series), ("hosts", kind)])
 
     def parse(self, path):
         names, continues, hunk = None, False, None
@@ -122,9 +125,9 @@ def replaced(text, start, end, new):
     return text[:start] + "\n".join(new) + text[end:]
 
 
-def apply(change, series, root):
+def apply(change, series, root, parts=("arch/x86/kvm/**/*.[ch]", "virt/kvm/**/*.[ch]")):
     """The changed text of each file, by its path below root."""
-    sources = [path for part in ["arch/x86/kvm", "virt/kvm"] for path in sorted((root / part).rglob("*.[ch]"))]
+    sources = [path for part in parts for path in sorted(root.glob(part))]
     texts = {str(path.relative_to(root)): path.read_text(errors="surrogateescape") for path in sources}
     changed = {}
     for edit in change.edits:

@@ -1,8 +1,7 @@
-"""One host of the lab: an initramfs, a boot under QEMU's emulation, and the results that its disks bring back."""
+"""One host of the lab: an initramfs, a boot under emulation, and the results that its disks bring back."""
 
 import ctypes
 import json
-import mmap
 import os
 import re
 import shutil
@@ -17,7 +16,8 @@ from kernels import load_order
 from problem import Problem
 
 MODES = ["tsc", "hpet", "acpi_pm"]
-DISK_BYTES = 512 << 20
+# About 512 MiB, in whole cylinders of 16 heads and 63 sectors.
+DISK_BYTES = 1040 * 16 * 63 * 512
 TRIES = 3
 # Hosts say every five seconds that they live: one that is silent for so long hangs. The second number bounds a whole
 # run of the suite.
@@ -29,7 +29,7 @@ EARLY_TRIES = 3
 # Why a host was ended that has more modes than need be seen.
 ENOUGH = "enough"
 
-# Every QEMU that this process has started and not yet seen end, and whether there shall be no more of them.
+# Every emulator that this process has started and not yet seen end, and whether there shall be no more of them.
 running = set()
 stopping = threading.Event()
 
@@ -40,27 +40,6 @@ def end_all():
         process.kill()
     for process in list(running):
         process.wait()
-
-
-def tsc_khz():
-    """This machine's TSC rate: an emulated machine has the same TSC, and would measure it badly by itself."""
-    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    code.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
-    address = ctypes.addressof(ctypes.c_char.from_buffer(code))
-    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(address)
-
-    def moment():
-        best = None
-        for _ in range(2000):
-            before, raw, after = rdtsc(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), rdtsc()
-            if best is None or after - before < best[0]:
-                best = after - before, (before + after) // 2, raw
-        return best[1:]
-
-    tsc0, raw0 = moment()
-    time.sleep(0.3)
-    tsc1, raw1 = moment()
-    return round((tsc1 - tsc0) * 1e6 / (raw1 - raw0))
 
 
 def cpio(entries):
@@ -102,22 +81,23 @@ def base_archive(executable, busybox):
 class Bench:
     """What the hosts of a run have in common."""
 
-    def __init__(self, executable, qemu, out):
+    def __init__(self, executable, emulators, out):
         out.mkdir(parents=True, exist_ok=True)
         stripped = out / "kvmclock"
         subprocess.run(["strip", "-o", stripped, executable], check=True)
         self.archive = base_archive(stripped, shutil.which("busybox"))
         stripped.unlink()
-        self.qemu, self.out, self.khz = qemu, out, tsc_khz()
+        self.emulators, self.out = emulators, out
 
 
 class Cell:
     """One kernel in one mode, with its own or with rebuilt modules of KVM: what the harness says there."""
 
-    def __init__(self, kernel, mode, rules=(), seed=None, modules=None, name=None):
-        self.kernel, self.mode, self.rules, self.seed = kernel, mode, list(rules), seed
+    def __init__(self, kernel, mode, rules=(), seed=None, modules=None, what="", kind="svm"):
+        self.kernel, self.mode, self.rules, self.seed, self.kind = kernel, mode, list(rules), seed, kind
         self.modules = modules or kernel.folder / "modules"
-        self.name = name or f"{kernel.series}-{mode}"
+        # SVM is where the lab began: it goes without saying.
+        self.name = "-".join(part for part in (kernel.series, "" if kind == "svm" else kind, what, mode) if part)
         self.tries = []
         self.seconds = 0.0
         self.report = None
@@ -129,7 +109,7 @@ class Cell:
         return len(self.tries) - early < tries and early < EARLY_TRIES
 
     def facts(self):
-        return {"kernel": self.kernel.facts, "mode": self.mode, "tries": self.tries, "seconds": round(self.seconds, 1),
+        return {"kernel": self.kernel.facts, "host": self.kind, "mode": self.mode, "tries": self.tries, "seconds": round(self.seconds, 1),
                 "report": "report.json" if self.report else None}
 
     def take(self, disk, place):
@@ -165,7 +145,7 @@ class Host:
         self.cells, self.tries = cells, tries
         # Whether what became of a cell makes the modes after it needless.
         self.is_enough = is_enough
-        self.kernel, self.modules = cells[0].kernel, cells[0].modules
+        self.kernel, self.modules, self.kind = cells[0].kernel, cells[0].modules, cells[0].kind
         self.boots = 0
 
     def run(self, bench, on_cell=lambda cell: None, on_progress=lambda text: None):
@@ -189,36 +169,24 @@ class Host:
                 on_cell(cell)
         return self
 
-    def archive(self, cells, shell=False):
-        order = load_order(self.kernel.folder)
+    def archive(self, cells, emulator, shell=False):
+        order = load_order(self.kernel.folder, emulator.modules)
         order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
         arguments = cells[0].rules + (["--seed", cells[0].seed] if cells[0].seed else [])
         settings = (f'MODES="{" ".join(cell.mode for cell in cells)}"\nSHELL_WANTED={"1" if shell else ""}\n'
-                    f'ARGUMENTS="{" ".join(arguments)}"\n')
+                    f'ARGUMENTS="{" ".join(arguments)}"\n{emulator.settings}')
         names = "\n".join(path.name for path in order) + "\n"
         return cpio(
-            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode())]
+            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()), *emulator.files]
             + [(f"modules/{path.name}", 0o100644, unsigned(path.read_bytes())) for path in order])
-
-    def command(self, bench, initramfs, disks, mode):
-        clock = f"tsc=reliable tsc_early_khz={bench.khz} clocksource={mode}"
-        command = [
-            bench.qemu, "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "1G",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "mon:stdio",
-            "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
-            "-append", f"console=ttyS0 panic=-1 loglevel=5 sysrq_always_enabled mitigations=off nokaslr "
-                       f"transparent_hugepage=never {clock}"]
-        for number, disk in enumerate(disks):
-            command += ["-drive", f"file={disk},format=raw,if=none,id=out{number},cache=unsafe",
-                        "-device", f"virtio-blk-pci,drive=out{number}"]
-        return command
 
     def shell(self, bench):
         """The same machine with a person at its console instead of the suite."""
+        emulator = bench.emulators[self.kind]
         initramfs = bench.out / "shell-initramfs"
-        initramfs.write_bytes(bench.archive + self.archive(self.cells, shell=True))
+        initramfs.write_bytes(bench.archive + self.archive(self.cells, emulator, shell=True))
         try:
-            command = self.command(bench, initramfs, [], self.cells[0].mode)
+            command = emulator.command(self.kernel, initramfs, [], self.cells[0].mode, None)
             return subprocess.run(command, preexec_fn=die_with_parent).returncode
         finally:
             initramfs.unlink(missing_ok=True)
@@ -229,6 +197,7 @@ class Boot:
 
     def __init__(self, host, cells, bench, on_cell):
         self.host, self.cells, self.bench, self.on_cell = host, cells, bench, on_cell
+        self.emulator = bench.emulators[host.kind]
         self.place = bench.out / cells[0].name
         self.log = self.place / f"console.{len(cells[0].tries) + 1}.txt"
         self.disks = [self.place / f"disk.{cell.mode}" for cell in cells]
@@ -239,24 +208,25 @@ class Boot:
     def run(self):
         initramfs = self.place / "initramfs"
         try:
-            initramfs.write_bytes(self.bench.archive + self.host.archive(self.cells))
+            initramfs.write_bytes(self.bench.archive + self.host.archive(self.cells, self.emulator))
             for disk in self.disks:
                 with open(disk, "wb") as file:
                     file.truncate(DISK_BYTES)
-            ended = self.watch(self.host.command(self.bench, initramfs, self.disks, self.cells[0].mode))
+            ended = self.watch(
+                self.emulator.command(self.host.kernel, initramfs, self.disks, self.cells[0].mode, self.log))
             # Those whose turn did not come have lost no try.
             if self.waiting:
                 cell = self.waiting[0][0]
-                loaded = f"lab: {cell.mode}: kvm loaded".encode() in self.log.read_bytes()
+                loaded = self.log.exists() and f"lab: {cell.mode}: kvm loaded".encode() in self.log.read_bytes()
                 cell.tries.append(("" if loaded else EARLY) + (ended or "ended before its turn was over"))
         finally:
-            for path in [initramfs, *self.disks]:
+            for path in [initramfs, *self.disks, *self.emulator.leavings(self.place)]:
                 path.unlink(missing_ok=True)
 
     def watch(self, command):
-        """Runs QEMU to its end; says what went wrong if it had to be ended."""
-        with open(self.log, "wb") as console:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT,
+        """Runs the emulator to its end; says what went wrong if it had to be ended."""
+        with open(self.emulator.output(self.log), "wb") as output:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
                                        preexec_fn=die_with_parent)
             running.add(process)
             try:
@@ -267,28 +237,17 @@ class Boot:
                         process.wait(0.2)
                     except subprocess.TimeoutExpired:
                         pass
-                    wrong = self.look(self.log.read_bytes())
+                    wrong = self.look(self.log.read_bytes() if self.log.exists() else b"")
                     if wrong:
                         if wrong != ENOUGH:
-                            self.ask(process)
+                            self.emulator.ask(process)
                         return wrong
                     if process.returncode is not None:
-                        return None if process.returncode == 0 else f"QEMU ended with {process.returncode}"
+                        return None if not self.waiting else f"the emulator ended with {process.returncode}"
             finally:
                 process.kill()
                 process.wait()
                 running.discard(process)
-
-    def ask(self, process):
-        """Has a host that went wrong tell the console where its CPUs and its tasks are."""
-        # ^A b is a break on the serial line, which makes the next letter a SysRq; ^A c goes to QEMU's monitor.
-        for keys, seconds in [(b"\x01bl", 1), (b"\x01bw", 1), (b"\x01cinfo registers -a\n", 1)]:
-            try:
-                process.stdin.write(keys)
-                process.stdin.flush()
-            except OSError:
-                return
-            stopping.wait(seconds)
 
     def look(self, text):
         """Takes the results that the host says are there; what is wrong with it, if anything is."""
@@ -308,9 +267,10 @@ class Boot:
         now = time.monotonic()
         if len(text) > self.length:
             self.length, self.heard = len(text), now
-        if now - self.heard > QUIET_SECONDS:
-            return f"silent for {QUIET_SECONDS} s"
-        return f"no end after {RUN_SECONDS} s" if self.waiting and now - self.since > RUN_SECONDS else None
+        quiet, whole = QUIET_SECONDS * self.emulator.patience, RUN_SECONDS * self.emulator.patience
+        if now - self.heard > quiet:
+            return f"silent for {quiet} s"
+        return f"no end after {whole} s" if self.waiting and now - self.since > whole else None
 
 
 def die_with_parent():

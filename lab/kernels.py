@@ -15,8 +15,8 @@ from problem import Problem
 # Where Debian keeps each series; asked in this order, the newest version wins.
 SUITES = ["trixie-backports", "bullseye-security", "bookworm-security", "bookworm-backports"]
 SERIES = ["5.10", "6.1", "6.12", "6.16", "6.17", "6.18", "7.2", "7.3"]
-# What a host of the lab loads, in this order once what each depends on is put before it.
-WANTED_MODULES = ["virtio_pci", "virtio_blk", "kvm-amd"]
+# What hosts of the lab load.
+WANTED_MODULES = ["virtio_pci", "virtio_blk", "kvm-amd", "kvm-intel"]
 # Folders of modules that these and what they depend on are in.
 MODULE_FOLDERS = ("arch/x86/kvm/", "virt/", "drivers/virtio/", "drivers/block/virtio_blk",
                   "drivers/crypto/ccp/", "drivers/char/hw_random/rng-core")
@@ -35,6 +35,8 @@ class Archive:
     def __init__(self):
         self.folder = cache() / "apt"
         self.suites = list(SUITES)
+        # Those whose source packages are listed, too.
+        self.sources = []
         self.is_current = False
 
     def apt(self, *arguments, **options):
@@ -66,8 +68,8 @@ class Archive:
         if not os.path.exists(keyring):
             raise Problem(f"{keyring} is missing", "apt-get install debian-archive-keyring")
         (self.folder / "etc/sources.list").write_text("".join(
-            f"deb [signed-by={keyring}] {security if suite.endswith('-security') else main} {suite} main\n"
-            for suite in self.suites))
+            f"{kind} [signed-by={keyring}] {security if suite.endswith('-security') else main} {suite} main\n"
+            for kind, suite in [("deb", suite) for suite in self.suites] + [("deb-src", suite) for suite in self.sources]))
         (self.folder / "apt.conf").write_text(
             f'Dir "{self.folder}";\nDir::State "{self.folder}/state";\nDir::State::status "/dev/null";\n'
             f'Dir::Cache "{self.folder}/cache";\nDir::Etc "{self.folder}/etc";\n'
@@ -84,10 +86,11 @@ class Archive:
                               "check the network, or set LAB_MIRROR")
             self.is_current = True
 
-    def add(self, suite):
-        if suite not in self.suites:
-            self.suites.append(suite)
-            self.is_current = False
+    def add(self, suite, with_sources=False):
+        for listed in [self.suites] + ([self.sources] if with_sources else []):
+            if suite not in listed:
+                listed.append(suite)
+                self.is_current = False
 
     def names(self, prefix):
         self.update()
@@ -109,6 +112,17 @@ class Archive:
         if got.returncode or not files:
             raise Problem(f"{name} {version} could not be fetched:\n{got.stderr.strip()}",
                           "check the network and the space left in " + str(cache()))
+        return files[0]
+
+    def fetch_source(self, name, folder) -> Path:
+        """The newest source of a package as its authors released it, without Debian's changes."""
+        self.update()
+        folder.mkdir(parents=True, exist_ok=True)
+        got = self.apt("apt-get", "source", "--tar-only", name, cwd=folder)
+        files = list(folder.glob(f"{name}_*.orig.tar.*"))
+        if got.returncode or not files:
+            raise Problem(f"the source of {name} could not be fetched:\n{got.stderr.strip()}",
+                          "check the network, or set LAB_MIRROR to an archive with sources")
         return files[0]
 
 
@@ -176,7 +190,7 @@ class Kernel:
         image = part / "vmlinuz"
         (part / "vmlinux").write_bytes(uncompressed(image.read_bytes()))
         image.unlink()
-        load_order(part)
+        load_order(part, WANTED_MODULES)
         facts = {"series": self.series, "release": release, "version": version, "packages": packages}
         (part / "kernel.json").write_text(json.dumps(facts, indent=1) + "\n")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -224,7 +238,7 @@ def module_name(name):
     return name.replace("-", "_")
 
 
-def load_order(kernel, wanted=WANTED_MODULES):
+def load_order(kernel, wanted):
     """The module files of a kernel's folder to load, what others depend on first."""
     files = {module_name(path.stem): path for path in (kernel / "modules").glob("*.ko")}
     built_in = {module_name(Path(line).stem) for line in (kernel / "modules.builtin").read_text().split()}

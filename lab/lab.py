@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import bochs
 import edit
 import host
 import lot
@@ -17,12 +18,16 @@ import matrix
 import mutants
 import needs
 import patches
+import qemu
 import tree
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
 
 HERE = Path(__file__).resolve().parent
 OUT = Path(os.environ.get("LAB_OUT") or HERE / "out")
+
+
+EMULATORS = {"svm": qemu.QEMU, "vmx": bochs.Bochs}
 
 
 def say(text):
@@ -64,7 +69,15 @@ class Lab:
         executable = Path(self.arguments.executable)
         if not executable.exists():
             raise Problem(f"{executable} does not exist", "make static")
-        return host.Bench(executable, needs.qemu(self.archive, say), OUT)
+        return host.Bench(executable, {kind: EMULATORS[kind](self.archive, say) for kind in self.hosts()}, OUT)
+
+    def hosts(self):
+        return chosen(self.arguments.hosts, EMULATORS, "kind of host")
+
+    def modes(self, kind):
+        """The modes asked for that hosts of this kind have."""
+        wanted = chosen(self.arguments.modes, host.MODES, "mode")
+        return [mode for mode in EMULATORS[kind].modes if mode in wanted]
 
     def missing(self):
         return sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
@@ -77,15 +90,16 @@ class Lab:
     def shell(self):
         needs.check(kernels=self.missing())
         self.arguments.kernels = self.arguments.kernels or "6.12"
-        kernel, mode = self.kernels()[0], chosen(self.arguments.modes, host.MODES, "mode")[0]
+        self.arguments.hosts = "svm"
+        kernel, mode = self.kernels()[0], self.modes("svm")[0]
         return host.Host([host.Cell(kernel, mode)]).shell(self.bench())
 
     def run(self):
-        modes = chosen(self.arguments.modes, host.MODES, "mode")
         needs.check(hosts=self.arguments.jobs, kernels=self.missing())
         kernels = self.kernels()
-        cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed) for mode in modes]
-                 for kernel in kernels]
+        cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed, kind=kind)
+                  for mode in self.modes(kind)] for kind in self.hosts() for kernel in kernels]
+        cells = [row for row in cells if row]
         hosts = matrix.hosts(cells, self.arguments.jobs)
         matrix.run(hosts, self.bench(), self.arguments.jobs, say)
         cells = [cell for row in cells for cell in row]
@@ -117,14 +131,16 @@ class Lab:
         needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series))
         bench, results, wrong = self.bench(), [], 0
         for kernel in self.kernels():
-            fitting = [change for change in changes if change.fits(kernel.series)]
-            if not fitting:
-                say(f"{kernel.series}: none of these is for it")
-                continue
             place = tree.Tree(kernel, self.archive, say)
-            found, differences = mutants.run(kind, fitting, place, bench, self.arguments.jobs, full, say)
-            results += found
-            wrong += len(differences)
+            for of in self.hosts():
+                fitting = [change for change in changes
+                           if change.fits(kernel.series, of) and set(change.modes) & set(EMULATORS[of].modes)]
+                if not fitting:
+                    say(f"{kernel.series}: none of these is for it on {of}")
+                    continue
+                found, differences = mutants.run(kind, fitting, place, bench, self.arguments.jobs, full, say, of)
+                results += found
+                wrong += len(differences)
         (OUT / f"{folder}.json").write_text(json.dumps(results, indent=1) + "\n")
         bad = [f"{fact['id']} on {fact['series']}" for fact in results if not fact["good"]]
         say(f"{len(results)} {folder}, {len(results) - len(bad)} as they should be, {wrong} differences of a control"
@@ -217,6 +233,7 @@ def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
+    parser.add_argument("--hosts", default="svm", help="svm (QEMU), vmx (Bochs)")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")

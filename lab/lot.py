@@ -7,6 +7,7 @@ import auto
 import edit
 import host
 import mutants
+import tree
 from problem import Problem
 
 MODES = ["tsc", "hpet"]
@@ -68,20 +69,19 @@ class Drawn(mutants.Trial):
 
     def is_same_code(self):
         return all((self.folder / name).read_bytes() == (self.tree.folder / "stock" / name).read_bytes()
-                   for name in ("kvm.ko", "kvm-amd.ko"))
+                   for name in tree.MODULES)
 
     def judge(self, control):
         shutil.rmtree(self.folder)
         broken = self.broken(control)
-        reports = [cell.report for cell in self.cells if cell.report]
         dead = [f"{cell.mode}: {cell.tries[-1]}" for cell in self.cells if not cell.report and cell.tries]
         early = all(cell.tries[-1].startswith(host.EARLY) for cell in self.cells if not cell.report and cell.tries)
-        idle = [report["noGuestRuns"] for report in reports if report.get("noGuestRuns")]
+        idle = mutants.no_guest_runs(self.cells)
         if broken:
             first = ", ".join(list(broken)[:4])
             fate, detail = "killed", f"by {len(broken)}: {first}" + (" …" if len(broken) > 4 else "")
         elif idle:
-            fate, detail = "no guest runs", idle[0]
+            fate, detail = "no guest runs", idle
         elif dead:
             fate, detail = "not judged" if early else "crashed", "; ".join(dead)
         else:

@@ -75,12 +75,12 @@ def run(hosts, bench, at_once, say):
 def table(cells):
     """Kernels down, modes across: what holds, what is known and what is not."""
     modes = list(dict.fromkeys(cell.mode for cell in cells))
-    lines = [f"{'kernel':24}" + "".join(f"{mode:>34}" for mode in modes)]
+    lines = [f"{'kernel':30}" + "".join(f"{mode:>34}" for mode in modes)]
     by_kernel = {}
     for cell in cells:
-        by_kernel.setdefault(cell.kernel.release, {})[cell.mode] = cell
+        by_kernel.setdefault(cell.kernel.release + ("" if cell.kind == "svm" else f" ({cell.kind})"), {})[cell.mode] = cell
     for release, row in by_kernel.items():
-        lines.append(f"{release:24}" + "".join(f"{short(row.get(mode)):>34}" for mode in modes))
+        lines.append(f"{release:30}" + "".join(f"{short(row.get(mode)):>34}" for mode in modes))
     return "\n".join(lines)
 
 

@@ -14,12 +14,11 @@ BROKEN = ("broken", "known", "differs", "not owed")
 class Control:
     """The unmodified modules, built here, beside the image's own: the same verdicts, or the bench is at fault."""
 
-    def __init__(self, tree, modes, rules):
+    def __init__(self, tree, modes, rules, kind):
         self.cells = {}
         for mode in modes:
-            stock = host.Cell(tree.kernel, mode, rules, name=f"{tree.kernel.series}-stock-{mode}")
-            built = host.Cell(tree.kernel, mode, rules, name=f"{tree.kernel.series}-control-{mode}",
-                              modules=tree.folder / "stock")
+            stock = host.Cell(tree.kernel, mode, rules, what="stock", kind=kind)
+            built = host.Cell(tree.kernel, mode, rules, what="control", kind=kind, modules=tree.folder / "stock")
             self.cells[mode] = stock, built
         self.hosts = [host.Host(list(cells)) for cells in zip(*self.cells.values())]
 
@@ -59,6 +58,11 @@ def open_rules(cell):
             if verdict["verdict"] == "inconclusive" or "keep no one rate" in verdict.get("summary", "")}
 
 
+def no_guest_runs(cells):
+    """What a harness that ended because no guest runs gave as the reason."""
+    return next((cell.report["noGuestRuns"] for cell in cells if cell.report and cell.report.get("noGuestRuns")), None)
+
+
 def evidence(cell, rule):
     for verdict in cell.report["verdicts"]:
         if verdict["rule"] == rule and "violations" in verdict:
@@ -72,11 +76,11 @@ class Trial:
     # How often a host is booted for a mode that brings no results.
     tries = host.TRIES
 
-    def __init__(self, change, tree, rules):
-        self.change, self.tree = change, tree
+    def __init__(self, change, tree, rules, modes, kind):
+        self.change, self.tree, self.kind = change, tree, kind
         self.folder = tree.folder / "built" / change.id
-        self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder,
-                                name=f"{tree.kernel.series}-{change.id}-{mode}") for mode in change.modes]
+        self.cells = [host.Cell(tree.kernel, mode, rules, modules=self.folder, what=change.id, kind=kind)
+                      for mode in change.modes if mode in modes]
         self.host = host.Host(self.cells, self.tries, self.is_enough)
         self.build_seconds = 0.0
         self.problem = None
@@ -114,7 +118,7 @@ class Trial:
     def facts(self, control):
         return {
             "id": self.change.id, "says": " ".join(self.change.says), "history": self.change.facts["history"],
-            "series": self.tree.kernel.series, "release": self.tree.kernel.release, "modes": self.change.modes,
+            "series": self.tree.kernel.series, "release": self.tree.kernel.release, "host": self.kind, "modes": [cell.mode for cell in self.cells],
             "named": self.change.rules, "tries": {cell.mode: cell.tries for cell in self.cells}, "boots": self.host.boots,
             "problem": self.problem,
             "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
@@ -123,14 +127,16 @@ class Trial:
 
 
 class Mutant(Trial):
-    """A fault: every rule that it names must be broken."""
+    """A fault: every rule that it names must be broken, or no guest runs."""
 
     def judge(self, control):
         broken = self.broken(control)
         missed = [rule for rule in self.change.rules if rule not in broken]
-        return {"good": bool(self.change.rules) and not missed,
-                "broken": broken,
-                "fate": "caught by " + " ".join(self.change.rules) if not missed else "NOT CAUGHT by " + " ".join(missed)}
+        idle = no_guest_runs(self.cells)
+        fate = ("caught by " + " ".join(self.change.rules) if not missed else
+                f"caught: no guest runs: {idle}" if idle else "NOT CAUGHT by " + " ".join(missed))
+        return {"good": bool(self.change.rules) and (not missed or idle is not None), "broken": broken, "idle": idle,
+                "fate": fate}
 
 
 class Fix(Trial):
@@ -156,21 +162,21 @@ class Fix(Trial):
                 "evidence": patches.evidence(self.tree.kernel.release, seen.values())}
 
 
-def run(kind, changes, tree, bench, at_once, full, say):
-    """The modes and rules that some changes name, and what became of each change."""
+def run(kind, changes, tree, bench, at_once, full, say, of="svm"):
+    """The modes and rules that some changes name, and what became of each change, on one kind of host."""
     named = sorted({rule for change in changes for rule in change.rules})
-    modes = [mode for mode in host.MODES if any(mode in change.modes for change in changes)]
-    return run_each(kind, changes, len(changes), modes, None if full else named, tree, bench, at_once, say)
+    modes = [mode for mode in bench.emulators[of].modes if any(mode in change.modes for change in changes)]
+    return run_each(kind, changes, len(changes), modes, None if full else named, tree, bench, at_once, say, of=of)
 
 
-def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, keep=lambda results: None):
+def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, keep=lambda results: None, of="svm"):
     """Controls first, then one change after the other is built while those before it run.
 
     `named` are the rules to judge the controls by, and each change is judged by those that it names; None is all rules.
     `keep` gets the results so far after each.
     """
     tree.prepare()
-    control = Control(tree, modes, named or [])
+    control = Control(tree, modes, named or [], of)
     trials, results, began = [], [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         try:
@@ -187,7 +193,7 @@ def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, kee
             for change in changes:
                 if len(trials) == wanted:
                     break
-                trial = kind(change, tree, [] if named is None else change.rules)
+                trial = kind(change, tree, [] if named is None else change.rules, modes, of)
                 trial.control = control
                 is_built = trial.build()
                 if not trial.counts():

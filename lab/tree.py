@@ -1,4 +1,4 @@
-"""The source of a kernel's KVM, with what it takes to rebuild kvm.ko and kvm-amd.ko for exactly that kernel."""
+"""The source of a kernel's KVM, with what it takes to rebuild its modules for exactly that kernel."""
 
 import os
 import shutil
@@ -11,6 +11,8 @@ from problem import Problem
 
 # Series whose source and headers Debian keeps beside the image.
 SERIES = ["5.10", "6.1", "6.12", "7.2", "7.3"]
+# What is built, and lent to hosts in the place of their own.
+MODULES = ["kvm.ko", "kvm-amd.ko", "kvm-intel.ko"]
 # What the 7.x kernels' build tools are linked with, and the release that has it.
 NEWER_LIBRARIES, NEWER_RELEASE = ["libc6", "libelf1t64", "zlib1g", "libzstd1"], "trixie"
 
@@ -26,7 +28,7 @@ class Tree:
         self.source = cache() / "sources" / kernel.facts["version"]
 
     def is_prepared(self):
-        return (self.folder / "stock" / "kvm.ko").exists()
+        return all((self.folder / "stock" / name).exists() for name in MODULES)
 
     def prepare(self):
         """Fetches, unpacks and builds the unmodified modules once."""
@@ -34,7 +36,7 @@ class Tree:
             return
         if not self.pristine.exists():
             self.fetch()
-        self.say(f"{self.kernel.series}: building kvm.ko and kvm-amd.ko, for the first time a full build")
+        self.say(f"{self.kernel.series}: building {', '.join(MODULES)}, for the first time a full build")
         self.make()
         self.keep_objects()
         self.save(self.folder / "stock")
@@ -125,8 +127,7 @@ class Tree:
             tool.chmod(0o755)
 
     def make(self):
-        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}", "CONFIG_KVM_INTEL=n",
-                   "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", "KCFLAGS=-g0",
+        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}", "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", "KCFLAGS=-g0",
                    # An option that compilers before GCC 14 don't know.
                    "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", f"CC={os.environ.get('LAB_CC', 'gcc')}",
                    "modules"]
@@ -149,7 +150,7 @@ class Tree:
 
     def save(self, target):
         target.mkdir(parents=True, exist_ok=True)
-        for name in ["kvm.ko", "kvm-amd.ko"]:
+        for name in MODULES:
             subprocess.run(["strip", "-g", "-o", target / name, self.module / name], check=True)
         return target
 

@@ -186,6 +186,20 @@ extension KnownDeviation {
         + "new TSC and the old record",
       source: "Linux c52ffadc65e2 (6.7)"),
     KnownDeviation(
+      rule: "SCALED-CHANGE-KEEPS-TIME", always: false,
+      bound: "a record that is the one from before the change",
+      cause:
+        "set_tsc_khz() changes the rate of the guest's TSC at once and asks for no new record: the clock is off by all that the "
+        + "new rate makes of the TSC, and jumps back at some later update",
+      source: "arch/x86/kvm/x86.c, set_tsc_khz()"),
+    KnownDeviation(
+      rule: "SCALED-GETCLOCK-IS-GUEST-VIEW", always: false,
+      bound: "1 kHz of the guest's TSC frequency, for the time since the pair",
+      cause:
+        "kvm_guest_time_update() makes the record for the guest's frequency rounded down to whole kHz, and KVM_GET_CLOCK converts "
+        + "the host's TSC: guests' clocks are ahead of it, and come further ahead with the age of the pair",
+      source: "arch/x86/kvm/x86.c, kvm_guest_time_update() and __get_kvmclock()"),
+    KnownDeviation(
       rule: "TSCKHZ-FAIL-NOCHANGE", always: false,
       cause:
         "without TSC scaling kvm_set_tsc_khz() assigns virtual_tsc_khz before it finds that it can't do it",

@@ -55,10 +55,10 @@ struct GuestWatch {
 extension MachineError {
   var isLostThread: Bool { if case .threadLost = self { true } else { false } }
 
-  /// Whether KVM_RUN did not come back by itself.
+  /// Whether KVM_RUN did not come back by itself, or did not enter the guest.
   var isLostGuest: Bool {
     switch self {
-    case .deadlinePassed, .threadLost: true
+    case .deadlinePassed, .threadLost, .guestStopped(_, .failEntry, _): true
     default: false
     }
   }

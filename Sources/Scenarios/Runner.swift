@@ -179,7 +179,7 @@ public enum Runner {
 struct ScenarioRuns: Sendable {
   var timelines: [Timeline] = []
   var timings: [Timing] = []
-  /// Why the last run ended, if its guest did not come back.
+  /// Why the last run ended, if its guest did not come back or was not entered.
   var lostGuest: MachineError?
 }
 

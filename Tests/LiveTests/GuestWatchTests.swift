@@ -98,6 +98,9 @@ extension Live {
       watch.saw(lost)
       #expect(
         watch.reason?.hasSuffix("after 2 s of kicks, and so in 2 scenarios in a row") == true)
+      let entry = VCPUExit.failEntry(reason: 0x8000_0021, cpu: 0)
+      #expect(MachineError.guestStopped(vcpu: 0, exit: entry, at: nil).isLostGuest)
+      #expect(!MachineError.guestStopped(vcpu: 0, exit: .shutdown, at: nil).isLostGuest)
       #expect(!MachineError.cancelled.isLostGuest)
       #expect(!MachineError.mailboxUnreadable(vcpu: 0, reason: "").isLostGuest)
     }

@@ -218,20 +218,25 @@ extension Rule {
         let values = ratios.map { ratio in
           sight.page.systemTime(atTSC: ratio.scale(sight.record.hostTSC) &+ sight.offset)
         }
-        let errors = values.map { difference(sight.record.clock, $0) }
-        guard let error = errors.min(by: { abs($0) < abs($1) }) else {
+        let closest = values.min {
+          abs(difference(sight.record.clock, $0)) < abs(difference(sight.record.clock, $1))
+        }
+        guard let closest else {
           findings.lacks(
             "vcpu\(stretch.vcpu)'s TSC is not the host's times \(stretch.kHz)/\(host) plus the TSC offset"
           )
           continue
         }
+        let error = difference(sight.record.clock, closest)
         let cycle = 1_000_000 / Int128(stretch.kHz) + 1
+        let age = difference(closest, sight.page.systemTime)
         findings.expect(
           error, in: Interval(-cycle, cycle), at: [sight.before, sight.event, sight.after],
           "KVM_GET_CLOCK less vcpu\(stretch.vcpu)'s record at the guest's TSC of host_tsc",
           why:
-            "both are the clock at one instant; a cycle at \(stretch.kHz) kHz is less than \(cycle) ns"
-        )
+            "both are the clock at one instant; a cycle at \(stretch.kHz) kHz is less than \(cycle) ns",
+          // The record is made for up to 1 kHz less than the guest's TSC has.
+          fits: error <= 0 && -error <= cycle + age / (Int128(stretch.kHz) - 1))
         findings.cover(vcpu: stretch.vcpu, of: "vCPUs whose record was evaluated")
       }
     }
@@ -388,7 +393,8 @@ extension Findings {
   fileprivate mutating func expectKept(over move: TSCMove, _ timeline: Timeline) -> Bool {
     expectAdvance(
       from: move.before, to: move.after, over: [move.event], in: timeline,
-      why: "the time that CLOCK_MONOTONIC_RAW counted; the record has to fit the TSC's new rate")
+      why: "the time that CLOCK_MONOTONIC_RAW counted; the record has to fit the TSC's new rate",
+      fits: move.after.page == move.before.page)
   }
 
   /// Each reading after a move goes on from the clock saved, if `counts` says so of the stretches that it was saved in and read in.

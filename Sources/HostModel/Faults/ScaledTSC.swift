@@ -17,8 +17,7 @@ extension Fault {
     ) { $0.record = Self.rescale { $0 - 10 } },
     Fault(
       "SCALED-WHOLE-KHZ", breaks: ["SCALED-GETCLOCK-IS-GUEST-VIEW"],
-      "KVM_GET_CLOCK converts the host's TSC, and the record's multiplier is for 1 kHz less than the guest's TSC has: Linux up to 7.3, by its "
-        + "source"
+      "KVM_GET_CLOCK converts the host's TSC, and the record's multiplier is for 1 kHz less than the guest's TSC has: Linux up to 7.3"
     ) { $0.record = Self.rescale { $0 - 1 } },
     Fault(
       "SCALED-RECORD-OF-HOST", breaks: ["SCALED-KEEPS-TIME", "SCALED-MIGRATION"],
@@ -38,7 +37,7 @@ extension Fault {
     },
     Fault(
       "SCALED-NO-NEW-RECORD", breaks: ["SCALED-CHANGE-KEEPS-TIME"],
-      "KVM_SET_TSC_KHZ asks for no new record: set_tsc_khz() of Linux up to 7.3, by its source"
+      "KVM_SET_TSC_KHZ asks for no new record: set_tsc_khz() of Linux up to 7.3"
     ) { $0.tuned = { clock, vcpu, _ in clock.vcpus[vcpu]!.needsRecord = false } },
     Fault(
       "TUNED-STARTS-AGAIN", breaks: ["TSCKHZ-KEEPS-TIME", "TSCKHZ-MIGRATION"],

@@ -3,13 +3,17 @@ internal import KVM
 
 extension Scenario {
   /// TSCKHZ-KEEPS-TIME, TSCKHZ-MIGRATION, SCALED-*: half the host's frequency, which takes scaling; a third more, which KVM can also give
-  /// by moving the TSC on at each entry; and 100 ppm more, which it takes for the host's.
+  /// by moving the TSC on at each entry; 100 ppm more, which it takes for the host's; and on a host that scales 1.7 times as much, and
+  /// a ratio with no end of binary places.
   @Sendable static func scaledTSC(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])
     let host = try stage.noteTSCFrequency(0)
     let scaling = try stage.noteScaling()
     let movesTSC = try stage.hostMovesTSC(0)
-    for kHz in [host / 2, host / 3 * 4, host + host / 10_000] {
+    let frequencies =
+      [host / 2, host / 3 * 4, host + host / 10_000]
+      + (scaling.ofVCPU ? [host / 10 * 17, host / 7 * 3 + 1] : [])
+    for kHz in frequencies {
       guard try fromTheStart(stage, kHz) else { continue }
       if scaling.ofVM { try ofVM(stage, kHz) }
       try later(stage, kHz, host)
