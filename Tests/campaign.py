@@ -14,6 +14,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,9 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--keep", type=Path, default=Path("campaign"), help="where what failed is kept")
     arguments = parser.parse_args()
+    # What runs beside a run ends with the campaign, and the table is printed, whatever asks it to end.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     chance = random.Random(arguments.seed)
     end = time.monotonic() + arguments.hours * 3600
     tally, failed = Tally(), 0
@@ -205,10 +209,12 @@ def main():
             with tempfile.TemporaryDirectory(prefix="kvmclock-campaign-") as scratch:
                 folder = Path(scratch)
                 load, seed = Load(chance, arguments.kvmclock, folder), chance.randrange(1 << 32)
-                report, problem = run(arguments.kvmclock, seed, load, folder)
-                if load.group:
-                    with contextlib.suppress(OSError):
-                        load.group.rmdir()
+                try:
+                    report, problem = run(arguments.kvmclock, seed, load, folder)
+                finally:
+                    if load.group:
+                        with contextlib.suppress(OSError):
+                            load.group.rmdir()
                 outcome = tally.add(report, load) if report else problem
                 print(f"run {tally.runs}, seed {seed}, {load.name}: {outcome}", flush=True)
                 if report and outcome != "broken":
