@@ -19,6 +19,7 @@ import mutants
 import needs
 import patches
 import qemu
+import replay
 import tree
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
@@ -122,6 +123,10 @@ class Lab:
              for cell in cells], indent=1) + "\n")
         return 1 if wrong else 0
 
+    def replay(self):
+        needs.check(hosts=1)
+        self.arguments.hosts = "vmx"
+        return 0 if replay.run(OUT / self.arguments.cell, self.bench(), say) else 1
 
     def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
@@ -231,12 +236,13 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="svm", help="svm (QEMU), vmx (Bochs)")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
+    parser.add_argument("--cell", default="", help="the host under Bochs to replay, such as 6.12-vmx-tsc")
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
     parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")
     parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")
