@@ -236,7 +236,8 @@ class Boot:
         """Runs the emulator to its end; says what went wrong if it had to be ended."""
         with open(self.emulator.output(self.log), "wb") as output:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-                                       preexec_fn=die_with_parent)
+                                       # Schedulers share CPUs out to sessions: a host is not one with whoever started the lab.
+                                       start_new_session=True, preexec_fn=die_with_parent)
             running.add(process)
             try:
                 while True:

@@ -75,6 +75,10 @@ class Lab:
     def hosts(self):
         return chosen(self.arguments.hosts, EMULATORS, "kind of host")
 
+    def tools(self):
+        """What it takes to build Bochs, where it is wanted."""
+        return needs.BOCHS_TOOLS if "vmx" in self.hosts() else {}
+
     def modes(self, kind):
         """The modes asked for that hosts of this kind have."""
         wanted = chosen(self.arguments.modes, host.MODES, "mode")
@@ -96,7 +100,7 @@ class Lab:
         return host.Host([host.Cell(kernel, mode)]).shell(self.bench())
 
     def run(self):
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing())
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools())
         kernels = self.kernels()
         cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed, kind=kind)
                   for mode in self.modes(kind)] for kind in self.hosts() for kernel in kernels]
@@ -124,7 +128,7 @@ class Lab:
         return 1 if wrong else 0
 
     def replay(self):
-        needs.check(hosts=1)
+        needs.check(hosts=1, tools=needs.BOCHS_TOOLS)
         self.arguments.hosts = "vmx"
         return 0 if replay.run(OUT / self.arguments.cell, self.bench(), say) else 1
 
@@ -133,7 +137,7 @@ class Lab:
         self.arguments.kernels = self.arguments.kernels or "6.12"
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
         changes = edit.read(HERE / folder, words(self.arguments.mutants))
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series))
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series), tools=self.tools())
         bench, results, wrong = self.bench(), [], 0
         for kernel in self.kernels():
             place = tree.Tree(kernel, self.archive, say)

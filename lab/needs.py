@@ -18,6 +18,7 @@ FETCH_TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "zstd": "zstd"}
 TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils"})
 SOURCE_TOOLS = {"xz": "xz-utils", "tar": "tar"}
 BUILD_TOOLS = dict(SOURCE_TOOLS, gcc="gcc", make="make", ld="binutils", patch="patch")
+BOCHS_TOOLS = dict(SOURCE_TOOLS, **{"g++": "g++", "gcc": "gcc", "make": "make", "as": "binutils", "ld": "binutils"})
 
 
 def check(hosts=1, kernels=0, trees=0, sources=0, tools=None):
