@@ -14,7 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean fuzz campaign \
-	lab lab-shell lab-fetch lab-mutants lab-fixes lab-patches
+	lab lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
 
@@ -148,12 +148,16 @@ bench:
 
 # Real KVM kernels as hosts, under emulation: lab/README.md.
 LAB := python3 lab/lab.py
-LAB_CHOICE = --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
-LAB_CHANGE = --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full) \
+LAB_CHOICE = $(if $(HOSTS),--hosts "$(HOSTS)") --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+LAB_CHANGE = $(if $(HOSTS),--hosts "$(HOSTS)") --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full) \
 	$(if $(AUTO),--auto $(AUTO)) $(if $(SEED),--seed $(SEED))
 
 lab: static
 	@$(LAB) run $(LAB_CHOICE)
+
+# A host under Bochs once more, which has to leave the same histories to the bit.
+lab-replay: static
+	@$(LAB) replay --cell "$(CELL)"
 
 lab-shell: static
 	@$(LAB) shell $(LAB_CHOICE)

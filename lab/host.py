@@ -1,6 +1,7 @@
 """One host of the lab: an initramfs, a boot under emulation, and the results that its disks bring back."""
 
 import ctypes
+import hashlib
 import json
 import os
 import re
@@ -96,6 +97,9 @@ class Cell:
     def __init__(self, kernel, mode, rules=(), seed=None, modules=None, what="", kind="svm"):
         self.kernel, self.mode, self.rules, self.seed, self.kind = kernel, mode, list(rules), seed, kind
         self.modules = modules or kernel.folder / "modules"
+        self.what = what
+        # The modes that its host went through before it, and its own; and what it was booted with, as a digest.
+        self.modes, self.digest = [], None
         # SVM is where the lab began: it goes without saying.
         self.name = "-".join(part for part in (kernel.series, "" if kind == "svm" else kind, what, mode) if part)
         self.tries = []
@@ -109,7 +113,8 @@ class Cell:
         return len(self.tries) - early < tries and early < EARLY_TRIES
 
     def facts(self):
-        return {"kernel": self.kernel.facts, "host": self.kind, "mode": self.mode, "tries": self.tries, "seconds": round(self.seconds, 1),
+        return {"kernel": self.kernel.facts, "host": self.kind, "what": self.what, "mode": self.mode, "modes": self.modes,
+                "rules": self.rules, "seed": self.seed, "modules": str(self.modules), "digest": self.digest, "tries": self.tries, "seconds": round(self.seconds, 1),
                 "report": "report.json" if self.report else None}
 
     def take(self, disk, place):
@@ -208,7 +213,11 @@ class Boot:
     def run(self):
         initramfs = self.place / "initramfs"
         try:
-            initramfs.write_bytes(self.bench.archive + self.host.archive(self.cells, self.emulator))
+            archive = self.bench.archive + self.host.archive(self.cells, self.emulator)
+            initramfs.write_bytes(archive)
+            for number, cell in enumerate(self.cells):
+                cell.modes = [one.mode for one in self.cells[:number + 1]]
+                cell.digest = hashlib.sha256(archive).hexdigest()
             for disk in self.disks:
                 with open(disk, "wb") as file:
                     file.truncate(DISK_BYTES)
@@ -227,7 +236,8 @@ class Boot:
         """Runs the emulator to its end; says what went wrong if it had to be ended."""
         with open(self.emulator.output(self.log), "wb") as output:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-                                       preexec_fn=die_with_parent)
+                                       # Schedulers share CPUs out to sessions: a host is not one with whoever started the lab.
+                                       start_new_session=True, preexec_fn=die_with_parent)
             running.add(process)
             try:
                 while True:

@@ -19,6 +19,7 @@ import mutants
 import needs
 import patches
 import qemu
+import replay
 import tree
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
@@ -74,6 +75,10 @@ class Lab:
     def hosts(self):
         return chosen(self.arguments.hosts, EMULATORS, "kind of host")
 
+    def tools(self):
+        """What it takes to build Bochs, where it is wanted."""
+        return needs.BOCHS_TOOLS if "vmx" in self.hosts() else {}
+
     def modes(self, kind):
         """The modes asked for that hosts of this kind have."""
         wanted = chosen(self.arguments.modes, host.MODES, "mode")
@@ -95,7 +100,7 @@ class Lab:
         return host.Host([host.Cell(kernel, mode)]).shell(self.bench())
 
     def run(self):
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing())
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools())
         kernels = self.kernels()
         cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed, kind=kind)
                   for mode in self.modes(kind)] for kind in self.hosts() for kernel in kernels]
@@ -122,13 +127,17 @@ class Lab:
              for cell in cells], indent=1) + "\n")
         return 1 if wrong else 0
 
+    def replay(self):
+        needs.check(hosts=1, tools=needs.BOCHS_TOOLS)
+        self.arguments.hosts = "vmx"
+        return 0 if replay.run(OUT / self.arguments.cell, self.bench(), say) else 1
 
     def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
         self.arguments.kernels = self.arguments.kernels or "6.12"
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
         changes = edit.read(HERE / folder, words(self.arguments.mutants))
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series))
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series), tools=self.tools())
         bench, results, wrong = self.bench(), [], 0
         for kernel in self.kernels():
             place = tree.Tree(kernel, self.archive, say)
@@ -231,12 +240,13 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="svm", help="svm (QEMU), vmx (Bochs)")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
+    parser.add_argument("--cell", default="", help="the host under Bochs to replay, such as 6.12-vmx-tsc")
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
     parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")
     parser.add_argument("--full", action="store_true", help="judge every rule on a changed kernel, not just those it names")

@@ -18,11 +18,12 @@ FETCH_TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "zstd": "zstd"}
 TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils"})
 SOURCE_TOOLS = {"xz": "xz-utils", "tar": "tar"}
 BUILD_TOOLS = dict(SOURCE_TOOLS, gcc="gcc", make="make", ld="binutils", patch="patch")
+BOCHS_TOOLS = dict(SOURCE_TOOLS, **{"g++": "g++", "gcc": "gcc", "make": "make", "as": "binutils", "ld": "binutils"})
 
 
 def check(hosts=1, kernels=0, trees=0, sources=0, tools=None):
     """Raises a problem that names every package, and the memory and disk space, that are missing."""
-    tools = dict(TOOLS if hosts else FETCH_TOOLS, **(BUILD_TOOLS if trees else SOURCE_TOOLS if sources else {}), **(tools or {}))
+    tools = (TOOLS if hosts else FETCH_TOOLS) | (BUILD_TOOLS if trees else SOURCE_TOOLS if sources else {}) | (tools or {})
     packages = {package for tool, package in tools.items() if shutil.which(tool) is None}
     busybox = shutil.which("busybox")
     if hosts and busybox and b"/ld-linux" in Path(busybox).read_bytes()[:4096]:

@@ -6,6 +6,8 @@ struct TunedStretch {
   let kHz: UInt32
   let set: Event
   let isOfVM: Bool
+  /// The frequency that was accepted for it before; nil if there was none.
+  let follows: UInt32?
   /// Whether the vCPU had a record already.
   let hadRecord: Bool
   /// What its machine did meanwhile.
@@ -70,10 +72,11 @@ extension MachineRun {
     var open: [Int: Int] = [:]
     var ofVM: (event: Event, kHz: UInt32)?
     func begin(_ vcpu: Int, _ kHz: UInt32, _ set: Event, isOfVM: Bool, _ before: VCPUState) {
-      open[vcpu] = stretches.count
+      let follows = open.updateValue(stretches.count, forKey: vcpu).map { stretches[$0].kHz }
       stretches.append(
         TunedStretch(
-          vcpu: vcpu, kHz: kHz, set: set, isOfVM: isOfVM, hadRecord: before.record != nil))
+          vcpu: vcpu, kHz: kHz, set: set, isOfVM: isOfVM, follows: follows,
+          hadRecord: before.record != nil))
     }
     for step in steps {
       switch step.event.action {
@@ -82,8 +85,11 @@ extension MachineRun {
         open[vcpu] = nil
         if let ofVM { begin(vcpu, ofVM.kHz, ofVM.event, isOfVM: true, step.before) }
       case .setTSCKHz(let vcpu?, let kHz, let error):
-        open[vcpu] = nil
-        if error == nil { begin(vcpu, kHz, step.event, isOfVM: false, step.before) }
+        if error == nil {
+          begin(vcpu, kHz, step.event, isOfVM: false, step.before)
+        } else {
+          open[vcpu] = nil
+        }
       default:
         for index in open.values { stretches[index].steps.append(step) }
       }

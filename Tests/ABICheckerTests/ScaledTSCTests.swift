@@ -84,6 +84,17 @@ import Testing
     try expectNotTested("SCALED-TSC-COUNTS", Self.atHalf(), "above the host's")
   }
 
+  @Test func aTSCThatStaysScaledIsBroken() throws {
+    let history = Self.history { host in
+      host.machine(0, 1)
+      for id in [0, 1] { host.scaleTSC(id, Self.half) }
+      host.useClock()
+      for id in [0, 1] { host.scaleTSC(id, Self.own, counts: Self.half) }
+      host.useClock()
+    }
+    try expectBroken("SCALED-TSC-COUNTS", history, "to count at 2596118 kHz", "1298")
+  }
+
   @Test func readingsAtOneMomentTellNoRate() throws {
     let history = Self.history { host in
       host.bracket = 80_000_000

@@ -62,14 +62,14 @@ extension Rule {
 
   static let scaledTSCCounts = Rule(
     "SCALED-TSC-COUNTS",
-    "On a host that scales the TSC, a guest's TSC counts at the frequency that KVM_SET_TSC_KHZ accepted, below the host's and "
-      + "above it, for a vCPU and for a VM, before the first entry and later.",
+    "On a host that scales the TSC, a guest's TSC counts at the frequency that KVM_SET_TSC_KHZ accepted, below the host's, "
+      + "above it and the host's again, for a vCPU and for a VM, before the first entry and later.",
     sources: [setTSCKHz],
     method:
       "The guest's TSC in two readings some milliseconds apart, against what CLOCK_MONOTONIC_RAW counted between them.",
     scenarios: [.scaledTSC],
     coverage: [
-      .each(["below the host's", "above the host's"], "frequencies"),
+      .each(["below the host's", "above the host's", "the host's again"], "frequencies"),
       .each(["of a vCPU", "of a VM"], "settings"),
       .each(["before its record", "with a record"], "vCPUs"),
       .observations(6, "rates of guests' TSCs"),
@@ -81,12 +81,16 @@ extension Rule {
     if timeline.capability("KVM_CAP_VM_TSC_CONTROL") == 0 {
       findings.cover("of a VM", of: "settings")
     }
-    for stretch in timeline.tunedStretches where stretch.isFar(from: host) {
-      guard let rate = timeline.measuredRate(of: stretch) else { continue }
+    for stretch in timeline.tunedStretches {
+      // What it counts at if the request has no effect.
+      let isScaled = stretch.isFar(from: host)
+      guard let other = isScaled ? host : stretch.follows, stretch.isFar(from: other),
+        let rate = timeline.measuredRate(of: stretch)
+      else { continue }
       let isSeen = rate.contains(Int128(stretch.kHz))
-      guard !isSeen || !rate.contains(Int128(host)) else {
+      guard !isSeen || !rate.contains(Int128(other)) else {
         findings.cannotTell(
-          "vcpu\(stretch.vcpu)'s TSC counts at \(rate.lower) to \(rate.upper) kHz: \(stretch.kHz), or the host's \(host)"
+          "vcpu\(stretch.vcpu)'s TSC counts at \(rate.lower) to \(rate.upper) kHz: \(stretch.kHz), or \(other) as before"
         )
         continue
       }
@@ -95,7 +99,9 @@ extension Rule {
         "vcpu\(stretch.vcpu)'s TSC to count at \(stretch.kHz) kHz, which KVM_SET_TSC_KHZ accepted",
         seen: "\(rate.lower) to \(rate.upper) kHz; the host's counts at \(host)")
       findings.cover(
-        stretch.kHz < host ? "below the host's" : "above the host's", of: "frequencies")
+        !isScaled
+          ? "the host's again" : stretch.kHz < host ? "below the host's" : "above the host's",
+        of: "frequencies")
       findings.cover(stretch.isOfVM ? "of a VM" : "of a vCPU", of: "settings")
       findings.cover(stretch.hadRecord ? "with a record" : "before its record", of: "vCPUs")
     }
