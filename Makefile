@@ -13,8 +13,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
-.PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean fuzz campaign \
-	lab lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
+.PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz campaign \
+	lab lab-vmm lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
 
@@ -104,6 +104,13 @@ campaign: build
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
 
+# ruff and shellcheck, as .ci/run has them.
+SCRIPTS = $(shell git ls-files .ci/run lab/init '*.sh' '*.sbatch')
+
+lint-scripts:
+	ruff check
+	shellcheck --severity=warning --exclude=SC1091,SC2154 $(SCRIPTS)
+
 format:
 	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests Bench Examples
 
@@ -158,6 +165,10 @@ lab: static
 # A host under Bochs once more, which has to leave the same histories to the bit.
 lab-replay: static
 	@$(LAB) replay --cell "$(CELL)"
+
+# QEMU and toy VMMs on such a kernel: kvmclock vmm.
+lab-vmm: static
+	@$(LAB) vmm $(LAB_CHOICE)
 
 lab-shell: static
 	@$(LAB) shell $(LAB_CHOICE)

@@ -59,10 +59,8 @@ def mutants(path):
         if STATEMENT.match(bare) and bare.count("(") == bare.count(")"):
             edits.append("")
         for count, edit in enumerate(edits, 1):
-            if "\0" in edit:
-                strings = iter(re.findall(r'"(?:[^"\\]|\\.)*"', code))
-                edit = re.sub("\0+", lambda _: next(strings, '""'), edit)
-            found.append((number, count, edit))
+            strings = iter(re.findall(r'"(?:[^"\\]|\\.)*"', code))
+            found.append((number, count, re.sub("\0+", lambda _, rest=strings: next(rest, '""'), edit)))
     return found
 
 

@@ -100,6 +100,11 @@ class Cell:
         self.what = what
         # The modes that its host went through before it, and its own; and what it was booted with, as a digest.
         self.modes, self.digest = [], None
+        # What kvmclock is asked to do, and what it needs besides itself.
+        self.command = ["run", "--change-host", *self.rules, *(["--seed", seed] if seed else [])]
+        self.files = []
+        # The rules that have to be broken, if what is tested has a fault.
+        self.breaks = []
         # SVM is where the lab began: it goes without saying.
         self.name = "-".join(part for part in (kernel.series, "" if kind == "svm" else kind, what, mode) if part)
         self.tries = []
@@ -177,12 +182,11 @@ class Host:
     def archive(self, cells, emulator, shell=False):
         order = load_order(self.kernel.folder, emulator.modules)
         order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
-        arguments = cells[0].rules + (["--seed", cells[0].seed] if cells[0].seed else [])
         settings = (f'MODES="{" ".join(cell.mode for cell in cells)}"\nSHELL_WANTED={"1" if shell else ""}\n'
-                    f'ARGUMENTS="{" ".join(arguments)}"\n{emulator.settings}')
+                    f'COMMAND="{" ".join(cells[0].command)}"\n{emulator.settings}')
         names = "\n".join(path.name for path in order) + "\n"
         return cpio(
-            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()), *emulator.files]
+            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()), *emulator.files, *cells[0].files]
             + [(f"modules/{path.name}", 0o100644, unsigned(path.read_bytes())) for path in order])
 
     def shell(self, bench):

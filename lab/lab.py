@@ -21,6 +21,7 @@ import patches
 import qemu
 import replay
 import tree
+import vmm
 from kernels import SERIES, Archive, Kernel
 from problem import Problem
 
@@ -109,13 +110,27 @@ class Lab:
         matrix.run(hosts, self.bench(), self.arguments.jobs, say)
         cells = [cell for row in cells for cell in row]
         say("\n" + matrix.table(cells))
+        return self.judge(cells, hosts)
+
+    def vmm(self):
+        """QEMU and toy VMMs, each in a host of its own."""
+        self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing())
+        bench = self.bench()
+        hosts = [host.Host([cell]) for kernel in self.kernels() for mode in self.modes("svm")
+                 for cell in vmm.cells(kernel, mode, bench.emulators["svm"].executable)]
+        matrix.run(hosts, bench, self.arguments.jobs, say)
+        return self.judge([one.cells[0] for one in hosts], hosts)
+
+    def judge(self, cells, hosts):
+        """Says what was not expected, keeps all of it, and gives the exit status."""
         wrong = 0
         for cell in cells:
             if cell.report is None:
                 wrong += 1
                 say(f"\n{cell.name}: never came up: {'; '.join(cell.tries)}; see {OUT / cell.name}")
                 continue
-            for rule, what in matrix.unexpected(cell.report):
+            for rule, what in matrix.unexpected(cell):
                 wrong += 1
                 say(f"\n{cell.name}: {rule}: {what}")
             for rule in matrix.of_kind(cell.report, "inconclusive"):
@@ -123,7 +138,7 @@ class Lab:
         boots = sum(one.boots for one in hosts)
         say(f"\n{len(cells)} hosts, {boots} boots, {wrong} unexpected verdicts; results in {OUT}")
         (OUT / "matrix.json").write_text(json.dumps(
-            [dict(cell.facts(), name=cell.name, unexpected=matrix.unexpected(cell.report) if cell.report else None)
+            [dict(cell.facts(), name=cell.name, unexpected=matrix.unexpected(cell) if cell.report else None)
              for cell in cells], indent=1) + "\n")
         return 1 if wrong else 0
 
@@ -240,7 +255,7 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "vmm", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="svm", help="svm (QEMU), vmx (Bochs)")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")

@@ -7,10 +7,13 @@ import time
 from host import Host, end_all, stopping
 
 
-def unexpected(report):
-    """The verdicts that fail the lab: broken rules that no table explains, known deviations that did not show."""
+def unexpected(cell):
+    """The verdicts that fail the lab: broken rules that no table explains, known deviations and faults that did not show."""
+    if cell.breaks:
+        broken = of_kind(cell.report, "broken")
+        return [(rule, "not broken, and the fault is there") for rule in cell.breaks if rule not in broken]
     news = []
-    for verdict in report["verdicts"]:
+    for verdict in cell.report["verdicts"]:
         known = verdict.get("known")
         if verdict["verdict"] in ("broken", "differs"):
             seen = verdict["violations"][0]
@@ -93,5 +96,5 @@ def short(cell):
     text = f"{counts['holds'] + counts['observed']} hold, {counts['known']} known"
     if counts["inconclusive"]:
         text += f", {counts['inconclusive']} open"
-    bad = len(unexpected(cell.report))
+    bad = len(unexpected(cell))
     return text + (f", {bad} WRONG" if bad else "")

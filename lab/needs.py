@@ -76,7 +76,7 @@ def qemu(archive, say):
     newer = cache() / "qemu" / "usr" / "bin" / "qemu-system-x86_64"
     if not newer.exists():
         name = "qemu-system-x86"
-        version = next((v for v in archive().versions(name) if "~bpo12" in v), None)
+        version = next((v for v in archive().versions(name) if "~bpo" in v), None)
         if version is None:
             say("QEMU is older than 8.1 and no newer one is to be had: some boots will crash and be tried again")
             return "qemu-system-x86_64"

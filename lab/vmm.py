@@ -1,0 +1,45 @@
+"""VMMs under test in a host of the lab, where a guest's TSC can be moved and vCPUs come and go."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import host
+from problem import Problem
+
+# What a toy VMM does wrong that shows only where IA32_TSC can be written, and the rules that name it.
+FAULTS = {"tscs-apart": ["VMM-KEEPS-STABLE"], "tsc-goes-back": ["VMM-TSC-NEVER-BACK"]}
+MACHINES = ["q35", "microvm"]
+ROMS = ["qboot.rom", "bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"]
+ROM_FOLDERS = [Path("/usr/share/qemu"), Path("/usr/share/seabios")]
+
+
+def cells(kernel, mode, qemu):
+    """QEMU with two of its machines, a toy VMM without a fault, and one for each fault that needs such a host."""
+    files, binary = qemu_files(qemu), "/usr/bin/" + Path(qemu).name
+    found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine], files) for machine in MACHINES]
+    found.append(cell(kernel, mode, "toy", ["toy"]))
+    for fault, breaks in FAULTS.items():
+        found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", "snapshot", "--fault", fault], breaks=breaks))
+    return found
+
+
+def cell(kernel, mode, what, command, files=(), breaks=()):
+    one = host.Cell(kernel, mode, what=what)
+    one.command, one.files, one.breaks = ["vmm", *command], list(files), list(breaks)
+    return one
+
+
+def qemu_files(qemu):
+    """QEMU, its libraries and its ROMs, as entries of an initramfs."""
+    program = Path(shutil.which(qemu))
+    said = subprocess.run(["ldd", program], text=True, capture_output=True).stdout
+    libraries = [Path(word) for line in said.splitlines() for word in line.split() if word.startswith("/")]
+    roms = [next((folder / name for folder in ROM_FOLDERS if (folder / name).exists()), None) for name in ROMS]
+    if not libraries or None in roms:
+        raise Problem("QEMU's libraries or ROMs are not all there", "apt-get install --no-install-recommends qemu-system-x86")
+    files = {f"usr/bin/{program.name}": program} | {str(path).lstrip("/"): path for path in libraries}
+    files |= {f"usr/share/qemu/{path.name}": path for path in roms}
+    folders = {str(parent) for name in files for parent in Path(name).parents} - {"."}
+    return ([host.folder(name) for name in sorted(folders)]
+            + [(name, 0o100755, path.read_bytes()) for name, path in files.items()])
