@@ -117,13 +117,36 @@ private final class QEMUMachine: MonitoredMachine {
 
   func migrate(to place: String) throws(VMMError) { try migrate("unix:\(place)", for: .migrate) }
 
-  private func migrate(_ uri: String, for verb: VMMVerb) throws(VMMError) {
+  func migratePaused(
+    to place: String, _ pause: () throws(VMMError) -> Void
+  ) throws(VMMError) {
+    // So slow that it does not end before it is paused.
+    try limit(bytesPerSecond: 1 << 19)
+    try migrate("unix:\(place)", for: .migrate) { () throws(VMMError) in
+      try pause()
+      try limit(bytesPerSecond: 1 << 40)
+    }
+  }
+
+  private func limit(bytesPerSecond: Int) throws(VMMError) {
+    _ = try monitor.ask(
+      "migrate-set-parameters", ["max-bandwidth": .number(Double(bytesPerSecond))], for: .migrate)
+  }
+
+  private func migrate(
+    _ uri: String, for verb: VMMVerb, onceActive act: () throws(VMMError) -> Void = {}
+  ) throws(VMMError) {
     _ = try monitor.ask("migrate", ["uri": .string(uri)], for: verb)
+    var hasActed = false
     try poll("the end of the migration") { () throws(VMMError) in
       let state = try monitor.ask("query-migrate", for: verb)
       let status = state["status"]?.string ?? ""
       if status == "failed" || status == "cancelled" {
         throw .refused(verb: verb, reason: state["error-desc"]?.string ?? "migration \(status)")
+      }
+      if status == "active", !hasActed {
+        hasActed = true
+        try act()
       }
       return status == "completed"
     }

@@ -172,13 +172,17 @@ final class Session {
     return number
   }
 
-  /// The machine that the guest runs on now.
-  func migrate(_ machine: Int) throws(VMMError) -> Int {
+  /// The machine that the guest runs on now; it has to be resumed if it was paused on the way.
+  func migrate(_ machine: Int, pausing: Bool = false) throws(VMMError) -> Int {
     let number = machines.count
     let socket = "\(place.path)/to\(number)"
     let target = try monitor.start(vcpus: vcpus, spare: 0, from: .migration(socket))
     try did(.migrate, machine, other: number) { () throws(VMMError) in
-      try machines[machine].migrate(to: socket)
+      if pausing {
+        try machines[machine].migratePaused(to: socket) { () throws(VMMError) in try pause(machine) }
+      } else {
+        try machines[machine].migrate(to: socket)
+      }
       try target.awaitState()
     }
     machines.append(target)

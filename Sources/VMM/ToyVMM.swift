@@ -276,7 +276,8 @@ final class ToyMachine: MonitoredMachine {
         throw KVMError(request: "connect \(place)", errno: ECONNREFUSED, remedy: nil)
       }
       try target.load(try state(), for: .migrate)
-      target.run()
+      target.pausedAt = pausedAt
+      if pausedAt == nil { target.run() }
     }
   }
 

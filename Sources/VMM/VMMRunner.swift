@@ -144,6 +144,13 @@ extension Session {
       try ask(machine)
       try ask(machine)
     }
+    try ask(machine, "c")
+    let target = try migrate(machine, pausing: true)
+    quit(machine)
+    try wait(milliseconds: Self.stop)
+    try resume(target)
+    try ask(target)
+    try ask(target)
   }
 
   private func resets(_ rounds: Int) throws(VMMError) {

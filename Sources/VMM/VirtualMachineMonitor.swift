@@ -33,10 +33,22 @@ package protocol MonitoredMachine: AnyObject {
   func awaitState() throws(VMMError)
   /// Goes over to a machine that was started with this place; returns when it has.
   func migrate(to place: String) throws(VMMError)
+  /// The same, paused on the way; the other machine has to be resumed.
+  func migratePaused(to place: String, _ pause: () throws(VMMError) -> Void) throws(VMMError)
   func reset() throws(VMMError)
   func plug() throws(VMMError)
   func unplug() throws(VMMError)
   /// Whether the vCPU is gone, after the guest let it go.
   func awaitUnplugged() throws(VMMError)
   func quit()
+}
+
+extension MonitoredMachine {
+  /// Where nothing can be asked of a machine that migrates, it is paused before.
+  package func migratePaused(
+    to place: String, _ pause: () throws(VMMError) -> Void
+  ) throws(VMMError) {
+    try pause()
+    try migrate(to: place)
+  }
 }
