@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
-.PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz campaign \
+.PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz campaign signals \
 	lab lab-vmm lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
@@ -103,6 +103,12 @@ campaign: build
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
+
+# Signals at random moments, into run, soak, faults and vmm.
+SIGNALS ?= 300
+
+signals: build
+	@python3 Tests/signals.py $(BUILT) --count $(SIGNALS) $(if $(SEED),--seed $(SEED))
 
 # ruff and shellcheck, as .ci/run has them.
 SCRIPTS = $(shell git ls-files .ci/run lab/init '*.sh' '*.sbatch')

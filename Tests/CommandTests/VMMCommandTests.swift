@@ -45,6 +45,24 @@ import Testing
       .expect(69, "no room")
   }
 
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func aVMMEndsWithACommandThatIsKilled() throws {
+    let folder = try Folder()
+    try write(
+      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo $$ >vmm; exec sleep 1000"]}}"#,
+      in: folder)
+    let child = try Child(
+      """
+      TMPDIR=$D $K vmm --driver d.json >/dev/null & command=$!
+      until [ -s vmm ]; do sleep 0.01; done
+      kill -KILL $command
+      for try in $(seq 1000); do [ -e /proc/$(cat vmm) ] || break; sleep 0.01; done
+      [ ! -e /proc/$(cat vmm) ] && for try in $(seq 1000); do ls -d kvmclock-vmm-* || exit 0; sleep 0.01; done
+      exit 1
+      """, in: folder)
+    #expect(child.code == 0, "\(child.complaint)")
+  }
+
   @Test func theGuestIsWritten() throws {
     let folder = try Folder()
     try Child("$K vmm guest -o g.elf && $K vmm guest --format flat -o g.bin", in: folder).expect(0)

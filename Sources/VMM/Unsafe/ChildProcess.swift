@@ -32,6 +32,7 @@ final class ChildProcess {
       throw .cannotStart(what: words[0], reason: String(cString: strerror(result)))
     }
     self.id = id
+    Janitor.shared.note("+ \(id)")
   }
 
   deinit { end() }
@@ -47,7 +48,10 @@ final class ChildProcess {
   var ending: String? {
     if status == nil {
       var status: Int32 = 0
-      if waitpid(id, &status, WNOHANG) == id { self.status = status }
+      if waitpid(id, &status, WNOHANG) == id {
+        self.status = status
+        Janitor.shared.note("- \(id)")
+      }
     }
     guard let status else { return nil }
     return status & 0x7f == 0 ? "exit status \(status >> 8 & 0xff)" : "signal \(status & 0x7f)"
@@ -104,6 +108,7 @@ final class Workplace {
       throw .cannotStart(what: "a folder in \(folder)", reason: String(cString: strerror(errno)))
     }
     path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    Janitor.shared.note("/ \(path)")
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
@@ -115,5 +120,55 @@ final class Workplace {
       throw .cannotStart(what: path, reason: String(cString: strerror(errno)))
     }
     return path
+  }
+}
+
+/// A shell that clears up after this process, however it ends: a VMM must not run on when nobody asks it any more.
+private final class Janitor: Sendable {
+  static let shared = Janitor()
+
+  /// Reads what there is until this process is gone; then ends the process groups and removes the folders.
+  private static let script = """
+    while read -r what which; do
+      case $what in
+        +) groups="$groups $which " ;;
+        -) groups="${groups%% $which *} ${groups#* $which }" ;;
+        /) folders="$folders $which" ;;
+      esac
+    done
+    for group in $groups; do kill -s KILL -- "-$group"; done
+    for folder in $folders; do rm -rf "$folder"; done
+    """
+
+  private let pipe: Int32
+
+  private init() {
+    var ends: [Int32] = [-1, -1]
+    Glibc.pipe(&ends)
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_adddup2(&actions, ends[0], 0)
+    for stream: Int32 in [1, 2] {
+      posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_WRONLY, 0)
+    }
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    // A process group of its own: ^C at the terminal is not for it.
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+    let arguments = (["sh", "-c", Self.script] as [String]).map { strdup($0) }
+    defer { for argument in arguments { free(argument) } }
+    var id: pid_t = 0
+    let result = posix_spawn(&id, "/bin/sh", &actions, &attributes, arguments + [nil], environ)
+    close(ends[0])
+    if result != 0 { close(ends[1]) }
+    pipe = result == 0 ? ends[1] : -1
+  }
+
+  func note(_ line: String) {
+    let bytes = Array("\(line)\n".utf8)
+    _ = Glibc.write(pipe, bytes, bytes.count)
   }
 }
