@@ -52,8 +52,12 @@ class Change:
     def modes(self):
         return self.facts["modes"].split()
 
-    def fits(self, series, kind=None):
-        """Whether it is for a series, and for a kind of hosts if one is given."""
+    @property
+    def hosts(self):
+        return self.facts["hosts"].split()
+
+    def fits(self, series=None, kind=None):
+        """Whether it is for a series and a kind of hosts, if these are given."""
         return all(wanted is None or not self.facts[fact] or wanted in self.facts[fact].split()
                    for fact, wanted in [("series", series), ("hosts", kind)])
 

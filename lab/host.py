@@ -10,7 +10,6 @@ import signal
 import subprocess
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 from kernels import load_order
@@ -211,7 +210,7 @@ class Boot:
         self.log = self.place / f"console.{len(cells[0].tries) + 1}.txt"
         self.disks = [self.place / f"disk.{cell.mode}" for cell in cells]
         self.waiting = list(zip(cells, self.disks))
-        self.since = self.heard = time.monotonic()
+        self.since = self.heard = self.now = 0.0
         self.length = 0
 
     def run(self):
@@ -243,6 +242,7 @@ class Boot:
                                        # Schedulers share CPUs out to sessions: a host is not one with whoever started the lab.
                                        start_new_session=True, preexec_fn=die_with_parent)
             running.add(process)
+            self.since = self.heard = self.now = self.emulator.clock(process) or 0.0
             try:
                 while True:
                     if stopping.is_set():
@@ -251,6 +251,7 @@ class Boot:
                         process.wait(0.2)
                     except subprocess.TimeoutExpired:
                         pass
+                    self.now = self.emulator.clock(process) or self.now
                     wrong = self.look(self.log.read_bytes() if self.log.exists() else b"")
                     if wrong:
                         if wrong != ENOUGH:
@@ -268,8 +269,8 @@ class Boot:
         while self.waiting and f"lab: {self.waiting[0][0].mode}: over".encode() in text:
             cell, disk = self.waiting.pop(0)
             cell.tries.append(cell.take(disk, self.bench.out / cell.name))
-            cell.seconds += time.monotonic() - self.since
-            self.since = time.monotonic()
+            cell.seconds += self.now - self.since
+            self.since = self.heard = self.now
             if cell.report:
                 self.on_cell(cell)
                 if self.host.is_enough(cell):
@@ -278,13 +279,11 @@ class Boot:
         crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
         if crash:
             return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"
-        now = time.monotonic()
         if len(text) > self.length:
-            self.length, self.heard = len(text), now
-        quiet, whole = QUIET_SECONDS * self.emulator.patience, RUN_SECONDS * self.emulator.patience
-        if now - self.heard > quiet:
-            return f"silent for {quiet} s"
-        return f"no end after {whole} s" if self.waiting and now - self.since > whole else None
+            self.length, self.heard = len(text), self.now
+        if self.now - self.heard > QUIET_SECONDS:
+            return f"silent for {QUIET_SECONDS} s"
+        return f"no end after {RUN_SECONDS} s" if self.waiting and self.now - self.since > RUN_SECONDS else None
 
 
 def die_with_parent():

@@ -67,18 +67,23 @@ class Lab:
             list(pool.map(lambda kernel: kernel.fetch(self.archive(), say), wanted))
         return kernels
 
-    def bench(self):
+    def bench(self, kinds=None):
         executable = Path(self.arguments.executable)
         if not executable.exists():
             raise Problem(f"{executable} does not exist", "make static")
-        return host.Bench(executable, {kind: EMULATORS[kind](self.archive, say) for kind in self.hosts()}, OUT)
+        return host.Bench(executable, {kind: EMULATORS[kind](self.archive, say) for kind in kinds or self.hosts()}, OUT)
 
     def hosts(self):
-        return chosen(self.arguments.hosts, EMULATORS, "kind of host")
+        return chosen(self.arguments.hosts or "svm", EMULATORS, "kind of host")
 
-    def tools(self):
+    def hosts_of(self, change):
+        """The kinds of hosts to run a change on: those asked for, or its own, of which svm goes without saying."""
+        wanted = self.hosts() if self.arguments.hosts else change.hosts or ["svm"]
+        return [kind for kind in wanted if change.fits(kind=kind) and set(change.modes) & set(EMULATORS[kind].modes)]
+
+    def tools(self, kinds=None):
         """What it takes to build Bochs, where it is wanted."""
-        return needs.BOCHS_TOOLS if "vmx" in self.hosts() else {}
+        return needs.BOCHS_TOOLS if "vmx" in (kinds or self.hosts()) else {}
 
     def modes(self, kind):
         """The modes asked for that hosts of this kind have."""
@@ -152,13 +157,13 @@ class Lab:
         self.arguments.kernels = self.arguments.kernels or "6.12"
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
         changes = edit.read(HERE / folder, words(self.arguments.mutants))
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series), tools=self.tools())
-        bench, results, wrong = self.bench(), [], 0
+        kinds = [kind for kind in EMULATORS if any(kind in self.hosts_of(change) for change in changes)]
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series), tools=self.tools(kinds))
+        bench, results, wrong = self.bench(kinds), [], 0
         for kernel in self.kernels():
             place = tree.Tree(kernel, self.archive, say)
-            for of in self.hosts():
-                fitting = [change for change in changes
-                           if change.fits(kernel.series, of) and set(change.modes) & set(EMULATORS[of].modes)]
+            for of in kinds:
+                fitting = [change for change in changes if change.fits(kernel.series) and of in self.hosts_of(change)]
                 if not fitting:
                     say(f"{kernel.series}: none of these is for it on {of}")
                     continue
@@ -257,7 +262,7 @@ def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     parser.add_argument("command", choices=["run", "vmm", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
-    parser.add_argument("--hosts", default="svm", help="svm (QEMU), vmx (Bochs)")
+    parser.add_argument("--hosts", default="", help="svm (QEMU), vmx (Bochs); svm if empty, and for changes those that they name")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")

@@ -8,6 +8,7 @@ import host
 import patches
 from problem import Problem
 
+NO_GUEST = "no guest runs"
 BROKEN = ("broken", "known", "differs", "not owed")
 
 
@@ -133,10 +134,11 @@ class Mutant(Trial):
         broken = self.broken(control)
         missed = [rule for rule in self.change.rules if rule not in broken]
         idle = no_guest_runs(self.cells)
+        if idle:
+            broken[NO_GUEST] = {"modes": [cell.mode for cell in self.cells], "seen": idle}
         fate = ("caught by " + " ".join(self.change.rules) if not missed else
-                f"caught: no guest runs: {idle}" if idle else "NOT CAUGHT by " + " ".join(missed))
-        return {"good": bool(self.change.rules) and (not missed or idle is not None), "broken": broken, "idle": idle,
-                "fate": fate}
+                f"caught: {NO_GUEST}: {idle}" if idle else "NOT CAUGHT by " + " ".join(missed))
+        return {"good": bool(self.change.rules) and (not missed or idle is not None), "broken": broken, "fate": fate}
 
 
 class Fix(Trial):
@@ -253,9 +255,9 @@ def markdown(results):
     dates = sorted({fact["date"] for fact in results})
     lines = [
         "# Mutated kernels, and the rules that tell them from sound ones", "",
-        "Written by `make lab-mutants`; do not edit. Each mutant is a file of [lab/mutants](../lab/mutants), built into kvm.ko and",
-        "kvm-amd.ko of a Debian kernel and booted under QEMU. A mutant counts as caught when every rule that its file names is",
-        "broken on it and holds on the unmodified modules.", "",
+        "Written by `make lab-mutants`; do not edit. Each mutant is a file of [lab/mutants](../lab/mutants), built into the KVM",
+        "modules of a Debian kernel and booted under QEMU, or under Bochs where it says vmx. A mutant counts as caught when every rule",
+        "that its file names is broken on it and holds on the unmodified modules, or when no guest runs on it.", "",
         f"Kernels: {', '.join(kernels)}. Dates: {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}. "
         f"{sum(fact['good'] for fact in results)} of {len(results)} caught.", "",
         "| mutant | what it is | rule | kernel (mode) | seen |", "|---|---|---|---|---|"]
@@ -264,15 +266,20 @@ def markdown(results):
         by_id.setdefault(fact["id"], []).append(fact)
     for name, facts in by_id.items():
         history = f" ({facts[0]['history']})" if facts[0]["history"] else ""
-        rules = dict.fromkeys(rule for fact in facts for rule in fact["named"] + sorted(fact["broken"]))
+        rules = dict.fromkeys(rule for fact in facts for rule in fact["named"] + sorted(fact["broken"])
+                              if rule in fact["broken"] or not fact["good"])
         for number, rule in enumerate(rules):
-            where = ", ".join(f"{fact['series']} ({', '.join(fact['broken'][rule]['modes'])})" if rule in fact["broken"]
-                              else f"**{fact['series']}: not caught**" for fact in facts
-                              if rule in fact["broken"] or rule in fact["named"])
+            where = ", ".join(f"{place(fact)} ({', '.join(fact['broken'][rule]['modes'])})" if rule in fact["broken"]
+                              else f"**{place(fact)}: not caught**" for fact in facts
+                              if rule in fact["broken"] or rule in fact["named"] and not fact["good"])
             seen = next((fact["broken"][rule]["seen"] for fact in facts if rule in fact["broken"]), "")
             lines.append(f"| {name if not number else ''} | {facts[0]['says'] + history if not number else ''} "
                          f"| {rule} | {where} | {cell_text(seen)} |")
     return "\n".join(lines) + "\n"
+
+
+def place(fact):
+    return fact["series"] + ("" if fact["host"] == "svm" else f" {fact['host']}")
 
 
 def cell_text(text, limit=120):

@@ -1,5 +1,6 @@
 """The source of a kernel's KVM, with what it takes to rebuild its modules for exactly that kernel."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -157,14 +158,24 @@ class Tree:
     def build(self, change, target):
         """Applies a change to the sound source, rebuilds what it touches, and puts the sound source back."""
         edited = edit.apply(change, self.kernel.series, self.pristine)
-        try:
-            for name, text in edited.items():
-                (self.common / name).write_text(text)
-            self.make()
-            return self.save(target)
-        finally:
-            for name in edited:
-                shutil.copy2(self.pristine / name, self.common / name)
-                objects = self.folder / "objects" / Path(name).with_suffix(".o")
-                if objects.exists():
-                    shutil.copy2(objects, self.common / Path(name).with_suffix(".o"))
+        # Another lab with the same cache waits.
+        with open(self.folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                for name, text in edited.items():
+                    (self.common / name).write_text(text)
+                self.make()
+                return self.save(target)
+            finally:
+                self.restore(edited)
+
+    def restore(self, edited):
+        """Puts the sound source back, and every object that was compiled of the other one: with a new time, so that the modules
+        are linked of it again."""
+        for name in edited:
+            shutil.copy2(self.pristine / name, self.common / name)
+        kept = self.folder / "objects"
+        for path in kept.rglob("*.o"):
+            built = self.common / path.relative_to(kept)
+            if not built.exists() or built.read_bytes() != path.read_bytes():
+                shutil.copyfile(path, built)

@@ -35,6 +35,13 @@ class Fates(unittest.TestCase):
         self.assertEqual(self.fate(self.report("notTested", noGuestRuns="vcpu0 did not answer")),
                          (True, "caught: no guest runs: vcpu0 did not answer"))
 
+    def test_the_table_says_why_it_was_caught_and_on_which_host(self):
+        made = mutant(self.report("notTested", noGuestRuns="vcpu0 did not answer"), "RATE-RAW")
+        facts = {"id": "X", "says": "What.", "history": "", "series": "6.12", "release": "6.12.1", "host": "vmx",
+                 "date": "2026-01-01", "named": ["RATE-RAW"]} | made.judge(self.sound)
+        self.assertEqual(mutants.markdown([facts]).splitlines()[-1],
+                         "| X | What. | no guest runs | 6.12 vmx (tsc) | vcpu0 did not answer |")
+
 
 if __name__ == "__main__":
     unittest.main()
