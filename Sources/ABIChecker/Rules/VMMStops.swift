@@ -76,7 +76,8 @@ extension Rule {
     "Over a live migration the guest's clock does not go back, and advances by no more than the time that passed and no less than "
       + "the time that the guest ran.",
     sources: [setClock],
-    method: "Ask all vCPUs; migrate to another process on this host; ask again.",
+    method:
+      "Ask all vCPUs; migrate to another process on this host; ask again. The same with a pause on the way.",
     scenarios: [.vmmMigration], coverage: [.observations(2, "advances over a migration")]
   ) { timeline, findings in
     for passage in timeline.passages where passage.did(.migrate) {
