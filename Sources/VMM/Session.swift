@@ -179,7 +179,8 @@ final class Session {
     let target = try monitor.start(vcpus: vcpus, spare: 0, from: .migration(socket))
     try did(.migrate, machine, other: number) { () throws(VMMError) in
       if pausing {
-        try machines[machine].migratePaused(to: socket) { () throws(VMMError) in try pause(machine) }
+        try machines[machine].migratePaused(to: socket) { () throws(VMMError) in try pause(machine)
+        }
       } else {
         try machines[machine].migrate(to: socket)
       }

@@ -12,13 +12,13 @@ final class ToyVCPU: @unchecked Sendable {
   private let interrupter: VCPU.Interrupter
   private let worker: WorkerThread
   private let isStopping = Atomic(false)
-  private unowned let machine: ToyMachine
+  private let uart: ToyUART
 
-  init(_ number: Int, _ vcpu: consuming VCPU, of machine: ToyMachine) throws(KVMError) {
+  init(_ number: Int, _ vcpu: consuming VCPU, _ uart: ToyUART) throws(KVMError) {
     self.number = number
     interrupter = vcpu.interrupter
     self.vcpu = vcpu
-    self.machine = machine
+    self.uart = uart
     do { worker = try WorkerThread(name: "toy-vcpu\(number)") } catch {
       throw KVMError(request: "pthread_create", errno: EAGAIN, remedy: nil)
     }
@@ -46,9 +46,9 @@ final class ToyVCPU: @unchecked Sendable {
     while true {
       guard let exit = try? vcpu.run() else { return }
       switch exit {
-      case .in(let port, _, _): vcpu.completeIn(value: machine.uart.read(port))
+      case .in(let port, _, _): vcpu.completeIn(value: uart.read(port))
       case .out(let port, _, _, _):
-        if port == UInt16(VMM_COM1) { machine.uart.write(vcpu.portData()) }
+        if port == UInt16(VMM_COM1) { uart.write(vcpu.portData()) }
       case .mmioRead: vcpu.completeMMIORead(value: 0)
       case .shutdown, .failEntry, .internalError: return
       default: break

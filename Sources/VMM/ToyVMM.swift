@@ -131,7 +131,7 @@ final class ToyMachine: MonitoredMachine {
     try vcpu.setCPUID(cpuid)
     // Until a VMM sets it, KVM's map of APIC ids does not have this vCPU, and no INIT reaches it.
     try vcpu.setLAPIC(try vcpu.lapic())
-    vcpus.append(try ToyVCPU(number, vcpu, of: self))
+    vcpus.append(try ToyVCPU(number, vcpu, uart))
   }
 
   fileprivate func run() {

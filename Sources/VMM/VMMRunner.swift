@@ -36,8 +36,7 @@ package enum VMMRunner {
           try session.run(scenario, rounds: plan.rounds)
         }
       } catch {
-        if !hasBooted, !session.hasBooted {
-          if case .cancelled = error { throw error }
+        if !hasBooted, !session.hasBooted, !isCancelled() {
           throw .cannotStart(what: "the guest under \(monitor.name)", reason: "\(error)")
         }
         session.note(error)

@@ -63,6 +63,17 @@ import Testing
     #expect(child.code == 0, "\(child.complaint)")
   }
 
+  /// At every moment: while a machine is made, while its guest boots, while it answers.
+  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: stride(from: 0, to: 600, by: 40))
+  func aSignalEndsItWithAReport(milliseconds: Int) throws {
+    let child = try Child(
+      """
+      $K vmm toy & command=$!
+      sleep 0.$(printf %03d \(milliseconds)); kill -TERM $command; wait $command
+      """, in: Folder())
+    #expect(child.code == 128 + SIGTERM, "\(child.complaint)")
+  }
+
   @Test func theGuestIsWritten() throws {
     let folder = try Folder()
     try Child("$K vmm guest -o g.elf && $K vmm guest --format flat -o g.bin", in: folder).expect(0)
