@@ -183,8 +183,10 @@ class Lab:
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
         if len(series) > 1:
             raise Problem("AUTO= and names that begin with A- are for one series", "KERNELS=6.12, say")
+        if len(self.hosts()) > 1:
+            raise Problem("AUTO= and names that begin with A- are for one kind of host", "HOSTS=svm, say")
         known = lot.arguments(HERE / "survivors.txt")
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=1)
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=1, tools=self.tools())
         seed = self.arguments.seed or str(secrets.randbelow(1 << 32))
         wanted = len(names) or self.arguments.auto or 1 << 32
         kernel = self.kernels()[0]
@@ -199,7 +201,7 @@ class Lab:
                 {"seed": None if names else seed, "score": score, "wrong": wrong, "mutants": results}, indent=1) + "\n")
 
         results, differences = mutants.run_each(lot.Drawn, changes, wanted, lot.MODES, None, place, self.bench(),
-                                                self.arguments.jobs, say, keep)
+                                                self.arguments.jobs, say, keep, self.hosts()[0])
         score, wrong = lot.summary(results, known)
         for line in [score, *wrong]:
             say(line)
