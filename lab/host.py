@@ -1,14 +1,13 @@
 """One host of the lab: an initramfs, a boot under emulation, and the results that its disks bring back."""
 
-import ctypes
 import hashlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
@@ -28,6 +27,9 @@ EARLY = "before KVM was loaded: "
 EARLY_TRIES = 3
 # Why a host was ended that has more modes than need be seen.
 ENOUGH = "enough"
+
+# A host never outlives the lab, whatever ends it.
+DIES_WITH_LAB = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 # Every emulator that this process has started and not yet seen end, and whether there shall be no more of them.
 running = set()
@@ -55,13 +57,11 @@ def cpio(entries):
     return bytes(out)
 
 
-def unsigned(module):
-    """A module without its signature, which takes longer to verify under emulation than all else that loads it."""
-    magic = b"~Module signature appended~\n"
-    if not module.endswith(magic):
-        return module
-    end = len(module) - len(magic) - 12
-    return module[:end - int.from_bytes(module[end + 8:end + 12], "big")]
+def lean(module):
+    """A module without its signature and its types, which take longer to look at under emulation than all else that loads it."""
+    with tempfile.NamedTemporaryFile(suffix=".ko") as file:
+        subprocess.run(["objcopy", "-R", ".BTF", "-R", ".BTF.base", module, file.name], check=True)
+        return Path(file.name).read_bytes()
 
 
 def folder(name):
@@ -118,8 +118,8 @@ class Cell:
 
     def facts(self):
         return {"kernel": self.kernel.facts, "host": self.kind, "what": self.what, "mode": self.mode, "modes": self.modes,
-                "rules": self.rules, "seed": self.seed, "modules": str(self.modules), "digest": self.digest, "tries": self.tries, "seconds": round(self.seconds, 1),
-                "report": "report.json" if self.report else None}
+                "rules": self.rules, "seed": self.seed, "modules": str(self.modules), "digest": self.digest,
+                "tries": self.tries, "seconds": round(self.seconds, 1), "report": "report.json" if self.report else None}
 
     def take(self, disk, place):
         """Unpacks what a host left on the disk for this cell; "up", or why there is nothing."""
@@ -185,8 +185,9 @@ class Host:
                     f'COMMAND="{" ".join(cells[0].command)}"\n{emulator.settings}')
         names = "\n".join(path.name for path in order) + "\n"
         return cpio(
-            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()), *emulator.files, *cells[0].files]
-            + [(f"modules/{path.name}", 0o100644, unsigned(path.read_bytes())) for path in order])
+            [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()),
+             *emulator.files, *cells[0].files]
+            + [(f"modules/{path.name}", 0o100644, lean(path)) for path in order])
 
     def shell(self, bench):
         """The same machine with a person at its console instead of the suite."""
@@ -195,7 +196,7 @@ class Host:
         initramfs.write_bytes(bench.archive + self.archive(self.cells, emulator, shell=True))
         try:
             command = emulator.command(self.kernel, initramfs, [], self.cells[0].mode, None)
-            return subprocess.run(command, preexec_fn=die_with_parent).returncode
+            return subprocess.run(DIES_WITH_LAB + command).returncode
         finally:
             initramfs.unlink(missing_ok=True)
 
@@ -238,9 +239,9 @@ class Boot:
     def watch(self, command):
         """Runs the emulator to its end; says what went wrong if it had to be ended."""
         with open(self.emulator.output(self.log), "wb") as output:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
+            process = subprocess.Popen(DIES_WITH_LAB + command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
                                        # Schedulers share CPUs out to sessions: a host is not one with whoever started the lab.
-                                       start_new_session=True, preexec_fn=die_with_parent)
+                                       start_new_session=True)
             running.add(process)
             self.since = self.heard = self.now = self.emulator.clock(process) or 0.0
             try:
@@ -284,10 +285,3 @@ class Boot:
         if self.now - self.heard > QUIET_SECONDS:
             return f"silent for {QUIET_SECONDS} s"
         return f"no end after {RUN_SECONDS} s" if self.waiting and self.now - self.since > RUN_SECONDS else None
-
-
-def die_with_parent():
-    """A host never outlives the lab, whatever ends it."""
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

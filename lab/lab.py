@@ -148,9 +148,10 @@ class Lab:
         return 1 if wrong else 0
 
     def replay(self):
+        folder = OUT / self.arguments.cell
+        again, digest = replay.cells(folder)
         needs.check(hosts=1, tools=needs.BOCHS_TOOLS)
-        self.arguments.hosts = "vmx"
-        return 0 if replay.run(OUT / self.arguments.cell, self.bench(), say) else 1
+        return 0 if replay.run(folder, again, digest, self.bench(["vmx"]), say) else 1
 
     def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
@@ -198,8 +199,10 @@ class Lab:
         series = chosen(self.arguments.kernels, tree.SERIES, "series with source")
         if len(series) > 1:
             raise Problem("AUTO= and names that begin with A- are for one series", "KERNELS=6.12, say")
+        if len(self.hosts()) > 1:
+            raise Problem("AUTO= and names that begin with A- are for one kind of host", "HOSTS=svm, say")
         known = lot.arguments(HERE / "survivors.txt")
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=1)
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=1, tools=self.tools())
         seed = self.arguments.seed or str(secrets.randbelow(1 << 32))
         wanted = len(names) or self.arguments.auto or 1 << 32
         kernel = self.kernels()[0]
@@ -214,7 +217,7 @@ class Lab:
                 {"seed": None if names else seed, "score": score, "wrong": wrong, "mutants": results}, indent=1) + "\n")
 
         results, differences = mutants.run_each(lot.Drawn, changes, wanted, lot.MODES, None, place, self.bench(),
-                                                self.arguments.jobs, say, keep)
+                                                self.arguments.jobs, say, keep, self.hosts()[0])
         score, wrong = lot.summary(results, known)
         for line in [score, *wrong]:
             say(line)

@@ -124,7 +124,7 @@ class Trial:
             "problem": self.problem,
             "seconds": round(self.build_seconds + sum(cell.seconds for cell in self.cells), 1),
             "buildSeconds": round(self.build_seconds, 1),
-            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")} | self.judge(control)
+            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")} | self.judge(control)
 
 
 class Mutant(Trial):

@@ -9,11 +9,12 @@ from problem import Problem
 
 
 def cells(folder):
-    """The cells of a boot like the one that left its results in this folder: the last one is that cell's."""
+    """The cells of a boot like the one that left its results in this folder, the last one that of the folder; and what it was
+    booted with, as a digest."""
     try:
         facts = json.loads((folder / "cell.json").read_text())
     except FileNotFoundError:
-        raise Problem(f"{folder} holds no cell.json", "CELL= takes the name of a host of the last run, such as 6.12-vmx-tsc")
+        raise Problem(f"{folder} holds no cell.json", "CELL= takes the name of a host of the last run, such as 6.12-vmx-tsc") from None
     if facts.get("host") != "vmx":
         raise Problem(f"{folder.name} is no host under Bochs: QEMU's are never alike to the bit", "make lab HOSTS=vmx")
     if not facts["report"]:
@@ -28,9 +29,8 @@ def cells(folder):
             for mode in facts["modes"]], facts["digest"]
 
 
-def run(folder, bench, say):
+def run(folder, again, digest, bench, say):
     """Boots the same host again and compares; whether all histories are the same."""
-    again, digest = cells(folder)
     host.Host(again, tries=1).run(bench)
     cell = again[-1]
     if not cell.report:

@@ -4,7 +4,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import edit
 from kernels import cache
@@ -128,7 +127,8 @@ class Tree:
             tool.chmod(0o755)
 
     def make(self):
-        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}", "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", "KCFLAGS=-g0",
+        command = ["make", "-s", f"-j{os.cpu_count()}", "-C", self.headers, f"M={self.module}",
+                   "CONFIG_WERROR=", "CONFIG_KVM_WERROR=", "CROSS_COMPILE=", "KCFLAGS=-g0",
                    # An option that compilers before GCC 14 don't know.
                    "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", f"CC={os.environ.get('LAB_CC', 'gcc')}",
                    "modules"]
