@@ -15,7 +15,8 @@ TREE_BYTES = 1600 << 20
 SOURCE_BYTES = 200 << 20
 
 FETCH_TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "zstd": "zstd"}
-TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils", "setpriv": "util-linux", "objcopy": "binutils"})
+TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils",
+                             "setpriv": "util-linux", "objcopy": "binutils"})
 SOURCE_TOOLS = {"xz": "xz-utils", "tar": "tar"}
 BUILD_TOOLS = dict(SOURCE_TOOLS, gcc="gcc", make="make", ld="binutils", patch="patch")
 BOCHS_TOOLS = dict(SOURCE_TOOLS, **{"g++": "g++", "gcc": "gcc", "make": "make", "as": "binutils", "ld": "binutils"})

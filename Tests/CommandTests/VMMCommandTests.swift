@@ -64,7 +64,7 @@ import Testing
   }
 
   /// At every moment: while a machine is made, while its guest boots, while it answers.
-  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: stride(from: 0, to: 600, by: 40))
+  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: Array(stride(from: 0, to: 600, by: 40)))
   func aSignalEndsItWithAReport(milliseconds: Int) throws {
     let child = try Child(
       """
