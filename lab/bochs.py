@@ -67,7 +67,7 @@ class Bochs:
         say(f"{tar.name}: building Bochs, for some minutes")
         subprocess.run(["tar", "-xf", tar, "-C", source, "--strip-components=1"], check=True)
         tar.unlink()
-        for name, text in edit.apply(edit.Change(HERE / "bochs.edit"), tar.name, source, ["cpu/*.cc"]).items():
+        for name, text in edit.apply(edit.Change(HERE / "bochs.edit"), tar.name, source, ["cpu/*.cc", "osdep.cc"]).items():
             (source / name).write_text(text, errors="surrogateescape")
         build(["./configure", *OPTIONS], source)
         build(["make", "-s", f"-j{os.cpu_count()}"], source)

@@ -58,7 +58,7 @@ def cpio(entries):
 
 
 def lean(module):
-    """A module without its signature and its types, which take longer to look at under emulation than all else that loads it."""
+    """A module without its signature, which takes longer to verify under emulation than all else that loads it, and its types."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as file:
         subprocess.run(["objcopy", "-R", ".BTF", "-R", ".BTF.base", module, file.name], check=True)
         return Path(file.name).read_bytes()
