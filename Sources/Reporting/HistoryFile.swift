@@ -41,12 +41,32 @@ public enum HistoryFile {
     }
   }
 
+  /// The files with histories in a folder, by name; none if it is no folder.
+  public static func histories(in folder: String) -> [String] {
+    guard let entries = opendir(folder) else { return [] }
+    defer { closedir(entries) }
+    var names: [String] = []
+    while let entry = readdir(entries) {
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name.hasSuffix(".kvmclock.jsonl") { names.append(name) }
+    }
+    return names.sorted()
+  }
+
   private static let newline = Array("\n".utf8)
 
   /// Creates a folder, with those above it, and makes sure that files can be written there.
   ///
   /// - Throws: `FileError` naming the folder, the cause and a remedy.
-  public static func prepare(folder: String) throws(FileError) {
+  /// - Parameter isNew: whether a folder that holds histories is refused: one folder is for one run.
+  public static func prepare(folder: String, isNew: Bool = false) throws(FileError) {
+    if isNew, let held = histories(in: folder).first {
+      throw FileError(
+        .unwritable, path: folder,
+        cause: "it holds the histories of another run (\(held)); name a new folder")
+    }
     var reached = folder.hasPrefix("/") ? "/" : ""
     for part in folder.split(separator: "/") {
       reached += "\(part)/"

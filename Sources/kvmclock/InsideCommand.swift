@@ -123,7 +123,7 @@ struct InsideCommand: ParsableCommand {
 
   private func judge(_ view: GuestView) throws {
     if let history {
-      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
+      do { try HistoryFile.prepare(folder: history, isNew: true) } catch { throw Failure(error) }
     }
     try options.prepare()
     let tables = try options.tables()
@@ -131,9 +131,12 @@ struct InsideCommand: ParsableCommand {
     let interruption = Interruption(cancelling: cancellation)
     let date = Output.date
     let began = ContinuousClock.now
-    let recorded = Recording.make(
+    var recorded = Recording.make(
       of: view, nanoseconds: time?.nanoseconds ?? 10_000_000_000,
       isCancelled: { cancellation.isCancelled })
+    recorded.header.run = RunFacts(
+      kvmclock: Kvmclock.version, date: date, hostname: HostInspection.hostname, command: "inside",
+      options: "")
     let timeline = Timeline(recorded)
     let rules = Rule.all.filter { $0.isExercised(by: Header.insideScenario) }
     var report = Report(
@@ -143,9 +146,9 @@ struct InsideCommand: ParsableCommand {
     report.hostname = HostInspection.hostname
     report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
-    report.strict = options.strict
+    report = try options.settled(report)
     report.interruption = interruption.signalName
-    if options.showsHistories { report.histories = [recorded] }
+    report.histories = [recorded]
     for table in tables { report.include(table) }
     let isSaved = save(recorded, &report)
     let isComplete = try options.deliver(
@@ -157,7 +160,7 @@ struct InsideCommand: ParsableCommand {
     if let absence = view.absence, report.exitCode != 1 {
       throw Failure(69, "kvmclock: no clock record to read: \(absence.reason)")
     }
-    throw ExitCode(report.exitCode)
+    throw ExitCode(options.exitCode(of: report))
   }
 
   private func save(_ recorded: History, _ report: inout Report) -> Bool {

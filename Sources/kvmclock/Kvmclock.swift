@@ -41,6 +41,7 @@ struct Kvmclock: ParsableCommand {
     version: version,
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
+      ShowCommand.self,
       CompareCommand.self, VMMCommand.self, InsideCommand.self, DoctorCommand.self,
       PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])

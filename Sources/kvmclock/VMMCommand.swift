@@ -101,7 +101,8 @@ struct VMMOptions: ParsableArguments {
   var only: [String] = []
 
   @Option(
-    help: ArgumentHelp("Keep what was recorded, one file a scenario.", valueName: "dir"),
+    help: ArgumentHelp(
+      "Keep what was recorded in a new folder, one file for each scenario.", valueName: "dir"),
     completion: .directory)
   var history: String?
 
@@ -138,7 +139,7 @@ struct VMMOptions: ParsableArguments {
     let interruption = Interruption(cancelling: cancellation)
     let isCancelled = { cancellation.isCancelled }
     if let history {
-      do { try HistoryFile.prepare(folder: history) } catch { throw Failure(error) }
+      do { try HistoryFile.prepare(folder: history, isNew: true) } catch { throw Failure(error) }
     }
     try options.prepare()
     let host: HostFacts
@@ -150,6 +151,10 @@ struct VMMOptions: ParsableArguments {
     var hasFailed = false
     func keep(_ recorded: History) {
       guard let history else { return }
+      var recorded = recorded
+      recorded.header.run = RunFacts(
+        kvmclock: Kvmclock.version, date: date, hostname: HostInspection.hostname, command: "vmm",
+        options: "")
       do throws(FileError) {
         let path = try HistoryFile.save(recorded, in: history)
         files[recorded.header.scenario, default: []].append(path)
@@ -181,13 +186,15 @@ struct VMMOptions: ParsableArguments {
     report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
     report.files = files
-    report.strict = options.strict
+    report.command = "vmm"
+    report = try options.settled(report)
     report.interruption = cancellation.isCancelled ? interruption.signalName : nil
-    if options.showsHistories { report.histories = histories }
+    report.histories = histories
     let isComplete = try options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
-    if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
-    throw ExitCode(report.exitCode)
+    let code = options.exitCode(of: report)
+    if hasFailed || !isComplete, code != 1 { throw ExitCode(74) }
+    throw ExitCode(code)
   }
 }
 
