@@ -15,6 +15,12 @@ public struct ClockStep: Hashable, Sendable {
 
   public var isWrong: Bool { advance < lower || advance > upper }
 
+  /// Which way the clock went wrong and at what: steps of one kind in several histories have one cause. Nil where nothing
+  /// was done to the clock between the two readings.
+  public var kind: String? {
+    cause?.deed.map { "\(advance < lower ? "back" : "ahead") \($0)" }
+  }
+
   /// In the guest's terms: "the guest's clock went back 405.5 us when vCPU 0 wrote the system-time MSR".
   public var sentence: String {
     let clock = toVCPU == nil ? "KVM_GET_CLOCK" : "the guest's clock"
@@ -94,6 +100,11 @@ extension Timeline {
     }
     // The nearest two readings say best when it happened.
     return steps.min { $0.to.number - $0.from.number < $1.to.number - $1.from.number }
+  }
+
+  /// The first step of the clock that is wrong, up to an event.
+  public func firstWrongStep(until event: Int) -> ClockStep? {
+    clockSteps.lazy.compactMap(\.step).first { $0.isWrong && $0.to.number <= event }
   }
 
   private func step(from earlier: Observation, to later: Observation) -> ClockStep? {

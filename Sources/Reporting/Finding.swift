@@ -23,22 +23,20 @@ struct Finding {
 }
 
 extension Digest {
-  /// What fails the run, grouped by the event that most of its rules are wrong at; the largest group first.
+  /// What fails the run, grouped by the event at which its rules are first wrong; the largest group first.
+  ///
+  /// Times that are wrong after a step of the clock follow from that step, and steps of one kind in several histories
+  /// have one cause. Whatever else is wrong has a place of its own.
   var findings: [Finding] {
-    var open = failed.compactMap(Suspect.init)
-    let sizes = Dictionary(report.histories.map { ($0.header.name, $0.events.count) }) { $1 }
     let timelines = Timelines(report.histories)
+    var open = failed.map { Suspect($0, timelines) }
     var findings: [Finding] = []
     while !open.isEmpty {
       var counts: [Place: Int] = [:]
       for suspect in open { for place in suspect.proofs.keys { counts[place, default: 0] += 1 } }
-      // Of those that explain as many rules, the one in the shortest history, which is the smallest to repeat.
       guard
-        let place = counts.min(by: { one, other in
-          func rank(_ entry: (key: Place, value: Int)) -> (Int, Int, String, Int) {
-            (-entry.value, sizes[entry.key.history] ?? 0, entry.key.history, entry.key.event)
-          }
-          return rank(one) < rank(other)
+        let place = counts.min(by: {
+          (-$0.value, $0.key.history, $0.key.event) < (-$1.value, $1.key.history, $1.key.event)
         })?.key
       else { break }
       let members = open.filter { $0.proofs[place] != nil }
@@ -49,46 +47,67 @@ extension Digest {
   }
 
   private func finding(_ members: [Suspect], at place: Place, _ timelines: Timelines) -> Finding {
-    let timeline = timelines.named(place.history)
-    let ranked = members.compactMap { suspect -> (Suspect, Violation, ClockStep?)? in
-      suspect.proofs[place].map { ($0, timeline?.wrongStep($0.events)) }.map {
-        (suspect, $0.0, $0.1)
-      }
+    // The shortest history is the smallest to repeat; one reading beside another says more than a rule's own terms.
+    let proofs = members.flatMap { suspect in
+      (suspect.proofs[place] ?? []).map { (verdict: suspect.verdict, proof: $0) }
     }.sorted { one, other in
-      func rank(_ item: (Suspect, Violation, ClockStep?)) -> (Int, Int, Int) {
-        let own =
-          item.0.verdict.scenario == place.history.split(separator: ".").first.map(String.init)
+      func rank(_ item: (verdict: Verdict, proof: Proof)) -> (Int, Int, Int, Int) {
+        let own = Rule.named(item.verdict.rule)?.scenarios.map(\.rawValue) ?? []
         return (
-          item.2 != nil ? 0 : item.1.measure != nil ? 1 : 2, own ? 0 : 1,
-          Rule.named(item.0.verdict.rule)?.scenarios.count ?? 9
+          item.proof.isDirect ? 0 : 1, own.contains(item.proof.scenario) ? 0 : 1,
+          timelines.size(item.proof.history), own.count
         )
       }
       return rank(one) < rank(other)
     }
+    var verdicts: [Verdict] = []
+    for verdict in proofs.map(\.verdict)
+    where !verdicts.contains(where: { $0.rule == verdict.rule }) {
+      verdicts.append(verdict)
+    }
+    let first = proofs[0].proof
     return Finding(
-      history: place.history, event: place.event, verdicts: ranked.map(\.0.verdict),
-      violation: ranked[0].1, step: ranked[0].2)
+      history: first.history, event: first.violation.events.max() ?? 0, verdicts: verdicts,
+      violation: first.violation, step: first.step)
   }
 }
 
-/// The last event of a proof: where it can first be seen that something is wrong.
+/// What several proofs share: a kind of step, or an event of one history.
 private struct Place: Hashable {
   var history: String
   var event: Int
 }
 
+private struct Proof {
+  var violation: Violation
+  var history: String
+  var step: ClockStep?
+  /// Whether the violation is that step itself, and not what follows from it.
+  var isDirect: Bool
+
+  var scenario: String { history.split(separator: ".").first.map(String.init) ?? history }
+}
+
 /// A verdict that fails the run, with its proofs by their places.
 private struct Suspect {
   var verdict: Verdict
-  var proofs: [Place: Violation] = [:]
+  var proofs: [Place: [Proof]] = [:]
 
-  init?(_ verdict: Verdict) {
-    guard case .broken(let violations) = verdict.outcome, !violations.isEmpty else { return nil }
+  init(_ verdict: Verdict, _ timelines: Timelines) {
     self.verdict = verdict
+    guard case .broken(let violations) = verdict.outcome else { return }
     for violation in violations {
-      let place = Place(
-        history: violation.history ?? verdict.scenario, event: violation.events.max() ?? 0)
-      if proofs[place] == nil { proofs[place] = violation }
+      let history = violation.history ?? verdict.scenario
+      let last = violation.events.max() ?? 0
+      let timeline = timelines.named(history)
+      let direct = timeline?.wrongStep(violation.events)
+      // Only a time can follow from a step of the clock.
+      let step =
+        direct ?? (violation.measure == nil ? nil : timeline?.firstWrongStep(until: last))
+      let place =
+        step?.kind.map { Place(history: $0, event: 0) } ?? Place(history: history, event: last)
+      proofs[place, default: []].append(
+        Proof(violation: violation, history: history, step: step, isDirect: direct != nil))
     }
   }
 }
@@ -99,6 +118,11 @@ final class Timelines {
   private var read: [String: Timeline] = [:]
 
   init(_ histories: [History]) { self.histories = histories }
+
+  /// How many events it has; many where it is unknown.
+  func size(_ name: String) -> Int {
+    histories.first { $0.header.name == name }?.events.count ?? .max
+  }
 
   func named(_ name: String) -> Timeline? {
     if let timeline = read[name] { return timeline }

@@ -11,6 +11,7 @@ import Testing
     let entries = words.enumerated().map { index, word in
       SavedReport.Entry(
         rule: letters[index], topic: "T", statement: "Holds <it>.", verdict: word, summary: "s",
+        scenario: "s",
         violations: word == .broken ? [SavedReport.Proof(seen: "-5 ns of \(name)")] : nil)
     }
     return SavedReport(
