@@ -132,6 +132,18 @@ public struct MachineFacts: Hashable, Sendable, Codable {
   }
 }
 
+extension MachineFacts {
+  /// All of it, each with its name.
+  public var items: [(String, String)] {
+    let named = [
+      ("CPU", cpu), ("microcode", microcode), ("kernel taint", taint),
+      ("command line", commandLine),
+    ]
+    return named.compactMap { name, value in value.map { (name, $0) } }
+      + parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+  }
+}
+
 /// The host's two independent clocks at one moment.
 public struct Instant: Hashable, Sendable {
   /// Host TSC, in cycles.

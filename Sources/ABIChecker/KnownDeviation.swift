@@ -14,7 +14,7 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
 
   /// - Parameter bound: the largest error that it excuses; nil where nothing is measured.
   public init(
-    rule: String, since: KernelVersion? = nil, until: KernelVersion? = nil, always: Bool = false,
+    rule: String, since: KernelVersion? = nil, until: KernelVersion? = nil, always: Bool = true,
     bound: String? = nil, cause: String, source: String
   ) {
     self.rule = rule

@@ -30,7 +30,8 @@ extension KnownDeviation {
     }
     return entries.map {
       KnownDeviation(
-        rule: $0.rule, since: $0.since, until: $0.until, cause: $0.cause, source: $0.source)
+        rule: $0.rule, since: $0.since, until: $0.until, always: false, cause: $0.cause,
+        source: $0.source)
     }
   }
 }

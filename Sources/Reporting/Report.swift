@@ -123,6 +123,9 @@ extension Report {
     if let vmm = host.vmm { facts.append(("VMM", vmm)) }
     facts.append(("TSC", host.tscKHz.map { "\($0) kHz" } ?? "of unknown frequency"))
     facts.append(("clocksource", host.clocksource ?? "unknown"))
+    if let cpu = host.machine?.cpu { facts.append(("CPU", cpu)) }
+    if let microcode = host.machine?.microcode { facts.append(("microcode", microcode)) }
+    if let taint = host.machine?.taint, taint != "0" { facts.append(("kernel taint", taint)) }
     if let seed { facts.append(("seed", "\(seed)")) }
     if let date { facts.append(("date", date)) }
     return facts

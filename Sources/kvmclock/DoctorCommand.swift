@@ -49,8 +49,11 @@ struct DoctorCommand: ParsableCommand {
       ("backend", facts.backend ?? "no module whose name begins with kvm_"),
       ("TSC", facts.tscKHz.map { "\($0) kHz" } ?? "of unknown frequency"),
       ("clocksource", facts.clocksource ?? "unknown"),
-    ]
-    return "host\n" + items.map { Layout.item("  \($0.0)", $0.1, indent: 15) }.joined()
+      ("kvmclock", Kvmclock.version), ("date", Output.date),
+      ("name", HostInspection.hostname ?? "none"),
+    ] + (facts.machine?.items ?? [])
+    let indent = 4 + (items.map(\.0.count).max() ?? 0)
+    return "host\n" + items.map { Layout.item("  \($0.0)", $0.1, indent: indent) }.joined()
   }
 
   private func capabilities(_ report: HostReport) -> String {

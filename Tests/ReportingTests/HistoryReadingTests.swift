@@ -47,7 +47,7 @@ import Testing
     ),
     (
       #"{"format":"kvmclock-history","version":99}"# + "\n",
-      "written by a newer kvmclock (format version 99, this one reads up to 5): update kvmclock"
+      "written by a newer kvmclock (format version 99, this one reads up to 6): update kvmclock"
     ),
     (#"{"format":"kvmclock-history","version":0}"# + "\n", "there is no version 0"),
     (#"{"format":"kvmclock-history","version":1}"# + "\n", " is missing"),

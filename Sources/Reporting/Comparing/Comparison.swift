@@ -265,7 +265,8 @@ extension Comparison {
       return values.prefix(most).map { "\($0.count) × \($0.value)" }.joined(separator: ", ") + rest
     }
     let clocks = Set(members.compactMap { reports[$0].host.clock }).sorted().map { "clock: \($0)" }
-    return Plain.oneLine((parts + clocks).joined(separator: "; "), limit: 500)
+    let host = members.count == 1 ? reports[members[0]].hostname.map { [$0] } ?? [] : []
+    return Plain.oneLine((parts + clocks + host).joined(separator: "; "), limit: 500)
   }
 }
 

@@ -144,6 +144,8 @@ extension Comparison {
     var backend: String?
     var clocksource: String?
     var tscKHz: UInt32?
+    var cpu: String?
+    var microcode: String?
     var counts: ReportDocument.Counts
   }
 
@@ -166,7 +168,8 @@ extension Comparison {
         Place(
           name: names[index], path: report.path, kvmclock: report.kvmclock,
           hostname: report.hostname, kernel: report.host.kernel, backend: report.host.backend,
-          clocksource: report.host.clocksource, tscKHz: report.host.tscKHz, counts: report.counts)
+          clocksource: report.host.clocksource, tscKHz: report.host.tscKHz,
+          cpu: report.host.machine?.cpu, microcode: report.host.machine?.microcode, counts: report.counts)
       },
       rules: rows.map { row in
         let groups = row.change == .alike ? [] : verdicts(row)

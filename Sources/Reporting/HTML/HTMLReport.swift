@@ -145,17 +145,20 @@ extension HTMLReport {
 
   /// What is wrong in the fewest words, or what is not said.
   private func why(_ digest: Digest) -> [(Status, HTML)] {
-    let all = digest.failed
-    // Time that is wrong in numbers says most.
-    let broken = all.filter(\.hasMeasure) + all.filter { !$0.hasMeasure }
-    var items = broken.prefix(4).map { verdict -> (Status, HTML) in
-      let statement = Plain.oneLine(Rule.named(verdict.rule)?.statement ?? "", limit: 160)
-      return (.broken, "\(link(verdict.rule)) \(statement) \(seen(verdict))")
+    let findings = digest.findings
+    var items = findings.prefix(4).map { finding -> (Status, HTML) in
+      let rules = finding.verdicts.prefix(3).map { link($0.rule) }.joined(separator: ", ")
+      let left = finding.verdicts.count - 3
+      let more: HTML = left > 0 ? " and \(left) more" : ""
+      return (
+        .broken,
+        "<b>\(Plain.oneLine(finding.sentence, limit: 200)).</b> Breaks \(rules)\(more)."
+      )
     }
-    if broken.count > 4 {
-      items.append((.broken, "<a href=\"#verdicts\">and \(broken.count - 4) more</a>"))
+    if findings.count > 4 {
+      items.append((.broken, "<a href=\"#verdicts\">and \(findings.count - 4) more findings</a>"))
     }
-    guard broken.isEmpty else { return items }
+    guard findings.isEmpty else { return items }
     items += digest.groups(.inconclusive).prefix(3).map {
       (.inconclusive, "\(link($0.rules[0])) \($0.reason)")
     }
@@ -183,22 +186,8 @@ extension HTMLReport {
       ? shown : shown + [(.notTested, "<a href=\"#verdicts\">and \(left) more not tested</a>")]
   }
 
-  private func seen(_ verdict: Verdict) -> HTML {
-    guard case .broken(let violations) = verdict.outcome, let first = violations.first else {
-      return ""
-    }
-    return "<em>Seen: \(Plain.oneLine(first.seen, limit: 120))</em>"
-  }
-
   func link(_ rule: String) -> HTML {
     "<a href=\"#rule-\(HTML.anchor(rule))\"><code>\(rule)</code></a>"
-  }
-}
-
-extension Verdict {
-  var hasMeasure: Bool {
-    guard case .broken(let violations) = outcome else { return false }
-    return violations.contains { $0.measure != nil }
   }
 }
 

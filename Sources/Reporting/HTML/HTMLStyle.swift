@@ -122,6 +122,8 @@ extension HTMLPage {
     .history .what b { color: var(--ink) }
     .history tr.cited { background: color-mix(in srgb, var(--known) 14%, transparent) }
     .history tr:target { outline: 2px solid var(--known); outline-offset: -2px }
+    .history td.wrong { color: var(--broken); font-weight: 600 }
+    .history .what summary { cursor: pointer }
     .gap { color: var(--soft) }
     .matrix th { text-align: left; font-weight: 500; padding: .35rem .7rem; vertical-align: top }
     .matrix small { display: block; color: var(--soft); font-size: .92em; max-width: 34rem }
@@ -144,6 +146,7 @@ extension HTMLPage {
     .timings th { font-weight: 400; text-align: left; white-space: nowrap }
     .timings td { text-align: right; padding: 0 .8rem; white-space: nowrap; font-variant-numeric: tabular-nums }
     .timings td:last-child { width: 100%; padding: 0 }
+    .timings td.fact { text-align: left; white-space: normal; padding: 0 .8rem; overflow-wrap: anywhere }
     .timings i { display: block; height: .55rem; border-radius: .3rem; background: var(--observed) }
 
     """

@@ -148,6 +148,12 @@ extension HTMLReport {
     var parts: [HTML] = []
     let notes = (report.outdated + report.notes).map { "<li>\($0)</li>" as HTML }
     if !notes.isEmpty { parts.append("<ul class=\"notes\">\(notes.joined())</ul>") }
+    if let machine = report.host.machine, !machine.items.isEmpty {
+      let rows = machine.items.map { "<tr><th>\($0.0)</th><td class=\"fact\">\($0.1)</td></tr>" as HTML }
+      parts.append(
+        "<details class=\"timings\"><summary>The host: CPU, module parameters, command line</summary>"
+          + "<table>\(rows.joined(separator: "\n"))</table></details>")
+    }
     let longest = Double(report.timings.map(\.nanoseconds).max() ?? 1)
     let rows = report.timings.sorted { $0.nanoseconds > $1.nanoseconds }.map { timing -> HTML in
       let share = SVG.at(Double(timing.nanoseconds) / longest * 100)
