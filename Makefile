@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
-.PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean \
+.PHONY: all build static install man completions dist deb run test lint format docs documentation guests bench clean fuzz campaign \
 	lab lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
@@ -88,6 +88,19 @@ run: build
 test:
 	@SWIFT="$(SWIFT)" sh Tests/count.sh $(SWIFTFLAGS)
 
+# Inputs of libFuzzer's making into all that reads files and mailboxes: Tests/Fuzz.
+FUZZ_RUNS ?= 1000000
+
+fuzz: build
+	KVMCLOCK_FUZZ=1 $(SWIFT) build -c release --sanitize=fuzzer --scratch-path .build-fuzz --product fuzz
+	@Tests/Fuzz/run.sh .build-fuzz/release/fuzz $(BUILT) $(FUZZ_RUNS)
+
+# Full runs beside random loads, in search of false alarms: a table at the end.
+HOURS ?= 1
+
+campaign: build
+	@python3 Tests/campaign.py $(BUILT) --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
 
@@ -160,4 +173,4 @@ lab-patches:
 	@$(LAB) patches --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(SIGN),--sign "$(SIGN)")
 
 clean:
-	rm -rf .build .build-static .build-docs $(LISTING)
+	rm -rf .build .build-static .build-docs .build-fuzz $(LISTING)

@@ -15,6 +15,17 @@ let documentation: [Package.Dependency] =
   Context.environment["KVMCLOCK_DOCUMENTATION"] == nil
   ? [] : [.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.4.0")]
 
+/// What `make fuzz` builds: libFuzzer has the `main`, and only `--sanitize=fuzzer` brings it along.
+let fuzzing: [Target] =
+  Context.environment["KVMCLOCK_FUZZ"] == nil
+  ? []
+  : [
+    .executableTarget(
+      name: "fuzz", dependencies: ["ABIChecker", "GuestImages", "KVM", "Reporting", "VMBuilder"],
+      path: "Tests/Fuzz", exclude: ["corpus", "run.sh"],
+      swiftSettings: [.unsafeFlags(["-parse-as-library"])])
+  ]
+
 let package = Package(
   name: "kvmclock",
   products: [
@@ -57,6 +68,8 @@ let package = Package(
     .executableTarget(
       name: "reading-a-clock-page", dependencies: ["PVClock"],
       path: "Examples/reading-a-clock-page"),
+    .testTarget(
+      name: "VMMTests", dependencies: ["ABIChecker", "GuestImages", "PVClock", "VMM"]),
     .testTarget(name: "KVMTests", dependencies: ["CKVM", "KVM"]),
     .testTarget(name: "PVClockTests", dependencies: ["PVClock"]),
     .testTarget(name: "ABICheckerTests", dependencies: ["ABIChecker", "PVClock"]),
@@ -74,6 +87,6 @@ let package = Package(
         "ABIChecker", "GuestImages", "HostModel", "KVM", "PVClock", "Scenarios", "VMBuilder",
         "VMM",
       ]),
-  ],
+  ] + fuzzing,
   swiftLanguageModes: [.v6]
 )

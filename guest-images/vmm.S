@@ -1,5 +1,5 @@
 /*
- * The guest for any VMM: entered by PVH or as a flat binary, it starts all vCPUs, and each registers its clock record and
+ * The guest for any VMM: entered in real, protected or long mode, it starts all vCPUs, and each registers its clock record and
  * reads it in ring 3 without pause. vCPU 0 answers requests on COM1 besides. README.md has the requests and the answers.
  *
  * It runs at VMM_BASE whatever the address that the linker gave it, so addresses are AT(label).
@@ -63,15 +63,73 @@
     .globl guest_vmm_begin
     .globl guest_vmm_end
 
-/* ---- 32 bits: from the VMM, and from the trampoline ---- */
+/* ---- From the VMM, in any mode. Each mode reads these bytes its own way, up to its jump ---- */
     .code32
 guest_vmm_begin:
     cli
     cld
-    jmp 1f
+    /* In real mode: movw $0, %ax; jmp real. */
+    .byte 0xb8, 0x00, 0x00, 0xeb, real - 1f
+1:  xorl %eax, %eax
+    /* In long mode a prefix of the next instruction; else incl %eax. */
+    .byte 0x40
+    testl %eax, %eax
+    jnz entered
+    /* ---- 64 bits, paged one to one ---- */
+    .code64
+    lgdt AT(boot_descriptors)
+    ljmpl *AT(from_long)
+    /* ---- 16 bits, anywhere below 1 MiB, IP 0 ---- */
+    .code16
+real:
+    xorl %ebx, %ebx
+    movw %cs, %bx
+    shll $4, %ebx
+    /* Stored, not added: a VMM that resets may enter here again. */
+    leal boot_gdt - guest_vmm_begin(%ebx), %eax
+    movl %eax, %cs:(real_gdtr + 2 - guest_vmm_begin)
+    leal 1f - guest_vmm_begin(%ebx), %eax
+    movl %eax, %cs:(from_real - guest_vmm_begin)
+    lgdtl %cs:(real_gdtr - guest_vmm_begin)
+    movl %cr0, %eax
+    orb $1, %al
+    movl %eax, %cr0
+    ljmpl *%cs:(from_real - guest_vmm_begin)
+    .code32
+1:  movw $0x10, %ax
+    movw %ax, %ds
+    movw %ax, %es
+    movl %ebx, %esi
+    movl $VMM_BASE, %edi
+    movl $(guest_vmm_end - guest_vmm_begin), %ecx
+    rep movsb
+    movl $AT(entered), %eax
+    jmp *%eax
+    .balign 4
+real_gdtr:
+    .word 0x1f
+    .long 0
+    .balign 4
+from_real:
+    .long 0
+    .word 0x18
+    .balign 4
+from_long:
+    .long AT(unpaged)
+    .word 0x18
     /* For people who look into a dump. */
     .ascii "kvmclock guest"
-1:  xorl %eax, %eax
+
+/* ---- 32 bits: from the VMM, and from the trampoline ---- */
+unpaged:
+    movl %cr0, %eax
+    andl $0x7fffffff, %eax
+    movl %eax, %cr0
+    movw $0x10, %ax
+    movw %ax, %ds
+    movw %ax, %es
+entered:
+    xorl %eax, %eax
     movl $VMM_SHARED, %edi
     movl $0x400, %ecx
     rep stosl
@@ -154,7 +212,7 @@ boot_gdt:
     .quad 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00cf9b000000ffff
 boot_descriptors:
     .word 0x1f
-    .long AT(boot_gdt)
+    .quad AT(boot_gdt)
 
 /* ---- 64 bits, ring 0. EBP is the vCPU ---- */
     .code64

@@ -21,7 +21,7 @@ func run() throws(KVMError) {
   try machine.setTSSAddress(0xFFFB_D000)
   try machine.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
 
-  let vcpu = try machine.createVCPU(id: 0)
+  var vcpu = try machine.createVCPU(id: 0)
   var special = try vcpu.specialRegisters()
   (special.cs.base, special.cs.selector) = (0, 0)
   try vcpu.setSpecialRegisters(special)

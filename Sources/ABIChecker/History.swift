@@ -14,7 +14,11 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 6
+  public static let currentVersion = 7
+  /// From this one on the last line of a file says that it is the last.
+  public static let firstVersionWithEnd = 6
+  /// From this one on the header says which run recorded it, and no name of a value is `_0`.
+  public static let firstVersionWithRun = 7
   public static let formatName = "kvmclock-history"
 
   public var format: String

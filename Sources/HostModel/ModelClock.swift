@@ -37,17 +37,16 @@ final class ModelClock: ClockServer {
   func vcpuCreated(
     _ id: Int, _ vcpu: borrowing VCPU, features: UInt32?, isConfined: Bool
   ) {
-    let offset = Self.tscOffset(vcpu)
-    locked { $0.add(id, features: features, isConfined: isConfined, tscOffset: offset) }
+    // Each entry reads it again.
+    let offset = try? vcpu.tscOffset()
+    locked { $0.add(id, features: features, isConfined: isConfined, tscOffset: offset ?? 0) }
   }
 
   func willEnter(_ id: Int, _ vcpu: borrowing VCPU) {
-    let offset = Self.tscOffset(vcpu)
+    // KVM moves the guest's TSC on its own, wherever that is written.
+    let offset = try? vcpu.tscOffset()
     locked { $0.enter(id, tscOffset: offset) }
   }
-
-  /// KVM moves the guest's TSC on its own, wherever that is written.
-  private static func tscOffset(_ vcpu: borrowing VCPU) -> UInt64 { (try? vcpu.tscOffset()) ?? 0 }
 
   func vcpuReset(_ id: Int) { locked { $0.reset(id) } }
 

@@ -116,9 +116,10 @@ extension VMClock {
 
   /// Requests are served when the vCPU goes in, and at no other time: no record changes while its guest reads it, but for
   /// readers on other vCPUs, who have the version.
-  mutating func enter(_ id: Int, tscOffset: UInt64) {
+  /// - Parameter tscOffset: nil where KVM does not tell it, as of a VM that it has killed: it is taken for unchanged.
+  mutating func enter(_ id: Int, tscOffset: UInt64?) {
     deviation.entered?(&self, id)
-    if vcpus[id]!.tscOffset != tscOffset {
+    if let tscOffset, vcpus[id]!.tscOffset != tscOffset {
       vcpus[id]!.tscOffset = tscOffset
       vcpus[id]!.needsRecord = true
     }

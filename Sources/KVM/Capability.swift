@@ -133,7 +133,7 @@ extension Capability {
   /// The highest vCPU id, plus 1; the kernel's name is `KVM_CAP_MAX_VCPU_ID`.
   public static let maxVCPUID = Capability(KVM_CAP_MAX_VCPU_ID)
 
-  /// `VCPU.requestImmediateExit(_:)` has an effect; the kernel's name is `KVM_CAP_IMMEDIATE_EXIT`.
+  /// `VCPU.Interrupter` has an effect; the kernel's name is `KVM_CAP_IMMEDIATE_EXIT`.
   public static let immediateExit = Capability(KVM_CAP_IMMEDIATE_EXIT)
 
   /// HLT and its like can be left to the guest; the kernel's name is `KVM_CAP_X86_DISABLE_EXITS`.

@@ -1,6 +1,6 @@
 extension VCPU {
   /// Answers an `.in` exit; the low bytes of `value` go to each of its items.
-  public func completeIn(value: UInt32) {
+  public mutating func completeIn(value: UInt32) {
     area.completeIn(value: value)
   }
 
@@ -10,17 +10,17 @@ extension VCPU {
   }
 
   /// Answers an `.mmioRead` exit with the low bytes of `value`.
-  public func completeMMIORead(value: UInt64) {
+  public mutating func completeMMIORead(value: UInt64) {
     area.completeMMIORead(value: value)
   }
 
   /// Answers a `.readMSR` exit; `nil` makes the guest's RDMSR fault.
-  public func completeReadMSR(value: UInt64?) {
+  public mutating func completeReadMSR(value: UInt64?) {
     area.completeReadMSR(value: value)
   }
 
   /// Answers a `.writeMSR` exit; an access that is not accepted faults in the guest.
-  public func completeWriteMSR(accepted: Bool) {
+  public mutating func completeWriteMSR(accepted: Bool) {
     area.completeWriteMSR(accepted: accepted)
   }
 }

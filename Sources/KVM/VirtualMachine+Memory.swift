@@ -4,22 +4,23 @@ extension VirtualMachine {
   /// Puts host memory into a slot of the guest's physical address space.
   ///
   /// Both addresses and the size, in bytes, are whole pages.
-  /// The memory must stay mapped for as long as the slot is set.
+  /// Nothing keeps the memory mapped: if it goes before the slot, the guest writes whatever takes its place.
+  /// `setMemoryRegion(slot:flags:guestPhysicalAddress:memory:)` has no such trap.
   ///
   /// The corresponding request is `KVM_SET_USER_MEMORY_REGION`.
   /// - Throws: `KVMError` naming the request, with `errno`.
-  public func setMemoryRegion(
+  @unsafe public func setMemoryRegion(
     slot: UInt32, flags: MemoryRegionFlags = [], guestPhysicalAddress: UInt64, size: Int,
     hostAddress: UnsafeMutableRawPointer
   ) throws(KVMError) {
     try setMemoryRegion(
       slot: slot, flags: flags, guestPhysicalAddress: guestPhysicalAddress, size: size,
-      userspaceAddress: UInt64(UInt(bitPattern: hostAddress)))
+      userspaceAddress: UInt64(UInt(bitPattern: hostAddress)), keeping: nil)
   }
 
   /// Puts the whole of a guest memory into a slot of the guest's physical address space.
   ///
-  /// The memory must outlive the slot.
+  /// The VM and its vCPUs keep the memory for as long as the slot has it.
   ///
   /// The corresponding request is `KVM_SET_USER_MEMORY_REGION`.
   /// - Throws: `KVMError` naming the request, with `errno`.
@@ -29,7 +30,7 @@ extension VirtualMachine {
   ) throws(KVMError) {
     try setMemoryRegion(
       slot: slot, flags: flags, guestPhysicalAddress: guestPhysicalAddress, size: memory.size,
-      hostAddress: memory.base)
+      userspaceAddress: UInt64(UInt(bitPattern: memory.base)), keeping: memory.mapping)
   }
 
   /// Takes a slot's memory away from the guest.
@@ -38,12 +39,12 @@ extension VirtualMachine {
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func deleteMemoryRegion(slot: UInt32) throws(KVMError) {
     try setMemoryRegion(
-      slot: slot, flags: [], guestPhysicalAddress: 0, size: 0, userspaceAddress: 0)
+      slot: slot, flags: [], guestPhysicalAddress: 0, size: 0, userspaceAddress: 0, keeping: nil)
   }
 
   private func setMemoryRegion(
     slot: UInt32, flags: MemoryRegionFlags, guestPhysicalAddress: UInt64, size: Int,
-    userspaceAddress: UInt64
+    userspaceAddress: UInt64, keeping mapping: Mapping?
   ) throws(KVMError) {
     require(size >= 0, "a memory region cannot have \(size) bytes")
     var region = kvm_userspace_memory_region()
@@ -52,7 +53,12 @@ extension VirtualMachine {
     region.guest_phys_addr = guestPhysicalAddress
     region.memory_size = UInt64(size)
     region.userspace_addr = userspaceAddress
-    try check("KVM_SET_USER_MEMORY_REGION", ckvm_set_user_memory_region(descriptor.raw, &region))
+    let result = slots.withLock { slots in
+      let result = ckvm_set_user_memory_region(descriptor.raw, &region)
+      if result >= 0 { slots[slot] = mapping }
+      return result
+    }
+    try check("KVM_SET_USER_MEMORY_REGION", result)
   }
 
   /// Which pages of a slot were written since the last look: one value per page of 4 KiB.

@@ -1,8 +1,12 @@
 internal import CKVM
+internal import Synchronization
 
 /// A VM, by its open descriptor; the kernel keeps it until its vCPUs are gone as well.
+///
+/// It keeps the memory of its slots, and so does each of its vCPUs.
 public struct VirtualMachine: ~Copyable, Sendable {
   let descriptor: FileDescriptor
+  let slots = Slots()
   private let vcpuMappingSize: Int
 
   /// Takes over the descriptor of a VM; `vcpuMappingSize` is in bytes.
@@ -19,7 +23,7 @@ public struct VirtualMachine: ~Copyable, Sendable {
     let result = try check("KVM_CREATE_VCPU", ckvm_create_vcpu(descriptor.raw, UInt(id)))
     let vcpu = FileDescriptor(owning: result)
     let area = RunArea(try Mapping(shared: vcpu, size: vcpuMappingSize))
-    return VCPU(id: id, owning: vcpu, area: area)
+    return VCPU(id: id, owning: vcpu, area: area, of: slots)
   }
 
   /// What this kernel says about a capability for this VM: 0 for absent, else 1 or a number.
@@ -75,5 +79,15 @@ public struct VirtualMachine: ~Copyable, Sendable {
   public func setIdentityMapAddress(_ guestPhysicalAddress: UInt64) throws(KVMError) {
     var address = guestPhysicalAddress
     try check("KVM_SET_IDENTITY_MAP_ADDR", ckvm_set_identity_map_addr(descriptor.raw, &address))
+  }
+}
+
+/// The memory that stands in each slot of a VM now. A guest writes it for as long as one of its vCPUs is there.
+final class Slots: Sendable {
+  private let mappings = Mutex<[UInt32: Mapping]>([:])
+
+  /// One change at a time: the kernel's slots and these must not differ.
+  func withLock(_ body: (inout [UInt32: Mapping]) -> Int32) -> Int32 {
+    mappings.withLock { body(&$0) }
   }
 }

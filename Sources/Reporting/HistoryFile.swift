@@ -1,7 +1,8 @@
 public import ABIChecker
+internal import FoundationEssentials
 internal import Glibc
 
-/// A history as a file of JSON Lines: the header first, then one event a line.
+/// A history as a file of JSON Lines: the header first, then one event a line, and a line that says that this was all.
 public enum HistoryFile {
   /// `rewrite.1.kvmclock.jsonl`: scenario and attempt.
   public static func name(of header: Header) -> String {
@@ -9,7 +10,7 @@ public enum HistoryFile {
       character.isASCII && (character.isLetter || character.isNumber || character == "-")
         ? character : "_"
     }
-    return "\(String(scenario)).\(header.attempt).kvmclock.jsonl"
+    return "\(String(scenario)).\(header.attempt)\(ending)"
   }
 
   /// Writes a history under its own name into a folder, and returns the path.
@@ -29,44 +30,28 @@ public enum HistoryFile {
   /// - Throws: `FileError` naming the path, the cause and a remedy.
   public static func write(_ history: History, to path: String) throws(FileError) {
     var file = try AtomicFile(path)
-    do throws(FileError) {
-      try file.append(Array(JSONText.line(history.header).utf8) + newline)
-      for event in history.events {
-        try file.append(event.line(did: Array(JSONText.line(event.action).utf8)) + newline)
-      }
-      try file.commit()
-    } catch {
-      file.discard()
-      throw error
+    try file.append(Array(JSONText.line(history.header).utf8) + newline)
+    for event in history.events {
+      try file.append(event.line(did: Array(JSONText.line(event.action).utf8)) + newline)
     }
+    try file.append(
+      Array(JSONText.line(HistoryEnd(endsAfter: history.events.count)).utf8) + newline)
+    try file.commit()
   }
 
   /// The files with histories in a folder, by name; none if it is no folder.
   public static func histories(in folder: String) -> [String] {
-    guard let entries = opendir(folder) else { return [] }
-    defer { closedir(entries) }
-    var names: [String] = []
-    while let entry = readdir(entries) {
-      let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name.hasSuffix(".kvmclock.jsonl") { names.append(name) }
-    }
-    return names.sorted()
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    return names.filter { $0.hasSuffix(ending) }.sorted()
   }
 
+  private static let ending = ".kvmclock.jsonl"
   private static let newline = Array("\n".utf8)
 
   /// Creates a folder, with those above it, and makes sure that files can be written there.
   ///
   /// - Throws: `FileError` naming the folder, the cause and a remedy.
-  /// - Parameter isNew: whether a folder that holds histories is refused: one folder is for one run.
-  public static func prepare(folder: String, isNew: Bool = false) throws(FileError) {
-    if isNew, let held = histories(in: folder).first {
-      throw FileError(
-        .unwritable, path: folder,
-        cause: "it holds the histories of another run (\(held)); name a new folder")
-    }
+  public static func prepare(folder: String) throws(FileError) {
     var reached = folder.hasPrefix("/") ? "/" : ""
     for part in folder.split(separator: "/") {
       reached += "\(part)/"
@@ -76,9 +61,35 @@ public enum HistoryFile {
     }
     let slash = folder.hasSuffix("/") ? "" : "/"
     var probe = try AtomicFile("\(folder)\(slash)probe.kvmclock.jsonl", reportedAs: folder)
-    defer { probe.discard() }
     // A full disk takes an empty file and refuses its first block.
     try probe.append([UInt8](repeating: UInt8(ascii: "\n"), count: 4096))
     try probe.flush()
   }
+
+  /// Prepares a folder for one run: it must hold no history yet, for those of two runs would be judged as one run's.
+  ///
+  /// - Returns: what keeps other runs out of the folder while it is kept.
+  /// - Throws: `FileError` naming the folder, the cause and a remedy.
+  public static func claim(folder: String) throws(FileError) -> Claim {
+    try prepare(folder: folder)
+    guard let claim = Claim("histories", in: folder) else {
+      throw FileError(
+        .unwritable, path: folder, cause: "another kvmclock records into this folder",
+        remedy: "name another one")
+    }
+    guard histories(in: folder).isEmpty else {
+      throw FileError(
+        .unwritable, path: folder, cause: "it holds the histories of an earlier run",
+        remedy: "name another folder, or remove them")
+    }
+    return claim
+  }
+}
+
+/// The last line of a history: a file that lacks it is cut off.
+struct HistoryEnd: Codable {
+  static let start = Array("{\"endsAfter\":".utf8)
+
+  /// How many events there are.
+  var endsAfter: Int
 }

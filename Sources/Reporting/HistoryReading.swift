@@ -22,6 +22,18 @@ public struct SavedHistory: Sendable {
   }
 }
 
+extension SavedHistory {
+  /// Refuses what no host can have done: it would be blamed for it.
+  ///
+  /// - Throws: `FileError` naming the file, the line and the reason.
+  public func requirePossible() throws(FileError) {
+    guard let impossible = history.impossibility else { return }
+    throw FileError(
+      .badData, path: path, line: impossible.event + 1,
+      cause: "this cannot have happened: \(impossible.reason)")
+  }
+}
+
 extension HistoryFile {
   public static let mostEvents = 1_000_000
 
@@ -36,18 +48,27 @@ extension HistoryFile {
     let decoder = LineDecoder(path: path)
     let header = try decoder.header(first)
     var saved = SavedHistory(path: path, history: History(header: header))
+    var end: HistoryEnd?
     while let line = try reader.next() {
+      guard end == nil else { throw decoder.error(line, "a line follows the end of the history") }
+      if line.bytes.starts(with: HistoryEnd.start), line.isEnded {
+        end = try decoder.end(line, after: saved.history.events.count)
+        continue
+      }
       guard saved.history.events.count < mostEvents else {
         throw decoder.error(line, "more than \(mostEvents) events, the most that is read")
       }
       if !line.isEnded { saved.truncated = "\(path) is cut off in line \(line.number)" }
       var line = line
-      if header.version < 6 { line.bytes = Action.renewed(line.bytes) }
+      if header.version < Header.firstVersionWithRun { line.bytes = Action.renewed(line.bytes) }
       do throws(FileError) {
         saved.history.events.append(try decoder.event(line))
       } catch {
         guard saved.truncated != nil else { throw error }
       }
+    }
+    if end == nil, saved.truncated == nil, header.version >= Header.firstVersionWithEnd {
+      saved.truncated = "\(path) is cut off after event \(saved.history.events.count)"
     }
     return saved
   }
@@ -98,6 +119,14 @@ private struct LineDecoder {
           + "lines are missing or out of order")
     }
     return event
+  }
+
+  func end(_ line: LineReader.Line, after events: Int) throws(FileError) -> HistoryEnd {
+    let end: HistoryEnd = try decode(line)
+    guard end.endsAfter == events else {
+      throw error(line, "the history ended after \(end.endsAfter) events, and \(events) are there")
+    }
+    return end
   }
 
   private func decode<Value: Decodable>(_ line: LineReader.Line) throws(FileError) -> Value {

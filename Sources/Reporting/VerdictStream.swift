@@ -10,11 +10,14 @@ protocol VerdictWriter {
 /// A report that is written verdict by verdict, as each becomes final.
 public final class VerdictStream {
   private var writer: any VerdictWriter
-  private let write: (String) -> Void
+  private let write: (String) throws -> Void
+  /// Why something could not be written; nothing follows it.
+  public private(set) var failure: (any Error)?
 
   /// Nil for formats that are written in one piece.
   public init?(
-    _ format: ReportFormat, rules: [String], style: ReportStyle, write: @escaping (String) -> Void
+    _ format: ReportFormat, rules: [String], style: ReportStyle,
+    write: @escaping (String) throws -> Void
   ) {
     switch format {
     case .ktap: writer = KTAPWriter(rules: rules, style: style)
@@ -24,11 +27,16 @@ public final class VerdictStream {
     self.write = write
   }
 
-  public func begin(_ report: Report) { write(writer.head(report)) }
+  public func begin(_ report: Report) { send(writer.head(report)) }
 
-  public func add(_ verdict: Verdict, in report: Report) { write(writer.add(verdict, in: report)) }
+  public func add(_ verdict: Verdict, in report: Report) { send(writer.add(verdict, in: report)) }
 
-  public func end(_ report: Report) { write(writer.tail(report)) }
+  public func end(_ report: Report) { send(writer.tail(report)) }
+
+  private func send(_ text: String) {
+    guard failure == nil else { return }
+    do { try write(text) } catch { failure = error }
+  }
 }
 
 /// A report as JSON Lines: the run, then one verdict a line, then what all come to.

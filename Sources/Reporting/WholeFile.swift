@@ -1,8 +1,8 @@
 internal import Glibc
 
 /// A file that is read at once.
-enum WholeFile {
-  static func read(_ path: String, atMost limit: Int) throws(FileError) -> [UInt8] {
+package enum WholeFile {
+  package static func read(_ path: String, atMost limit: Int) throws(FileError) -> [UInt8] {
     var descriptor: Int32
     repeat {
       descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)

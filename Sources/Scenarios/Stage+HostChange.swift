@@ -65,7 +65,8 @@ extension Stage {
   /// A suspend that ends after the freezing of processes: KVM is told of it like of a real one. Nil if this host has no
   /// such thing.
   func pretendToSuspend() -> Bool? {
-    guard HostFile.write("freezer", to: HostSettings.suspendTest) == 0 else {
+    // Read again: with any other value the host would go to sleep.
+    guard HostFile.set("freezer", in: HostSettings.suspendTest) else {
       lacks("a suspend for test", "no \(HostSettings.suspendTest) that takes \"freezer\"")
       return nil
     }

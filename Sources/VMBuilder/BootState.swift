@@ -41,11 +41,12 @@ struct BootState: Sendable {
   }
 
   /// Gives a vCPU its registers. `isAwake`: it ran before, and may have left in the middle of an OUT.
-  func load(into vcpu: borrowing VCPU, isAwake: Bool, hasIRQChip: Bool) throws(KVMError) {
+  func load(into vcpu: inout VCPU, isAwake: Bool, hasIRQChip: Bool) throws(KVMError) {
     if isAwake {
       // KVM finishes the OUT before it looks at new registers.
-      vcpu.requestImmediateExit(true)
-      defer { vcpu.requestImmediateExit(false) }
+      let interrupter = vcpu.interrupter
+      interrupter.requestImmediateExit(true)
+      defer { interrupter.requestImmediateExit(false) }
       _ = try vcpu.run()
     }
     try vcpu.setSpecialRegisters(specialRegisters(from: vcpu.specialRegisters()))

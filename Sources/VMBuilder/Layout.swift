@@ -49,7 +49,7 @@ public enum Layout {
   static func trace(_ vcpu: Int) -> UInt64 { mailbox(vcpu) + UInt64(TRACE_FROM_MAILBOX) }
 
   /// Bytes of memory for vCPUs with ids up to `highest`: whole 2 MiB pages.
-  static func memorySize(highest vcpu: Int) -> Int {
+  package static func memorySize(highest vcpu: Int) -> Int {
     let large = 2 << 20
     return (Int(block(vcpu + 1)) + large - 1) / large * large
   }

@@ -63,8 +63,6 @@ extension Machine {
       slots.removeAll { $0.slot == slot }
       slots.append(ExtraSlot(slot: slot, address: address, backing: backing, flags: flags))
     }
-    // KVM may hold on to a slot's memory for longer than the slot.
-    backings.append(backing)
   }
 
   public func removeSlot(_ slot: UInt32) throws(MachineError) {

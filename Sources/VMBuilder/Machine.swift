@@ -46,7 +46,6 @@ public final class Machine {
   public var vm: VirtualMachine { _read { yield space.vm } }
   /// No dictionary: its first use costs a third of what a vCPU costs.
   private var runners: [VCPURunner] = []
-  var backings: [Backing] = []
   var rings: [(vcpu: Int, ring: DirtyRing)] = []
   /// Whether the dirty log is there beside the rings.
   private(set) var hasLogBesideRings = false
@@ -195,7 +194,7 @@ public final class Machine {
 
   /// Calls KVM for a vCPU, on that vCPU's thread.
   public func withVCPU<Value: Sendable>(
-    _ vcpu: Int, _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
+    _ vcpu: Int, _ body: @escaping @Sendable (inout VCPU) throws(KVMError) -> Value
   ) throws(MachineError) -> Bracketed<Value> {
     try runner(vcpu).perform(body)
   }

@@ -1,5 +1,5 @@
 internal import GuestImages
-internal import KVM
+package import KVM
 public import PVClock
 
 /// One request to the agent.
@@ -147,10 +147,10 @@ extension GuestLoop {
 }
 
 /// The host's side of a vCPU's mailbox. It trusts nothing that it finds there.
-struct Mailbox {
-  let base: Int
+package struct Mailbox {
+  package let base: Int
 
-  init(vcpu: Int) { base = Int(Layout.mailbox(vcpu)) }
+  package init(vcpu: Int) { base = Int(Layout.mailbox(vcpu)) }
 
   func post(_ request: GuestRequest, in memory: borrowing GuestMemory) {
     memory.fill(0, at: base + Int(MAILBOX_LOOP), count: Int(LOOP_SIZE))
@@ -168,7 +168,8 @@ struct Mailbox {
     memory.store64(0, at: base + Int(MAILBOX_END))
   }
 
-  func reply(in memory: borrowing GuestMemory, vcpu: Int) throws(MachineError) -> GuestReply {
+  package func reply(in memory: borrowing GuestMemory, vcpu: Int) throws(MachineError) -> GuestReply
+  {
     let words = memory.loadWords(at: base + Int(MAILBOX_STATUS), count: 20)
     func word(_ offset: Int32) -> UInt32 { words[Int(offset - MAILBOX_STATUS) / 4] }
     func double(_ offset: Int32) -> UInt64 { UInt64(word(offset)) | UInt64(word(offset + 4)) << 32 }
@@ -193,7 +194,7 @@ struct Mailbox {
         page: ClockPage(words: Array(words[Int(MAILBOX_SNAPSHOT - MAILBOX_STATUS) / 4..<20]))!))
   }
 
-  func loop(in memory: borrowing GuestMemory) -> GuestLoop {
+  package func loop(in memory: borrowing GuestMemory) -> GuestLoop {
     let words = memory.loadWords(at: base + Int(MAILBOX_LOOP), count: Int(LOOP_SIZE) / 4)
     func double(_ offset: Int32) -> UInt64 {
       UInt64(words[Int(offset) / 4]) | UInt64(words[Int(offset) / 4 + 1]) << 32
@@ -219,7 +220,7 @@ struct Mailbox {
   }
 
   /// As many stretches as the loop says, and no more than there is room for.
-  func trace(in memory: borrowing GuestMemory) -> [GuestStretch] {
+  package func trace(in memory: borrowing GuestMemory) -> [GuestStretch] {
     let claimed = memory.loadWords(
       at: base + Int(MAILBOX_LOOP + LOOP_STRETCHES), count: 2)
     let count =

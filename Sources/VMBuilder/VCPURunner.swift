@@ -1,10 +1,15 @@
 internal import GuestImages
 internal import KVM
+internal import Synchronization
 
 /// One vCPU on its thread, and the watchdog over it: whoever waits for the guest kicks it when its time is over.
 final class VCPURunner: @unchecked Sendable {
   let id: Int
-  private let vcpu: VCPU
+  /// The worker's during a job, the driver's between two.
+  private var vcpu: VCPU
+  private let interrupter: VCPU.Interrupter
+  /// Whether the driver wants the vCPU back. Any other end of a run by a signal, as after SIGSTOP and SIGCONT, is none.
+  private let isRecalled = Atomic(false)
   private let worker: WorkerThread
   private let options: Machine.Options
   /// Written by the worker during a job, read by the driver after it: exactly one of the two is there after a run.
@@ -20,6 +25,7 @@ final class VCPURunner: @unchecked Sendable {
 
   init(id: Int, vcpu: consuming VCPU, worker: WorkerThread, options: Machine.Options) {
     self.id = id
+    interrupter = vcpu.interrupter
     self.vcpu = vcpu
     self.worker = worker
     self.options = options
@@ -56,15 +62,16 @@ final class VCPURunner: @unchecked Sendable {
   /// Runs the guest until something has to be done that is not the clock's.
   private func run() throws(KVMError) -> VCPUExit {
     if let exit = try options.sabotage?.insteadOfRun() { return exit }
-    guard let clock = options.clock else { return try vcpu.run() }
     while true {
-      clock.willEnter(id, vcpu)
-      switch try vcpu.run() {
-      case .readMSR(let msr, _):
+      options.clock?.willEnter(id, vcpu)
+      let exit = try vcpu.run()
+      switch (exit, options.clock) {
+      case (.interrupted, _) where !isRecalled.load(ordering: .acquiring): continue
+      case (.readMSR(let msr, _), let clock?):
         vcpu.completeReadMSR(value: clock.guestReads(msr, id, vcpu))
-      case .writeMSR(let msr, let value, _):
+      case (.writeMSR(let msr, let value, _), let clock?):
         vcpu.completeWriteMSR(accepted: clock.guestWrites(msr, value, id, vcpu))
-      case let exit: return exit
+      default: return exit
       }
     }
   }
@@ -92,14 +99,14 @@ final class VCPURunner: @unchecked Sendable {
 
   /// Does something with the vCPU on its thread.
   func perform<Value: Sendable>(
-    _ body: @escaping @Sendable (borrowing VCPU) throws(KVMError) -> Value
+    _ body: @escaping @Sendable (inout VCPU) throws(KVMError) -> Value
   ) throws(MachineError) -> Bracketed<Value> {
     let box = Box<Bracketed<Result<Value, KVMError>>>()
     try begin { [self] in
       let began = Moment.before()
       let result: Result<Value, KVMError>
       do throws(KVMError) {
-        result = .success(try body(vcpu))
+        result = .success(try body(&vcpu))
       } catch {
         result = .failure(error)
       }
@@ -120,14 +127,14 @@ final class VCPURunner: @unchecked Sendable {
     let hasIRQChip = options.hasIRQChip
     guard isAwake else {
       do {
-        try state.load(into: vcpu, isAwake: false, hasIRQChip: hasIRQChip)
+        try state.load(into: &vcpu, isAwake: false, hasIRQChip: hasIRQChip)
       } catch {
         throw .kvm(error)
       }
       return
     }
     _ = try perform { vcpu throws(KVMError) in
-      try state.load(into: vcpu, isAwake: true, hasIRQChip: hasIRQChip)
+      try state.load(into: &vcpu, isAwake: true, hasIRQChip: hasIRQChip)
     }
   }
 
@@ -161,13 +168,16 @@ final class VCPURunner: @unchecked Sendable {
     }
   }
 
-  /// Kicks until the thread is out of KVM_RUN, for 2 s or longer.
+  /// Kicks until the thread is out of KVM_RUN, for 2 s or longer. A thread that does not come stays recalled.
   private func isBack() -> Bool {
-    vcpu.requestImmediateExit(true)
-    defer { vcpu.requestImmediateExit(false) }
+    isRecalled.store(true, ordering: .releasing)
+    interrupter.requestImmediateExit(true)
     for _ in 0..<2000 {
       worker.kick()
-      if worker.isDone(within: 1) { return true }
+      guard worker.isDone(within: 1) else { continue }
+      interrupter.requestImmediateExit(false)
+      isRecalled.store(false, ordering: .releasing)
+      return true
     }
     return false
   }

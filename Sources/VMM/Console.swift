@@ -8,6 +8,8 @@ package final class Console {
     let send: (String) -> Bool
     /// What has come, within so many milliseconds: empty if nothing has, nil if nothing will.
     let receive: (Int) -> [UInt8]?
+    /// The process whose line it is.
+    var process: ChildProcess?
 
     package init(send: @escaping (String) -> Bool, receive: @escaping (Int) -> [UInt8]?) {
       self.send = send
@@ -32,10 +34,13 @@ package final class Console {
     self.isCancelled = isCancelled
   }
 
-  convenience init(_ stream: Stream, isCancelled: @escaping () -> Bool) {
-    self.init(
-      Line(send: { stream.send($0) }, receive: { stream.receive(within: $0) }),
-      isCancelled: isCancelled)
+  convenience init(
+    of process: ChildProcess, send: @escaping (String) -> Bool,
+    receive: @escaping (Int) -> [UInt8]?, isCancelled: @escaping () -> Bool
+  ) {
+    var line = Line(send: send, receive: receive)
+    line.process = process
+    self.init(line, isCancelled: isCancelled)
   }
 
   static let hello = "kvmclock guest 1"
@@ -57,16 +62,13 @@ package final class Console {
     let end = Stream.now + milliseconds
     buffer = []
     let began = Moment.before()
-    guard line.send(String(request)) else { throw .badAnswer("COM1 is closed") }
+    guard line.send(String(request)) else { throw closed }
     try read(through: "=", end, milliseconds)
     let first = Moment.after()
     try read(through: "+", end, milliseconds)
     let all = Moment.after()
     while !buffer.suffix(3).elementsEqual(Array("\n.\n".utf8)) {
-      if buffer.first == UInt8(ascii: "!") {
-        throw .badAnswer(String(decoding: buffer, as: UTF8.self))
-      }
-      try read(until: end, "the end of the answer to '\(request)'", milliseconds)
+      try readAnswer(until: end, "the end of the answer to '\(request)'", milliseconds)
     }
     let lines = String(decoding: buffer.dropLast(3), as: UTF8.self).split(separator: "\n")
     return Reply(
@@ -82,8 +84,20 @@ package final class Console {
         buffer.removeFirst(at + 1)
         return
       }
-      try read(until: end, "the guest's '\(mark)'", milliseconds)
+      try readAnswer(until: end, "the guest's '\(mark)'", milliseconds)
     }
+  }
+
+  /// - Throws: `VMMError.badAnswer` with the line in which the guest tells of an exception that it did not expect.
+  private func readAnswer(
+    until end: Int, _ what: String, _ milliseconds: Int
+  ) throws(VMMError) {
+    try read(until: end, what, milliseconds)
+    guard let at = buffer.firstIndex(of: UInt8(ascii: "!")) else { return }
+    while !buffer[at...].contains(UInt8(ascii: "\n")) {
+      try read(until: end, "the end of the guest's line about an exception", milliseconds)
+    }
+    throw .badAnswer(String(decoding: buffer[at...].prefix { $0 != 10 }, as: UTF8.self))
   }
 
   private func read(until end: Int, _ what: String, _ milliseconds: Int) throws(VMMError) {
@@ -91,8 +105,20 @@ package final class Console {
     let left = end - Stream.now
     guard left > 0 else { throw .timedOut(what: what, milliseconds: milliseconds) }
     guard let bytes = line.receive(min(left, 100)) else {
-      throw .ended(how: "COM1 was closed", said: "")
+      throw closed
     }
     buffer += bytes
+    if buffer.count > 1 << 20 { throw .badAnswer("more than 1 MiB without an end") }
+  }
+
+  /// What the VMM's process says of it; else what came last.
+  private var closed: VMMError {
+    let last = String(decoding: buffer.suffix(400), as: UTF8.self)
+      .split(whereSeparator: \.isNewline).suffix(3).joined(separator: " / ")
+    guard let process = line.process, process.ends(within: 1000) else {
+      return .ended(how: "COM1 was closed", said: last)
+    }
+    let said = [process.said, last].filter { !$0.isEmpty }.joined(separator: " / ")
+    return .ended(how: process.ending ?? "", said: said)
   }
 }

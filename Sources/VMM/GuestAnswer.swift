@@ -3,7 +3,7 @@ internal import GuestImages
 internal import PVClock
 
 /// What the guest said on COM1 to one request: lines of hexadecimal numbers. guest-images/README.md has their meaning.
-package struct GuestAnswer: Hashable, Sendable {
+package struct GuestAnswer: Sendable {
   /// What each vCPU saw, by its number, and vector + 1 of its last WRMSR of the system-time MSR, 0 if it did not fault.
   package var vcpus: [Int: (result: SampleResult, fault: UInt64)] = [:]
   /// vCPUs that run and did not answer in time.
@@ -13,12 +13,6 @@ package struct GuestAnswer: Hashable, Sendable {
   package var cpuid: [[UInt64]] = []
   /// Index, value, and vector + 1.
   package var msrs: [[UInt64]] = []
-
-  package static func == (one: Self, other: Self) -> Bool {
-    one.vcpus.mapValues(\.result) == other.vcpus.mapValues(\.result) && one.absent == other.absent
-  }
-
-  package func hash(into hasher: inout Hasher) { hasher.combine(absent) }
 
   /// - Throws: `VMMError.badAnswer` with the line that is none.
   package init(lines: [String]) throws(VMMError) {

@@ -9,6 +9,7 @@ package final class QEMU: VirtualMachineMonitor {
   private let machine: String
   private let firmware: String?
   private let options: [String]
+  private let tracer: Tracer?
   private let place: Workplace
   private let guest: String
   private let isCancelled: () -> Bool
@@ -18,14 +19,14 @@ package final class QEMU: VirtualMachineMonitor {
   ///   - binary: a path, or a name to look for; nil for the usual ones.
   ///   - options: more of QEMU's own options: they come last.
   package init(
-    binary: String?, machine: String = "q35", options: [String],
+    binary: String?, machine: String = "q35", options: [String], tracer: Tracer? = nil,
     isCancelled: @escaping () -> Bool
   ) throws(VMMError) {
     let names =
       binary.map { [$0] } ?? [
         "qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm", "qemu-system-x86_64-microvm",
       ]
-    guard let found = names.lazy.compactMap(Self.path).first else {
+    guard let found = names.lazy.compactMap(ChildProcess.path).first else {
       throw .missing(
         what: names[0],
         remedy: binary == nil
@@ -35,6 +36,7 @@ package final class QEMU: VirtualMachineMonitor {
     self.binary = found
     self.machine = machine
     self.options = options
+    self.tracer = tracer
     self.isCancelled = isCancelled
     firmware = [
       "/usr/share/qemu/qboot.rom", "/usr/share/qemu-kvm/qboot.rom", "/usr/share/seabios/qboot.rom",
@@ -49,12 +51,6 @@ package final class QEMU: VirtualMachineMonitor {
     place = try Workplace()
     guest = try place.write(GuestFile.elf.bytes, to: "guest.elf")
     name = try Self.version(of: found, place) + ", \(machine)"
-  }
-
-  private static func path(of name: String) -> String? {
-    if name.contains("/") { return access(name, X_OK) == 0 ? name : nil }
-    let folders = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/usr/local/bin"
-    return folders.split(separator: ":").map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
   }
 
   private static func version(of binary: String, _ place: Workplace) throws(VMMError) -> String {
@@ -85,7 +81,9 @@ package final class QEMU: VirtualMachineMonitor {
     case .file(let path): words += ["-incoming", "exec:cat \(path)"]
     case .migration(let path): words += ["-incoming", "unix:\(path)"]
     }
-    let process = try ChildProcess(words + options, output: "\(place.path)/\(made).said")
+    words += options
+    let process = try ChildProcess(
+      tracer?.words(for: words) ?? words, output: "\(place.path)/\(made).said")
     return try QEMUMachine(process, paths.qmp, paths.com1, isCancelled: isCancelled)
   }
 }
@@ -103,8 +101,9 @@ private final class QEMUMachine: MonitoredMachine {
   ) throws(VMMError) {
     self.process = process
     monitor = try QMP(qmp, process, milliseconds: 20_000)
+    let stream = try Stream(path: com1, milliseconds: 20_000, isAlive: process.requireAlive)
     console = Console(
-      try Stream(path: com1, milliseconds: 20_000, isAlive: process.requireAlive),
+      of: process, send: stream.send, receive: { stream.receive(within: $0) },
       isCancelled: isCancelled)
   }
 

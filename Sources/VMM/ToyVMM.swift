@@ -2,7 +2,6 @@ package import ABIChecker
 internal import Glibc
 internal import GuestImages
 package import KVM
-internal import Synchronization
 internal import VMBuilder
 
 /// A VMM as small as it can be that pauses, saves, restores, migrates, resets and plugs: in this process, with one switch for each
@@ -13,16 +12,19 @@ package final class ToyVMM: VirtualMachineMonitor {
     fault.map { "a toy VMM with the fault \($0.rawValue)" } ?? "a toy VMM"
   }
   let fault: ToyFault?
+  let entry: GuestEntry
   let system: KVMSystem
   private let isCancelled: () -> Bool
   /// What stands in for files, and for sockets.
   fileprivate var states: [String: ToyState] = [:]
   fileprivate var targets: [String: ToyMachine] = [:]
 
-  package init(_ fault: ToyFault? = nil, isCancelled: @escaping () -> Bool = { false })
-    throws(KVMError)
-  {
+  package init(
+    _ fault: ToyFault? = nil, entry: GuestEntry = .protected,
+    isCancelled: @escaping () -> Bool = { false }
+  ) throws(KVMError) {
     self.fault = fault
+    self.entry = entry
     self.isCancelled = isCancelled
     system = try KVMSystem()
   }
@@ -50,6 +52,11 @@ package final class ToyVMM: VirtualMachineMonitor {
   }
 }
 
+/// How the guest is entered: flat from real mode, by PVH in protected mode, or in long mode as Linux's 64-bit boot protocol has it.
+package enum GuestEntry: CaseIterable {
+  case real, protected, long
+}
+
 /// What a VMM takes along.
 struct ToyState {
   struct CPU {
@@ -67,94 +74,12 @@ struct ToyState {
   var at: UInt64
 }
 
-/// One vCPU on its thread.
-private final class ToyVCPU: @unchecked Sendable {
-  let number: Int
-  let vcpu: VCPU
-  private let worker: WorkerThread
-  private let isStopping = Atomic(false)
-  private unowned let machine: ToyMachine
-
-  init(_ number: Int, _ vcpu: consuming VCPU, of machine: ToyMachine) throws(KVMError) {
-    self.number = number
-    self.vcpu = vcpu
-    self.machine = machine
-    do { worker = try WorkerThread(name: "toy-vcpu\(number)") } catch {
-      throw KVMError(request: "pthread_create", errno: EAGAIN, remedy: nil)
-    }
-  }
-
-  func run() {
-    isStopping.store(false, ordering: .relaxed)
-    vcpu.requestImmediateExit(false)
-    worker.begin { [self] in loop() }
-  }
-
-  /// Takes the vCPU out of the guest, with its port access complete.
-  func stop() {
-    isStopping.store(true, ordering: .relaxed)
-    vcpu.requestImmediateExit(true)
-    while !worker.isDone(within: 1) { worker.kick() }
-  }
-
-  func end() {
-    stop()
-    worker.stop()
-  }
-
-  private func loop() {
-    while true {
-      guard let exit = try? vcpu.run() else { return }
-      switch exit {
-      case .in(let port, _, _): vcpu.completeIn(value: machine.uart.read(port))
-      case .out(let port, _, _, _):
-        if port == UInt16(VMM_COM1) { machine.uart.write(vcpu.portData()) }
-      case .mmioRead: vcpu.completeMMIORead(value: 0)
-      case .shutdown, .failEntry, .internalError: return
-      default: break
-      }
-      if exit == .interrupted, isStopping.load(ordering: .relaxed) { return }
-    }
-  }
-}
-
-/// COM1: what the guest sends, and what it is sent.
-private final class ToyUART: @unchecked Sendable {
-  private let lock = Mutex<(sent: [UInt8], toGuest: [UInt8])>(([], []))
-
-  func write(_ bytes: [UInt8]) { lock.withLock { $0.sent += bytes } }
-
-  func read(_ port: UInt16) -> UInt32 {
-    lock.withLock { state in
-      switch Int32(port) - VMM_COM1 {
-      case 5: return 0x60 | (state.toGuest.isEmpty ? 0 : 1)
-      case 0: return state.toGuest.isEmpty ? 0 : UInt32(state.toGuest.removeFirst())
-      default: return 0
-      }
-    }
-  }
-
-  func send(_ text: String) { lock.withLock { $0.toGuest += Array(text.utf8) } }
-
-  func receive(within milliseconds: Int) -> [UInt8] {
-    let end = Stream.now + milliseconds
-    while true {
-      let bytes = lock.withLock { state in
-        defer { state.sent = [] }
-        return state.sent
-      }
-      if !bytes.isEmpty || Stream.now >= end { return bytes }
-      usleep(20)
-    }
-  }
-}
-
 final class ToyMachine: MonitoredMachine {
-  fileprivate let uart = ToyUART()
-  private let monitor: ToyVMM
+  let uart = ToyUART()
+  let monitor: ToyVMM
   private let vm: VirtualMachine
-  private let memory: GuestMemory
-  private var vcpus: [ToyVCPU] = []
+  let memory: GuestMemory
+  private(set) var vcpus: [ToyVCPU] = []
   /// vCPUs that were unplugged: KVM has no way to end one.
   private var parked: [ToyVCPU] = []
   private let isCancelled: () -> Bool
@@ -207,36 +132,6 @@ final class ToyMachine: MonitoredMachine {
     // Until a VMM sets it, KVM's map of APIC ids does not have this vCPU, and no INIT reaches it.
     try vcpu.setLAPIC(try vcpu.lapic())
     vcpus.append(try ToyVCPU(number, vcpu, of: self))
-  }
-
-  /// The state after a reset: vCPU 0 at the guest's first byte, the others wait for their start-up interrupt.
-  fileprivate func boot() throws(KVMError) {
-    memory.write(GuestFile.image, at: Int(VMM_BASE))
-    for cpu in vcpus {
-      try reset(cpu)
-      try cpu.vcpu.setMSR(MSR.systemTime, 0)
-    }
-  }
-
-  private func reset(_ cpu: ToyVCPU) throws(KVMError) {
-    guard cpu.number == 0 else { return try cpu.vcpu.setMPState(.uninitialized) }
-    var special = try cpu.vcpu.specialRegisters()
-    func flat(_ type: UInt8) -> Segment {
-      var segment = Segment()
-      (segment.limit, segment.type, segment.present, segment.s, segment.g, segment.db) = (
-        0xffff_ffff, type, 1, 1, 1, 1
-      )
-      segment.selector = type == 11 ? 8 : 16
-      return segment
-    }
-    (special.cs, special.ds, special.es, special.ss) = (flat(11), flat(3), flat(3), flat(3))
-    (special.fs, special.gs) = (flat(3), flat(3))
-    (special.cr0, special.cr3, special.cr4, special.efer) = (0x11, 0, 0, 0)
-    try cpu.vcpu.setSpecialRegisters(special)
-    var registers = Registers()
-    (registers.rip, registers.rflags) = (UInt64(VMM_BASE), 2)
-    try cpu.vcpu.setRegisters(registers)
-    try cpu.vcpu.setMPState(.runnable)
   }
 
   fileprivate func run() {

@@ -16,11 +16,13 @@ package struct VMMPlan: Sendable {
 
 package enum VMMRunner {
   /// Runs the scripts, each with machines of its own.
+  ///
+  /// - Throws: if the guest has not booted once before it is clear that it does not.
   package static func run(
     _ plan: VMMPlan, on monitor: any VirtualMachineMonitor, host: HostFacts,
     isCancelled: @escaping () -> Bool, keep: (History) -> Void
-  ) throws(VMMError) -> [History] {
-    var histories: [History] = []
+  ) throws(VMMError) {
+    var hasBooted = false
     for scenario in plan.scenarios where !isCancelled() {
       let session = try Session(scenario, monitor, plan, host: host, isCancelled: isCancelled)
       let missing = scenario.verbs.filter { !monitor.verbs.contains($0) }
@@ -34,13 +36,16 @@ package enum VMMRunner {
           try session.run(scenario, rounds: plan.rounds)
         }
       } catch {
+        if !hasBooted, !session.hasBooted {
+          if case .cancelled = error { throw error }
+          throw .cannotStart(what: "the guest under \(monitor.name)", reason: "\(error)")
+        }
         session.note(error)
       }
       session.end()
-      histories.append(session.history)
+      hasBooted = hasBooted || session.hasBooted
       keep(session.history)
     }
-    return histories
   }
 }
 
@@ -52,7 +57,7 @@ extension ScenarioName {
     case .vmmSnapshot: [.start, .pause, .resume, .save, .restore]
     case .vmmMigration: [.start, .migrate]
     case .vmmReset: [.start, .reset]
-    case .vmmHotplug: [.start, .plug, .unplug]
+    case .vmmHotplug: [.start, .plug]
     default: [.start]
     }
   }
@@ -157,6 +162,7 @@ extension Session {
       try plug(machine)
       try wait(milliseconds: 20)
       try ask(machine)
+      guard monitor.verbs.contains(.unplug) else { return }
       try unplug(machine)
     }
   }

@@ -22,7 +22,11 @@ struct CheckCommand: ParsableCommand {
     var saved: [SavedHistory] = []
     var failure: Failure?
     for path in histories.flatMap(Self.files) {
-      do { saved.append(try HistoryFile.read(path)) } catch {
+      do throws(FileError) {
+        let history = try HistoryFile.read(path)
+        try history.requirePossible()
+        saved.append(history)
+      } catch {
         failure = failure ?? Failure(error)
         Output.complain(Failure(error).message)
       }
@@ -41,7 +45,7 @@ struct CheckCommand: ParsableCommand {
       reports.append(try report(saved.filter { $0.history.header.host == host }))
     }
     for index in reports.indices { for table in tables { reports[index].include(table) } }
-    let isComplete = try options.deliver(reports, style: ReportStyle(isVerbose: options.verbose))
+    let isComplete = options.deliver(reports, style: ReportStyle(isVerbose: options.verbose))
     let codes = reports.map(options.exitCode)
     if codes.contains(1) { throw ExitCode(1) }
     if !isComplete { throw ExitCode(74) }

@@ -102,7 +102,10 @@ struct CompareCommand: ParsableCommand {
         Output.complain(Failure(error).message)
       }
     }
-    try Output.write(comparison.render(format, width: Output.width))
+    do { try Output.write(comparison.render(format, width: Output.width)) } catch {
+      isComplete = false
+      Output.complain(error.message)
+    }
     if comparison.exitCode != 0 { throw ExitCode(comparison.exitCode) }
     if !isComplete { throw ExitCode(74) }
     if let failure { throw ExitCode(failure.code) }

@@ -122,55 +122,35 @@ struct InsideCommand: ParsableCommand {
   }
 
   private func judge(_ view: GuestView) throws {
-    if let history {
-      do { try HistoryFile.prepare(folder: history, isNew: true) } catch { throw Failure(error) }
-    }
+    var keeper = try HistoryKeeper(run: RunFacts(command: "inside"), folder: history)
     try options.prepare()
     let tables = try options.tables()
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
-    let date = Output.date
     let began = ContinuousClock.now
-    var recorded = Recording.make(
+    let recorded = Recording.make(
       of: view, nanoseconds: time?.nanoseconds ?? 10_000_000_000,
       isCancelled: { cancellation.isCancelled })
-    recorded.header.run = RunFacts(
-      kvmclock: Kvmclock.version, date: date, hostname: HostInspection.hostname, command: "inside",
-      options: "")
     let timeline = Timeline(recorded)
     let rules = Rule.all.filter { $0.isExercised(by: Header.insideScenario) }
     var report = Report(
       version: Kvmclock.version, host: recorded.header.host, seed: nil,
       verdicts: rules.map { $0.verdict(on: [timeline]) }, planned: Rule.all.count)
-    report.command = "inside"
-    report.hostname = HostInspection.hostname
-    report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
     report = try options.settled(report)
     report.interruption = interruption.signalName
-    report.histories = [recorded]
+    keeper.keep(recorded)
+    keeper.describe(&report)
     for table in tables { report.include(table) }
-    let isSaved = save(recorded, &report)
-    let isComplete = try options.deliver(
+    let isComplete = options.deliver(
       [report],
       style: ReportStyle(
         isVerbose: options.verbose, figures: InsideText.figures(view, timeline)))
     if interruption.signalName != nil { throw ExitCode(interruption.exitCode) }
-    if !isSaved || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
+    if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
     if let absence = view.absence, report.exitCode != 1 {
       throw Failure(69, "kvmclock: no clock record to read: \(absence.reason)")
     }
     throw ExitCode(options.exitCode(of: report))
-  }
-
-  private func save(_ recorded: History, _ report: inout Report) -> Bool {
-    guard let history else { return true }
-    do {
-      report.files[Header.insideScenario] = [try HistoryFile.save(recorded, in: history)]
-      return true
-    } catch {
-      Output.complain(Failure(error).message)
-      return false
-    }
   }
 }

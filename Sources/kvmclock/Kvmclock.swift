@@ -48,6 +48,7 @@ struct Kvmclock: ParsableCommand {
 
   static func main() {
     Output.claimStandardDescriptors()
+    Output.surviveFailedWrites()
     Glibc.exit(status())
   }
 

@@ -44,6 +44,13 @@ enum Output {
     _ = Descriptor.write([UInt8(ascii: "\n")], to: STDERR_FILENO)
   }
 
+  /// Lets a write that a signal would punish fail with EPIPE or EFBIG, as others do: the report is still delivered.
+  ///
+  /// By handlers: what is ignored stays ignored in each program that this one starts.
+  static func surviveFailedWrites() {
+    for signal in [SIGPIPE, SIGXFSZ] { _ = Glibc.signal(signal) { _ in } }
+  }
+
   /// A standard descriptor that is closed would be given to the next file opened, and reports written into it.
   static func claimStandardDescriptors() {
     for descriptor in 0...2 where fcntl(Int32(descriptor), F_GETFD) < 0 {

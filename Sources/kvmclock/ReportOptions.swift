@@ -130,42 +130,42 @@ struct ReportOptions: ParsableArguments {
   func stream(for rules: [Rule]) -> VerdictStream? {
     VerdictStream(
       format, rules: rules.map(\.id), style: ReportStyle(hasSubtests: kselftest)
-    ) { try? Output.write($0) }
+    ) { try Output.write($0) }
   }
 
   /// Writes the files, each whatever becomes of the others, and then stdout.
   ///
   /// - Parameter stream: what stdout has got already, if it has.
-  /// - Returns: whether all files could be written.
+  /// - Returns: whether all could be written. What could not does not hide what was found.
   func deliver(
     _ reports: [Report], style: ReportStyle = ReportStyle(), stream: VerdictStream? = nil
-  ) throws(Failure) -> Bool {
+  ) -> Bool {
     var style = style
     style.hasSubtests = kselftest
     var isComplete = true
+    func attempt(_ write: () throws -> Void) {
+      do { try write() } catch {
+        isComplete = false
+        let failure = (error as? Failure) ?? (error as? FileError).map { Failure($0) }
+        Output.complain(failure?.message ?? "kvmclock: \(error)")
+      }
+    }
     for (path, format) in files {
       let texts = reports.map { format.render($0, style: style) }
-      do { try ReportFile.write(texts.joined(separator: "\n"), to: path) } catch {
-        isComplete = false
-        Output.complain(Failure(error).message)
-      }
+      attempt { try ReportFile.write(texts.joined(separator: "\n"), to: path) }
     }
     if let stream {
       for report in reports { stream.end(report) }
+      if let failure = stream.failure { attempt { throw failure } }
     } else {
       let texts = reports.map { render($0, style: style) }
-      try Output.write(texts.joined(separator: "\n"))
+      attempt { try Output.write(texts.joined(separator: "\n")) }
     }
     guard github else { return isComplete }
-    for report in reports { try Output.write(GitHubAnnotations(report).text) }
-    guard let path = getenv("GITHUB_STEP_SUMMARY").map({ String(cString: $0) }), !path.isEmpty
-    else { return isComplete }
-    do {
-      try ReportFile.append(
-        reports.map { MarkdownReport($0).text }.joined(separator: "\n"), to: path)
-    } catch {
-      isComplete = false
-      Output.complain(Failure(error).message)
+    attempt { try Output.write(reports.map { GitHubAnnotations($0).text }.joined()) }
+    if let path = getenv("GITHUB_STEP_SUMMARY").map({ String(cString: $0) }), !path.isEmpty {
+      let text = reports.map { MarkdownReport($0).text }.joined(separator: "\n")
+      attempt { try ReportFile.append(text, to: path) }
     }
     return isComplete
   }

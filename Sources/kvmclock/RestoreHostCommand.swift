@@ -19,7 +19,8 @@ struct RestoreHostCommand: ParsableCommand {
     guard let found = HostSettings(arguments: settings) else {
       throw Failure(64, "kvmclock: \(Self.name) is for the use of `run --change-host` alone")
     }
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGPIPE] { signal.ignore() }
+    for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGPIPE] { signal.ignore() }
+    try Output.write(HostKeeper.readiness)
     var said: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 64)
     while true {

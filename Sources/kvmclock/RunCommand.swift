@@ -122,11 +122,10 @@ struct RunCommand: ParsableCommand {
     var hasLost = false
     var stream: VerdictStream?
     repeat {
-      let session = try RunSession(
-        facts: RunFacts(
-          kvmclock: Kvmclock.version, date: Output.date, hostname: HostInspection.hostname,
-          command: "run", options: repeatOptions),
-        folder: history.map { isRepeated ? "\($0)/round-\(round)" : $0 },
+      let session = RunSession(
+        keeper: try HistoryKeeper(
+          run: RunFacts(command: "run", options: repeatOptions),
+          folder: history.map { isRepeated ? "\($0)/round-\(round)" : $0 }),
         kernelLog: kmsg ? try KernelLog() : nil, stopsAtFirst: failFast,
         isQuiet: options.isQuiet, stream: isRepeated ? nil : options.stream(for: plan.rules))
       stream = session.stream
@@ -142,11 +141,12 @@ struct RunCommand: ParsableCommand {
       plan.seed &+= 1
     } while isRepeated
     for table in tables { report.include(table) }
-    if cancellation.isCancelled { report.interruption = interruption.signalName }
-    let isComplete = try options.deliver(
+    let isInterrupted = report.interruption != nil && cancellation.isCancelled
+    if isInterrupted { report.interruption = interruption.signalName }
+    let isComplete = options.deliver(
       [report], style: ReportStyle(showsTimings: timings, isVerbose: options.verbose),
       stream: stream)
-    if cancellation.isCancelled { throw ExitCode(interruption.exitCode) }
+    if isInterrupted { throw ExitCode(interruption.exitCode) }
     let code = options.exitCode(of: report)
     if hasLost || !isComplete, code != 1 { throw ExitCode(74) }
     throw ExitCode(code)

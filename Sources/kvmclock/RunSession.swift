@@ -6,36 +6,28 @@ import Scenarios
 
 /// One run: what is kept, printed and counted while it goes on.
 final class RunSession {
-  private let facts: RunFacts
-  private let folder: String?
   private let kernelLog: KernelLog?
   private let stopsAtFirst: Bool
   private let isQuiet: Bool
   let stream: VerdictStream?
   private var progress = Progress()
-  private var histories: [History] = []
-  private var files: [String: [String]] = [:]
+  private var keeper: HistoryKeeper
   private var broken: Set<String> = []
-  private var lost = 0
-  private var failure: Failure?
   private let began = ContinuousClock.now
 
   init(
-    facts: RunFacts, folder: String?, kernelLog: KernelLog?, stopsAtFirst: Bool,
-    isQuiet: Bool, stream: VerdictStream?
-  ) throws(Failure) {
-    self.facts = facts
-    self.folder = folder
+    keeper: HistoryKeeper, kernelLog: KernelLog?, stopsAtFirst: Bool, isQuiet: Bool,
+    stream: VerdictStream?
+  ) {
+    self.keeper = keeper
     self.kernelLog = kernelLog
     self.stopsAtFirst = stopsAtFirst
     self.isQuiet = isQuiet
     self.stream = stream
-    guard let folder else { return }
-    do { try HistoryFile.prepare(folder: folder, isNew: true) } catch { throw Failure(error) }
   }
 
-  /// Whether a history could not be saved. A full disk is told of, and ends nothing.
-  var hasFailed: Bool { lost > 0 }
+  /// Whether a history could not be saved.
+  var hasFailed: Bool { keeper.hasFailed }
 
   /// - Parameter settle: what the user's own list makes of a report.
   func run(
@@ -46,14 +38,12 @@ final class RunSession {
     var report = Report(
       version: Kvmclock.version, host: host, seed: plan.seed, verdicts: [],
       planned: plan.rules.count)
-    report.hostname = facts.hostname
-    report.date = facts.date
-    report.repeatOptions = facts.options
+    keeper.describe(&report)
     report = try settle(report)
     let excuses = report.own
     stream?.begin(report)
     let observer = RunObserver(
-      begins: { self.begins($0, $1, $2) }, keep: { self.keep($0) },
+      begins: { self.begins($0, $1, $2) }, keep: { self.keeper.keep($0) },
       broke: { verdicts in
         self.broken.formUnion(verdicts.map(\.rule))
         if self.stopsAtFirst { cancellation.cancel() }
@@ -72,10 +62,7 @@ final class RunSession {
     report.timings = result.timings.map {
       ScenarioTiming(scenario: $0.scenario, attempt: $0.attempt, nanoseconds: $0.nanoseconds)
     }
-    report.files = files
-    report.notes =
-      lost == 0 ? [] : ["\(lost) histor\(lost == 1 ? "y" : "ies") could not be saved"]
-    report.histories = histories
+    keeper.describe(&report)
     report.noGuestRuns = result.noGuestRuns
     if result.wasCancelled { report.interruption = "--fail-fast" }
     return try settle(report)
@@ -86,20 +73,6 @@ final class RunSession {
     guard !isQuiet, Progress.isOnTerminal else { return }
     let found = broken.isEmpty ? "" : ", \(broken.count) broken"
     progress.show("\(place) of \(count) scenarios\(found): \(name.rawValue)")
-  }
-
-  private func keep(_ recorded: History) {
-    var history = recorded
-    history.header.run = facts
-    histories.append(history)
-    guard let folder else { return }
-    do {
-      let path = try HistoryFile.save(history, in: folder)
-      files[history.header.scenario, default: []].append(path)
-    } catch {
-      lost += 1
-      Output.complain(Failure(error).message)
-    }
   }
 }
 

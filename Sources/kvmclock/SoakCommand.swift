@@ -79,12 +79,15 @@ struct SoakCommand: ParsableCommand {
 
   func run() throws {
     if show { return try conclude(read().report(), interruption: nil, hasFailed: false) }
-    let cancellation = Cancellation()
-    let interruption = Interruption(cancelling: cancellation)
     let host: HostFacts
     do { host = try HostInspection.facts(device: device) } catch { throw Failure(error) }
+    let claim = try claimCheckpoint()
+    defer { withExtendedLifetime(claim) {} }
     let keeper = SoakKeeper(
       try state(on: host), checkpoint: checkpoint, prometheus: prometheus, history: history)
+    // Until here there is nothing to report, and a checkpoint that is a pipe may keep it waiting.
+    let cancellation = Cancellation()
+    let interruption = Interruption(cancelling: cancellation)
     try options.prepare()
     try keeper.begin()
     let noGuestRuns = try soak(keeper, host, cancellation)
@@ -96,6 +99,20 @@ struct SoakCommand: ParsableCommand {
     report.histories = keeper.shown
     try conclude(
       report, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
+  }
+
+  /// Two soaks would overwrite each other's figures.
+  private func claimCheckpoint() throws(Failure) -> Claim {
+    let slash = checkpoint.lastIndex(of: "/")
+    let folder = slash.map { String(checkpoint[...$0]) } ?? "."
+    let name = slash.map { checkpoint[checkpoint.index(after: $0)...] } ?? checkpoint[...]
+    guard let claim = Claim("checkpoint \(name)", in: folder) else {
+      throw Failure(
+        64,
+        "kvmclock: another soak keeps its figures in \(checkpoint): name another file (--checkpoint)"
+      )
+    }
+    return claim
   }
 
   private func newState(on host: HostFacts) throws -> SoakState {
@@ -118,6 +135,15 @@ struct SoakCommand: ParsableCommand {
           + "or name another file (--checkpoint)")
     }
     let state = try read()
+    if let rule = state.rules.first(where: { Rule.named($0) == nil })
+      ?? (state.rules.isEmpty ? "" : nil)
+    {
+      throw Failure(
+        65,
+        "kvmclock: \(checkpoint) holds "
+          + (rule.isEmpty ? "no rule" : "a rule that this kvmclock does not have, \(rule)")
+          + ": begin anew with another --checkpoint")
+    }
     // What the machine is called does not make it another host.
     guard state.host.isSameHost(as: host) else {
       throw Failure(
@@ -159,7 +185,7 @@ struct SoakCommand: ParsableCommand {
   ) throws {
     var report = try options.settled(report)
     report.interruption = interruption?.signalName
-    let isComplete = try options.deliver(
+    let isComplete = options.deliver(
       [report], style: ReportStyle(isVerbose: options.verbose))
     if let interruption { throw ExitCode(interruption.exitCode) }
     let code = options.exitCode(of: report)

@@ -13,8 +13,37 @@ struct VMMCommand: ParsableCommand {
     discussion: """
       A guest of our own runs under the VMM, reads its clock on every vCPU without pause, and answers \
       over COM1; the VMM is paused, saved, restored, migrated, reset and given vCPUs.
+
+        kvmclock vmm qemu
+        kvmclock vmm --driver my-vmm.json
       """,
-    subcommands: [VMMQEMUCommand.self, VMMToyCommand.self, VMMGuestCommand.self])
+    subcommands: [
+      VMMQEMUCommand.self, VMMDriverCommand.self, VMMToyCommand.self, VMMGuestCommand.self,
+    ], defaultSubcommand: VMMDriverCommand.self)
+}
+
+struct VMMDriverCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "driver", abstract: "Test any VMM, driven as a JSON file says: vmm --driver FILE.",
+    discussion: """
+      The file names the VMM's program and gives the commands or HTTP requests for each verb. A verb \
+      that is absent is not tested. docs/vmm.md has the form; drivers/ has files for Firecracker, \
+      cloud-hypervisor, crosvm and kvmtool.
+      """)
+
+  @Option(help: ArgumentHelp("The driver's file.", valueName: "file"), completion: .file())
+  var driver: String?
+
+  @OptionGroup var options: VMMOptions
+
+  func run() throws {
+    guard let driver else { throw CleanExit.helpRequest(VMMCommand.self) }
+    let json: [UInt8]
+    do { json = try WholeFile.read(driver, atMost: 1 << 20) } catch { throw Failure(error) }
+    try options.run { tracer, isCancelled throws(VMMError) in
+      try DrivenVMM(json: json, tracer: tracer, isCancelled: isCancelled)
+    }
+  }
 }
 
 struct VMMQEMUCommand: ParsableCommand {
@@ -45,8 +74,10 @@ struct VMMQEMUCommand: ParsableCommand {
   @OptionGroup var options: VMMOptions
 
   func run() throws {
-    try options.run { isCancelled throws(VMMError) in
-      try QEMU(binary: binary, machine: machine, options: qemuOptions, isCancelled: isCancelled)
+    try options.run { tracer, isCancelled throws(VMMError) in
+      try QEMU(
+        binary: binary, machine: machine, options: qemuOptions, tracer: tracer,
+        isCancelled: isCancelled)
     }
   }
 }
@@ -69,7 +100,7 @@ struct VMMToyCommand: ParsableCommand {
   @OptionGroup var options: VMMOptions
 
   func run() throws {
-    try options.run { isCancelled throws(VMMError) in
+    try options.run { _, isCancelled throws(VMMError) in
       do throws(KVMError) { return try ToyVMM(fault, isCancelled: isCancelled) } catch {
         throw .cannotStart(what: "the toy VMM", reason: "\(error)")
       }
@@ -106,6 +137,13 @@ struct VMMOptions: ParsableArguments {
     completion: .directory)
   var history: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Run the VMM under strace: its ioctls go to this folder, and those that KVM refused to stderr.",
+      valueName: "dir"),
+    completion: .directory)
+  var trace: String?
+
   @OptionGroup var options: ReportOptions
 
   func validate() throws {
@@ -128,7 +166,9 @@ struct VMMOptions: ParsableArguments {
     return ScenarioName.ofVMMs.filter(wanted.contains)
   }
 
-  func run(_ make: (@escaping () -> Bool) throws(VMMError) -> any VirtualMachineMonitor) throws {
+  func run(
+    _ make: (Tracer?, @escaping () -> Bool) throws(VMMError) -> any VirtualMachineMonitor
+  ) throws {
     var plan = VMMPlan()
     plan.vcpus = vcpus
     plan.rounds = rounds
@@ -138,40 +178,27 @@ struct VMMOptions: ParsableArguments {
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let isCancelled = { cancellation.isCancelled }
-    if let history {
-      do { try HistoryFile.prepare(folder: history, isNew: true) } catch { throw Failure(error) }
+    var keeper = try HistoryKeeper(run: RunFacts(command: "vmm"), folder: history)
+    if let trace {
+      do { try HistoryFile.prepare(folder: trace) } catch { throw Failure(error) }
     }
     try options.prepare()
+    let tables = try options.tables()
     let host: HostFacts
     do { host = try HostInspection.facts(device: "/dev/kvm") } catch { throw Failure(error) }
     let began = ContinuousClock.now
-    let date = Output.date
-    var histories: [History] = []
-    var files: [String: [String]] = [:]
-    var hasFailed = false
-    func keep(_ recorded: History) {
-      guard let history else { return }
-      var recorded = recorded
-      recorded.header.run = RunFacts(
-        kvmclock: Kvmclock.version, date: date, hostname: HostInspection.hostname, command: "vmm",
-        options: "")
-      do throws(FileError) {
-        let path = try HistoryFile.save(recorded, in: history)
-        files[recorded.header.scenario, default: []].append(path)
-      } catch {
-        hasFailed = true
-        Output.complain(Failure(error).message)
-      }
-    }
-    let monitor: any VirtualMachineMonitor
+    let tracer: Tracer?
     do throws(VMMError) {
-      monitor = try make(isCancelled)
-      histories = try VMMRunner.run(
-        plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keep($0) })
+      tracer = try trace.map { folder throws(VMMError) in try Tracer(folder: folder) }
+      let monitor = try make(tracer, isCancelled)
+      try VMMRunner.run(
+        plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keeper.keep($0) })
     } catch {
-      throw Failure(69, "kvmclock: \(error)")
+      let isBadData = if case .badDriver = error { true } else { false }
+      throw Failure(isBadData ? 65 : 69, "kvmclock: \(error)")
     }
-    let timelines = histories.map(Timeline.init)
+    for line in tracer?.summary ?? [] { Output.complain("trace: \(line)") }
+    let timelines = keeper.histories.map(Timeline.init)
     let seen = Set(plan.scenarios.map(\.rawValue))
     let rules = Rule.all.filter { rule in
       rule.concernsEveryRecord || rule.isOfVMMs && seen.contains { rule.isExercised(by: $0) }
@@ -179,21 +206,17 @@ struct VMMOptions: ParsableArguments {
     var verdicts = rules.map { $0.verdict(on: timelines) }
     if cancellation.isCancelled { verdicts.removeAll { !$0.outcome.isBroken } }
     var report = Report(
-      version: Kvmclock.version, host: histories.first?.header.host ?? host, seed: nil,
-      verdicts: verdicts,
-      planned: rules.count)
-    report.hostname = HostInspection.hostname
-    report.date = date
+      version: Kvmclock.version, host: keeper.histories.first?.header.host ?? host, seed: nil,
+      verdicts: verdicts, planned: rules.count)
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
-    report.files = files
-    report.command = "vmm"
+    keeper.describe(&report)
     report = try options.settled(report)
     report.interruption = cancellation.isCancelled ? interruption.signalName : nil
-    report.histories = histories
-    let isComplete = try options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
+    for table in tables { report.include(table) }
+    let isComplete = options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
     let code = options.exitCode(of: report)
-    if hasFailed || !isComplete, code != 1 { throw ExitCode(74) }
+    if keeper.hasFailed || !isComplete, code != 1 { throw ExitCode(74) }
     throw ExitCode(code)
   }
 }

@@ -244,7 +244,7 @@ import Testing
     let line = """
       {"attempt":2,"format":"kvmclock-history","host":{"backend":"kvm_amd","clocksource":"tsc",\
       "kernel":"6.18.15","tscKHz":2596118},"scenario":"set-clock","seed":18446744073709551615,\
-      "version":6}
+      "version":7}
       """
     #expect(try Self.json(header) == line)
     #expect(try Self.read(Header.self, line) == header)

@@ -37,7 +37,7 @@ struct BrowserTests {
     #expect(seen["errors"] == "none")
     #expect(seen["dead"] == "none", "links that lead nowhere")
     #expect(seen["open"] == "rule-VERSION-EVEN")
-    #expect(seen["evidence"] == "e-version.1-2", "the first link to the evidence was followed")
+    #expect(seen["evidence"] == "e-version.1-4", "the first link to the evidence was followed")
     #expect(seen["answer"].flatMap(Double.init) ?? 800 < 300, "it is on the first screen")
   }
 

@@ -26,8 +26,9 @@ import Testing
       lines[0]
         == "kvmclock 0.1.0: Linux 6.12.0, kvm_amd, TSC 2000000 kHz, clocksource tsc, seed 9")
     #expect(lines.contains { $0.hasPrefix("BROKEN        VERSION-EVEN") })
-    #expect(child.output.contains("event 2 of scenario version, odd.jsonl\n"))
-    #expect(child.output.contains("repeat:   kvmclock run VERSION-EVEN --scenario version --seed 9\n"))
+    #expect(child.output.contains("event 4 of scenario version, odd.jsonl\n"))
+    #expect(
+      child.output.contains("repeat:   kvmclock run VERSION-EVEN --scenario version --seed 9\n"))
   }
 
   /// Histories of format 2 had resets and errors as other texts, and errors as numbers.
@@ -58,10 +59,10 @@ import Testing
     let script = "head -c -9 odd.jsonl >a; head -c -9 even.jsonl >b; exec \"$K\" check"
     let broken = try Child(script + " a", in: folder)
     broken.expect(1)
-    #expect(broken.output.contains("note: a is cut off in line 4\n"))
+    #expect(broken.output.contains("note: a is cut off in line 7\n"))
     let open = try Child(script + " b", in: folder)
     open.expect(2)
-    #expect(open.output.contains("the scenario ended early: b is cut off in line 7\n"))
+    #expect(open.output.contains("the scenario ended early: b is cut off in line 10\n"))
   }
 
   @Test func aFileThatIsNoHistoryIsReportedAndTheOthersAreJudged() throws {
@@ -84,6 +85,11 @@ import Testing
     ("echo '{\"format\":\"other\",\"version\":1}'", "f:1: the format is \"other\""),
     ("head -n 1 h; echo '{}'", "f:2: \"tsc\" is missing"),
     ("head -n 1 h; sed -n 3p h", "f:2: the event's number is 2 where 1 is due"),
+    ("head -n 1 h", "f:1: this cannot have happened: nothing was done"),
+    ("sed 's/2000000/0/' h", "f:1: this cannot have happened: the host's TSC has 0 kHz"),
+    ("sed 's/{\"vcpu\":0}/{\"vcpu\":1}/' h", "f:4: this cannot have happened: vcpu0 was not made"),
+    ("cat h; tail -n 1 h", "f:7: a line follows the end of the history"),
+    ("sed '$s/4/3/' h", "f:6: the history ended after 3 events, and 4 are there"),
   ])
   func badDataIsNamedByFileAndLine(maker: String, complaint: String) throws {
     try history("h", versions: [2, 4])

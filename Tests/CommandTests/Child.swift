@@ -81,18 +81,19 @@ extension Folder {
     return (all ?? []).filter { !$0.hasPrefix(".") }.sorted()
   }
 
-  /// A history in which the host looks at a vCPU's record, whose version is each of these in turn.
+  /// A history in which a machine is made, and the host looks at a vCPU's record, whose version is each of these in turn.
   func writeHistory(
     _ name: String, versions: [UInt32], scenario: String = "version", kernel: String = "6.12.0"
   ) throws {
     let host = HostFacts(kernel: kernel, backend: "kvm_amd", clocksource: "tsc", tscKHz: 2_000_000)
     let header = Header(scenario: scenario, seed: 9, host: host)
-    let events = versions.enumerated().map { index, version in
+    let seen = versions.map { Action.page(vcpu: 0, address: 0x2000, page: ClockPage(version: $0)) }
+    let events = ([.vmCreated, .vcpuCreated(vcpu: 0)] + seen).enumerated().map { index, action in
       let at = UInt64(index + 1) * 1_000_000
       return Event(
         number: index + 1, actor: .host, began: Instant(tsc: at * 2, raw: at),
         ended: Instant(tsc: at * 2 + 20, raw: at + 10),
-        action: .page(vcpu: 0, address: 0x2000, page: ClockPage(version: version)))
+        action: action)
     }
     try HistoryFile.write(History(header: header, events: events), to: "\(path)/\(name)")
   }

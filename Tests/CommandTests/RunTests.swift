@@ -119,7 +119,8 @@ struct RunTests {
   @Test func aSuiteOfKselftestIsSkippedWithoutKVM() throws {
     let child = try Child("exec \"$K\" run --kselftest --device none", in: folder)
     child.expect(4, "open none failed: ")
-    #expect(child.output.hasPrefix("KTAP version 1\n1..0 # SKIP KVM cannot be used: open none failed: "))
+    #expect(
+      child.output.hasPrefix("KTAP version 1\n1..0 # SKIP KVM cannot be used: open none failed: "))
     let topic = try Child("exec \"$K\" run --kselftest --topic 'version prot'", in: folder)
     #expect(
       topic.code == 0 && topic.output.contains("\nok 1 The version protocol\n# Totals: pass:2 "))

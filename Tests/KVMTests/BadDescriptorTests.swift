@@ -29,7 +29,7 @@ private func machine() -> VirtualMachine {
 private func vcpu() throws -> VCPU {
   VCPU(
     id: 0, owning: FileDescriptor(owning: -1),
-    area: RunArea(try Mapping(anonymous: 0x3000)))
+    area: RunArea(try Mapping(anonymous: 0x3000)), of: Slots())
 }
 
 private let systemCalls = [
@@ -87,7 +87,10 @@ private let machineCalls = [
 ]
 
 private let vcpuStateCalls = [
-  BadDescriptorCall("KVM_RUN", "run") { _ = try vcpu().run() },
+  BadDescriptorCall("KVM_RUN", "run") {
+    var vcpu = try vcpu()
+    _ = try vcpu.run()
+  },
   BadDescriptorCall("KVM_GET_REGS", "registers") { _ = try vcpu().registers() },
   BadDescriptorCall("KVM_SET_REGS", "setRegisters") { try vcpu().setRegisters(Registers()) },
   BadDescriptorCall("KVM_GET_SREGS", "specialRegisters") { _ = try vcpu().specialRegisters() },

@@ -54,10 +54,10 @@ extension LiveKVMTests {
 
   @Test func `an immediate exit interrupts every run until it is taken back`() throws {
     let guest = try RealModeGuest([0xF4])
-    guest.vcpu.requestImmediateExit(true)
+    guest.interrupter.requestImmediateExit(true)
     try guest.expectExit(.interrupted)
     try guest.expectExit(.interrupted)
-    guest.vcpu.requestImmediateExit(false)
+    guest.interrupter.requestImmediateExit(false)
     try guest.expectExit(.halt)
   }
 

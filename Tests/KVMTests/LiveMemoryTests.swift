@@ -58,8 +58,7 @@ extension LiveKVMTests {
     let constant = try GuestMemory(size: 4096)
     constant.fill(0x77, at: 0, count: 4096)
     try guest.machine.setMemoryRegion(
-      slot: 1, flags: .readOnly, guestPhysicalAddress: 0x9000, size: 4096,
-      hostAddress: constant.base)
+      slot: 1, flags: .readOnly, guestPhysicalAddress: 0x9000, memory: constant)
     try guest.expectExit(.mmioWrite(address: 0x9011, length: 1, value: 0x77))
     try guest.expectExit(.halt)
     #expect(constant.read(at: 0x11, count: 1) == [0x77])
@@ -84,7 +83,52 @@ extension LiveKVMTests {
     #expect(error == KVMError(request: "KVM_SET_USER_MEMORY_REGION", errno: EEXIST))
   }
 
-  // In processes of their own, for other tests make and drop VMs beside these.
+  // In processes of their own, for other tests make and drop VMs and memories beside these.
+
+  @Test func `memory stays until its owner, its VM and the VM's vCPUs have gone`() async {
+    await #expect(processExitsWith: .success) {
+      func guest() throws -> VCPU {
+        let memory = try GuestMemory(showing: SharedPages(size: 0x2000))
+        // inc byte [0x1800]; hlt
+        memory.write([0xFE, 0x06, 0x00, 0x18, 0xF4], at: 0x1000)
+        let machine = try KVMSystem().createVM()
+        try machine.setIdentityMapAddress(0xFFFB_C000)
+        try machine.setTSSAddress(0xFFFB_D000)
+        try machine.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory)
+        let vcpu = try machine.createVCPU(id: 0)
+        var special = try vcpu.specialRegisters()
+        (special.cs.base, special.cs.selector) = (0, 0)
+        try vcpu.setSpecialRegisters(special)
+        var registers = Registers()
+        (registers.rip, registers.rsp, registers.rflags) = (0x1000, 0x1000, 2)
+        try vcpu.setRegisters(registers)
+        return vcpu
+      }
+      func run() throws {
+        var vcpu = try guest()
+        #expect(try guestMemories() == 1)
+        let exit = try vcpu.run()
+        #expect(exit == .halt)
+      }
+      try run()
+      #expect(try guestMemories() == 0)
+    }
+  }
+
+  @Test func `a slot keeps its memory over a refused change, and until it is deleted`() async {
+    await #expect(processExitsWith: .success) {
+      func memory() throws -> GuestMemory { try GuestMemory(showing: SharedPages(size: 4096)) }
+      let machine = try KVMSystem().createVM()
+      try machine.setMemoryRegion(slot: 0, guestPhysicalAddress: 0, memory: memory())
+      #expect(try guestMemories() == 1)
+      #expect(throws: KVMError.self) {
+        try machine.setMemoryRegion(slot: 0, guestPhysicalAddress: 1, memory: memory())
+      }
+      #expect(try guestMemories() == 1)
+      try machine.deleteMemoryRegion(slot: 0)
+      #expect(try guestMemories() == 0)
+    }
+  }
 
   @Test func `descriptors are closed when VMs and vCPUs are dropped`() async {
     await #expect(processExitsWith: .success) {
@@ -110,6 +154,18 @@ extension LiveKVMTests {
       #expect(first.id == 0)
     }
   }
+}
+
+/// How many memories of shared pages this process has mapped.
+private func guestMemories() throws -> Int {
+  let file = try #require(fopen("/proc/self/maps", "r"))
+  defer { fclose(file) }
+  var count = 0
+  var line = [CChar](repeating: 0, count: 512)
+  while fgets(&line, Int32(line.count), file) != nil {
+    if strstr(line, "guest memory") != nil { count += 1 }
+  }
+  return count
 }
 
 /// How many of this process's descriptors are KVM's; others may come and go beside these tests.

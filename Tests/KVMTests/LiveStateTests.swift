@@ -111,9 +111,10 @@ extension LiveKVMTests {
     let machine = try KVMSystem().createVM()
     try machine.createIRQChip()
     let first = try machine.createVCPU(id: 0)
-    let second = try machine.createVCPU(id: 1)
-    second.requestImmediateExit(true)
-    #expect(try second.run() == .interrupted)
+    var second = try machine.createVCPU(id: 1)
+    second.interrupter.requestImmediateExit(true)
+    let exit = try second.run()
+    #expect(exit == .interrupted)
     #expect(first.id == 0)
   }
 }

@@ -44,12 +44,15 @@ enum Host {
 }
 
 /// A VM with one vCPU in real mode, about to execute `code` at 0x1000 with its stack below 0x1000.
-final class RealModeGuest: Sendable {
+///
+/// One thread at a time may use it, but for its interrupter: `GuestRun` joins the one that runs it.
+final class RealModeGuest: @unchecked Sendable {
   static let entry: UInt64 = 0x1000
 
   let memory: GuestMemory
   let machine: VirtualMachine
-  let vcpu: VCPU
+  var vcpu: VCPU
+  let interrupter: VCPU.Interrupter
 
   init(
     _ code: [UInt8], size: Int = 0x8000, flags: MemoryRegionFlags = [], rflags: UInt64 = 2,
@@ -77,6 +80,7 @@ final class RealModeGuest: Sendable {
     try vcpu.setRegisters(registers)
     self.memory = memory
     self.machine = machine
+    interrupter = vcpu.interrupter
     self.vcpu = vcpu
   }
 
@@ -143,13 +147,13 @@ final class GuestRun: Sendable {
 
   /// Ends the run by a signal, sent again for as long as it may have come too early.
   func kick() {
-    guest.vcpu.requestImmediateExit(true)
+    guest.interrupter.requestImmediateExit(true)
     while !isDone.load(ordering: .acquiring) {
       let id = threadID.load(ordering: .acquiring)
       if id != 0 { _ = ckvm_tgkill(getpid(), id, Self.kickSignal) }
       usleep(1000)
     }
-    guest.vcpu.requestImmediateExit(false)
+    guest.interrupter.requestImmediateExit(false)
   }
 
   /// Joins the thread; how the run ended.

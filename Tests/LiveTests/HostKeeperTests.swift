@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Testing
 
 @testable import Scenarios
@@ -6,19 +6,39 @@ import Testing
 /// Nothing is changed here, so nothing is put back; what is tried is the process that would do it.
 @Suite struct HostKeeperTests {
   @Test func whoPutsTheHostBackIsToldThatAllIsWell() throws {
-    let keeper = try HostKeeper(["/bin/sh", "-c", "test \"$(cat)\" = done"])
+    let keeper = try HostKeeper(["/bin/sh", "-c", "echo ready; test \"$(cat)\" = done"])
     #expect(keeper.restore().isEmpty)
   }
 
   @Test func oneThatEndedBeforeIsReported() throws {
-    let keeper = try HostKeeper(["/bin/sh", "-c", "exit 64"])
+    let keeper = try HostKeeper(["/bin/sh", "-c", "echo ready; exit 64"])
     usleep(200_000)
     #expect(keeper.restore().contains { $0.contains("had ended before") })
   }
 
-  @Test(arguments: [[], ["/no/such/program"]] as [[String]])
+  @Test(arguments: [
+    [], ["/no/such/program"], ["/bin/sh", "-c", "exit 0"], ["/bin/sh", "-c", "echo no; cat"],
+  ])
   func withoutOneTheHostIsNotChanged(restorer: [String]) {
     #expect(throws: HostKeeper.CannotKeep.self) { try HostKeeper(restorer) }
+  }
+
+  @Test func theCommandSaysThatItIsReady() throws {
+    let settings = HostSettings.found().arguments
+    #expect(!settings.isEmpty)
+    // Its own settings follow: that the host has them already is all that it finds.
+    let tests = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let command = URL(fileURLWithPath: tests).deletingLastPathComponent().path + "/kvmclock"
+    #expect(try HostKeeper([command, "restore-host"]).restore().isEmpty)
+  }
+
+  @Test func aFileThatDoesNotKeepWhatWasWrittenIsNotSet() throws {
+    #expect(!HostFile.set("freezer", in: "/dev/null"))
+    #expect(!HostFile.set("freezer", in: "/no/such/file"))
+    let path = NSTemporaryDirectory() + "/pm_test-\(UUID().uuidString)"
+    try Data("none\n".utf8).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    #expect(HostFile.set("freezer", in: path))
   }
 
   @Test func settingsSurviveTheCommandLine() throws {

@@ -12,14 +12,22 @@ extension Live {
       plan.rounds = 2
       plan.scenarios = scenarios
       plan.declared = [.restore: .standsStill]
-      let timelines = try VMMRunner.run(
+      var timelines: [Timeline] = []
+      try VMMRunner.run(
         plan, on: try ToyVMM(fault), host: HostFacts(kernel: "here", clocksource: "tsc"),
-        isCancelled: { false }, keep: { _ in }
-      ).map(Timeline.init)
+        isCancelled: { false }, keep: { timelines.append(Timeline($0)) })
       for timeline in timelines { #expect(timeline.failure == nil) }
       return Set(
         Rule.all.filter { $0.isOfVMMs || $0.concernsEveryRecord }
           .filter { $0.verdict(on: timelines).outcome.isBroken }.map(\.id))
+    }
+
+    @Test(arguments: GuestEntry.allCases)
+    func theGuestCanBeEnteredInAnyMode(entry: GuestEntry) throws {
+      _ = try LiveHost.machine()
+      let machine = try ToyVMM(entry: entry).start(vcpus: 2, spare: 0, from: .boot)
+      try machine.console.awaitHello(milliseconds: 10_000)
+      machine.quit()
     }
 
     @Test func aToyWithoutAFaultIsSound() throws {

@@ -17,7 +17,7 @@ import Testing
     #expect(saved.truncated == nil)
   }
 
-  @Test func aSavedHistoryIsOneLineForTheHeaderAndOneForEachEvent() throws {
+  @Test func aSavedHistoryIsOneLineForTheHeaderOneForEachEventAndItsEnd() throws {
     let history = History(
       header: Samples.header,
       events: [Samples.event(1, .vmCreated), Samples.event(2, by: .vcpu(1), .entered)])
@@ -28,6 +28,7 @@ import Testing
         \(Samples.headerLine)
         {"by":"host","did":{"vmCreated":{}},"n":1,"raw":[1000,1005],"tsc":[1000,1010]}
         {"by":"vcpu1","did":{"entered":{}},"n":2,"raw":[2000,2005],"tsc":[2000,2010]}
+        {"endsAfter":2}
 
         """)
   }
@@ -48,7 +49,44 @@ import Testing
     try HistoryFile.prepare(folder: "\(folder.path)/a/b")
     try HistoryFile.prepare(folder: "\(folder.path)/a/b/")
     #expect(folder.names == ["a"])
+    let claim = try HistoryFile.claim(folder: "\(folder.path)/a/b")
+    let error = #expect(throws: FileError.self) {
+      try HistoryFile.claim(folder: "\(folder.path)/a/b")
+    }
+    #expect(error?.cause == "another kvmclock records into this folder")
+    withExtendedLifetime(claim) {}
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path + "/a/b").isEmpty)
+  }
+
+  @Test func theHistoriesOfTwoRunsDoNotMix() throws {
+    _ = try HistoryFile.save(Samples.history, in: folder.path)
+    let error = #expect(throws: FileError.self) { try HistoryFile.claim(folder: folder.path) }
+    #expect(error?.cause == "it holds the histories of an earlier run")
+    try HistoryFile.prepare(folder: folder.path)
+  }
+
+  @Test func aFileInTheMakingHasNoNameAndLeavesNone() throws {
+    var file = try AtomicFile("\(folder.path)/a")
+    try file.append(Array("text".utf8))
+    try file.flush()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
+    try file.commit()
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["a"])
+  }
+
+  @Test func aPipeIsWrittenAndNotReplaced() throws {
+    let path = "\(folder.path)/pipe"
+    #expect(mkfifo(path, 0o600) == 0)
+    let error = #expect(throws: FileError.self) { try ReportFile.write("text", to: path) }
+    #expect(error?.cause == "nobody reads this pipe")
+    let reader = open(path, O_RDONLY | O_NONBLOCK)
+    defer { close(reader) }
+    try ReportFile.probe(path)
+    try ReportFile.write("text", to: path)
+    var bytes = [UInt8](repeating: 0, count: 8)
+    #expect(read(reader, &bytes, 8) == 4)
+    var status = stat()
+    #expect(stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO)
   }
 
   @Test func aMissingFolderIsNamedWithTheRemedy() {

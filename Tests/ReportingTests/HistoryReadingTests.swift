@@ -47,7 +47,7 @@ import Testing
     ),
     (
       #"{"format":"kvmclock-history","version":99}"# + "\n",
-      "written by a newer kvmclock (format version 99, this one reads up to 6): update kvmclock"
+      "written by a newer kvmclock (format version 99, this one reads up to 7): update kvmclock"
     ),
     (#"{"format":"kvmclock-history","version":0}"# + "\n", "there is no version 0"),
     (#"{"format":"kvmclock-history","version":1}"# + "\n", " is missing"),
@@ -111,7 +111,7 @@ import Testing
     let events = (1...4).map { Samples.eventLine($0, did: page) }.joined(separator: "\n")
     let rule = try #require(Rule.named("VERSION-EVEN"))
     let whole = try HistoryFile.read(
-      folder.file("whole.jsonl", "\(Samples.headerLine)\n\(events)\n"))
+      folder.file("whole.jsonl", "\(Samples.headerLine)\n\(events)\n{\"endsAfter\":4}\n"))
     guard case .holds = rule.judge(whole.judged) else {
       Issue.record("the whole history gives \(rule.judge(whole.judged))")
       return
@@ -120,6 +120,36 @@ import Testing
       folder.file("cut.jsonl", "\(Samples.headerLine)\n\(events)\n{\"n\":"))
     #expect(rule.judge(cut.judged).isInconclusive)
     #expect(rule.judge(cut.history) == rule.judge(whole.history))
+  }
+
+  @Test func aHistoryWithoutItsEndIsCutOffThoughItsLastLineIsWhole() throws {
+    let text = "\(Samples.headerLine)\n\(Samples.eventLine(1))\n"
+    let path = try folder.file("cut.jsonl", text)
+    #expect(try HistoryFile.read(path).truncated == "\(path) is cut off after event 1")
+    // Formats before the sixth had no end.
+    let old = try folder.file("old.jsonl", text.replacing("\"version\":7", with: "\"version\":5"))
+    #expect(try HistoryFile.read(old).truncated == nil)
+  }
+
+  /// Before the seventh format a value without a label was `_0`, and no run stood in the header.
+  @Test(arguments: 2...6) func olderFormatsAreRead(version: Int) throws {
+    let header = Samples.headerLine.replacing("\"version\":7", with: "\"version\":\(version)")
+    let event = Samples.eventLine(1, did: #"{"xenUnstableSet":{"_0":true}}"#)
+    let end = version < 6 ? "" : "{\"endsAfter\":1}\n"
+    let saved = try HistoryFile.read(folder.file("old.jsonl", "\(header)\n\(event)\n\(end)"))
+    #expect(saved.history.events.map(\.action) == [.xenUnstableSet(true)])
+    #expect(saved.truncated == nil && saved.history.header.run == nil)
+  }
+
+  @Test(arguments: [
+    ("{\"endsAfter\":2}\n", 3, "the history ended after 2 events, and 1 are there"),
+    ("{\"endsAfter\":-1}\n", 3, "the history ended after -1 events"),
+    ("{\"endsAfter\":\"1\"}\n", 3, "at endsAfter: "),
+    ("{\"endsAfter\":1}\n\(Samples.eventLine(2))\n", 4, "a line follows the end of the history"),
+  ])
+  func aWrongEndIsNamed(end: String, line: Int, complaint: String) throws {
+    let text = "\(Samples.headerLine)\n\(Samples.eventLine(1))\n\(end)"
+    expect(try folder.file("end.jsonl", text), .badData, line: line, complaint)
   }
 
   @Test func aHostileTextCannotMoveTheCursorOfWhoReadsTheError() throws {

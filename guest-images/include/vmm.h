@@ -5,7 +5,7 @@
 #ifndef GUEST_VMM_H
 #define GUEST_VMM_H
 
-/* The image stands here, and is entered at its first byte in 32-bit protected mode, flat, without paging (PVH). */
+/* The image stands here, and is entered at its first byte; from real mode it copies itself here. */
 #define VMM_BASE 0x100000
 /* Memory that the guest uses ends here. */
 #define VMM_MEMORY_END 0x400000

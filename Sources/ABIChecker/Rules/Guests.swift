@@ -24,6 +24,7 @@ extension Rule {
     ]
   ) { timeline, findings in
     for machine in timeline.machines {
+      let readings = Dictionary(grouping: machine.steps.flatMap(\.observations), by: \.vcpu)
       for step in machine.steps {
         guard case .looped("rewriter", let result) = step.event.action,
           let msr = step.before.systemTime?.msr, let setting = step.machine.setting,
@@ -50,7 +51,9 @@ extension Rule {
         }
 
         // From the reading before all writes to the one after them the clock advanced as it should.
-        guard let (before, after) = machine.readings(beside: step) else { continue }
+        guard let own = readings[step.vcpu],
+          let (before, after) = Self.readings(in: own, beside: step)
+        else { continue }
         let isCounted = findings.expectAdvance(
           from: before, to: after, over: [step.event], in: timeline,
           why: "the time that CLOCK_MONOTONIC_RAW counted over \(result.reads) writes of \(msr)")
@@ -125,14 +128,23 @@ extension Rule {
   }
 }
 
-extension MachineRun {
-  /// The last reading before a step of the vCPU that acted in it, and its first one after it, on one setting of the clock.
-  fileprivate func readings(beside step: Step) -> (before: Observation, after: Observation)? {
-    let own = steps.flatMap(\.observations).filter { $0.vcpu == step.vcpu }
-    guard let before = own.last(where: { $0.index < step.index }),
-      let after = own.first(where: { $0.index > step.index }),
-      before.epoch == after.epoch
-    else { return nil }
-    return (before, after)
+extension Rule {
+  /// Of one vCPU's readings the last one before a step and the first one after it, on one setting of the clock.
+  private static func readings(
+    in own: [Observation], beside step: Step
+  ) -> (before: Observation, after: Observation)? {
+    // By halves: there may be as many steps as readings.
+    func count(where precedes: (Observation) -> Bool) -> Int {
+      var (low, high) = (0, own.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if precedes(own[middle]) { low = middle + 1 } else { high = middle }
+      }
+      return low
+    }
+    let before = count { $0.index < step.index } - 1
+    let after = count { $0.index <= step.index }
+    guard before >= 0, after < own.count, own[before].epoch == own[after].epoch else { return nil }
+    return (own[before], own[after])
   }
 }

@@ -52,7 +52,7 @@ extension Rule {
     sources: [migrate, setClock, record],
     method:
       "Save a VM at the frequency that was set, or at the host's; in a new VM set that frequency, another one or none, write "
-      + "IA32_TSC, the system-time MSRs and the clock; each vCPU reads.",
+      + "IA32_TSC where that moves the guest's TSC, the system-time MSRs and the clock; each vCPU reads.",
     scenarios: [.scaledTSC],
     coverage: [
       .observations(8, "readings after a move"), .everyVCPU("vCPUs that read after a move"),

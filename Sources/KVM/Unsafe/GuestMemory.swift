@@ -1,12 +1,12 @@
 internal import CKVM
 internal import Glibc
 
-/// Zeroed memory for a guest, unmapped when its owner goes away.
+/// Zeroed memory for a guest, unmapped when its owner has gone and no VM or vCPU has it in a slot.
 ///
 /// A guest may write it at any time, so every access reads or writes each byte exactly once and
 /// hands out copies. Bytes outside of it stop the program: the caller checks what a guest said.
 public struct GuestMemory: ~Copyable, Sendable {
-  private let mapping: Mapping
+  let mapping: Mapping
 
   /// Maps `size` bytes, which a memory slot wants to be whole pages.
   ///
@@ -48,7 +48,7 @@ public struct GuestMemory: ~Copyable, Sendable {
   }
 
   /// Where the memory begins in this process; valid for as long as the owner lives.
-  public var base: UnsafeMutableRawPointer {
+  @unsafe public var base: UnsafeMutableRawPointer {
     mapping.base
   }
 

@@ -1,11 +1,11 @@
 internal import CKVM
 internal import Glibc
 
-/// A mapping of whole pages that is unmapped when its owner goes away.
+/// A mapping of whole pages that is unmapped when the last who refers to it goes away.
 ///
 /// It may cross threads because it hands out an address and nothing else; who accesses the memory
 /// behind it answers for the order of the accesses.
-struct Mapping: ~Copyable, @unchecked Sendable {
+final class Mapping: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let size: Int
 
@@ -13,7 +13,7 @@ struct Mapping: ~Copyable, @unchecked Sendable {
   ///
   /// The corresponding C function is `mmap`.
   /// - Throws: `KVMError` naming `mmap`, with `errno`.
-  init(anonymous size: Int) throws(KVMError) {
+  convenience init(anonymous size: Int) throws(KVMError) {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
     try self.init(descriptor: -1, size: size, flags: flags)
   }
@@ -22,7 +22,7 @@ struct Mapping: ~Copyable, @unchecked Sendable {
   ///
   /// The corresponding C function is `mmap`.
   /// - Throws: `KVMError` naming `mmap`, with `errno`.
-  init(
+  convenience init(
     shared descriptor: borrowing FileDescriptor, offset: Int = 0, size: Int
   ) throws(KVMError) {
     try self.init(descriptor: descriptor.raw, offset: offset, size: size, flags: MAP_SHARED)

@@ -4,10 +4,10 @@ internal import CKVM
 ///
 /// Only `immediate_exit` may be touched while the vCPU runs; everything else belongs to the thread
 /// that runs it, between two runs.
-struct RunArea: ~Copyable, Sendable {
+struct RunArea: Sendable {
   private let mapping: Mapping
 
-  init(_ mapping: consuming Mapping) {
+  init(_ mapping: Mapping) {
     require(
       mapping.size >= MemoryLayout<kvm_run>.size, "\(mapping.size) bytes cannot hold kvm_run")
     self.mapping = mapping

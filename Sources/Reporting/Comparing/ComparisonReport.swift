@@ -169,7 +169,8 @@ extension Comparison {
           name: names[index], path: report.path, kvmclock: report.kvmclock,
           hostname: report.hostname, kernel: report.host.kernel, backend: report.host.backend,
           clocksource: report.host.clocksource, tscKHz: report.host.tscKHz,
-          cpu: report.host.machine?.cpu, microcode: report.host.machine?.microcode, counts: report.counts)
+          cpu: report.host.machine?.cpu, microcode: report.host.machine?.microcode,
+          counts: report.counts)
       },
       rules: rows.map { row in
         let groups = row.change == .alike ? [] : verdicts(row)

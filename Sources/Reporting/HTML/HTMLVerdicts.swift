@@ -149,7 +149,9 @@ extension HTMLReport {
     let notes = (report.outdated + report.notes).map { "<li>\($0)</li>" as HTML }
     if !notes.isEmpty { parts.append("<ul class=\"notes\">\(notes.joined())</ul>") }
     if let machine = report.host.machine, !machine.items.isEmpty {
-      let rows = machine.items.map { "<tr><th>\($0.0)</th><td class=\"fact\">\($0.1)</td></tr>" as HTML }
+      let rows = machine.items.map {
+        "<tr><th>\($0.0)</th><td class=\"fact\">\($0.1)</td></tr>" as HTML
+      }
       parts.append(
         "<details class=\"timings\"><summary>The host: CPU, module parameters, command line</summary>"
           + "<table>\(rows.joined(separator: "\n"))</table></details>")

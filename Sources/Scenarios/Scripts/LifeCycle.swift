@@ -48,8 +48,9 @@ extension Scenario {
     }
     // KVM acts on a pending INIT before it tells the state.
     let instructionPointer = try stage.machine.withVCPU(target) { vcpu throws(KVMError) in
-      vcpu.requestImmediateExit(true)
-      defer { vcpu.requestImmediateExit(false) }
+      let interrupter = vcpu.interrupter
+      interrupter.requestImmediateExit(true)
+      defer { interrupter.requestImmediateExit(false) }
       _ = try vcpu.run()
       _ = try vcpu.mpState()
       return try vcpu.registers().rip

@@ -27,4 +27,9 @@ enum HostFile {
     let bytes = Array(value.utf8)
     return Glibc.write(descriptor, bytes, bytes.count) == bytes.count ? 0 : errno
   }
+
+  /// Writes `value` and reads it again; whether the file has it now.
+  static func set(_ value: String, in path: String) -> Bool {
+    write(value, to: path) == 0 && line(path) == value
+  }
 }

@@ -2,30 +2,31 @@ internal import Glibc
 
 /// Keeps a host's settings while a scenario changes them, and puts them back.
 ///
-/// A second process knows them too and waits for the end of a pipe that only this process writes to: should this
-/// process die, whatever the reason, that one puts them back.
-final class HostKeeper {
+/// A second process knows them too and waits for the end of its input, which only this process writes: should this
+/// process die, whatever the reason, that one puts them back. Nothing is changed before it has said that it is there.
+public final class HostKeeper {
   struct CannotKeep: Error, CustomStringConvertible {
     var description: String
   }
 
   private let settings = HostSettings.found()
   private var process: pid_t = 0
-  private var pipe: Int32 = -1
+  /// Its input and its output are the other end. The kernel closes this one when this process ends.
+  private var socket: Int32 = -1
 
   init(_ restorer: [String]) throws(CannotKeep) {
     guard let path = restorer.first else {
       throw CannotKeep(description: "the host is not changed where nothing would put it back")
     }
     var ends: [Int32] = [-1, -1]
-    guard Glibc.pipe(&ends) == 0 else { throw Self.failed("pipe", errno) }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    defer { close(ends[0]) }
-    pipe = ends[1]
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw Self.failed("socketpair", errno) }
+    socket = ends[0]
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_adddup2(&actions, ends[0], 0)
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 0)
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -34,10 +35,35 @@ final class HostKeeper {
     let words = (restorer + settings.arguments).map { strdup($0) }
     defer { for word in words { free(word) } }
     let result = posix_spawn(&process, path, &actions, &attributes, words + [nil], environ)
+    close(ends[1])
     guard result == 0 else {
-      close(pipe)
+      close(socket)
       throw Self.failed("posix_spawn of \(path)", result)
     }
+    guard Self.isReady(socket) else {
+      close(socket)
+      kill(process, SIGKILL)
+      waitForEnd()
+      throw CannotKeep(
+        description: "the host is not changed: \(path), which would put it back, did not start")
+    }
+  }
+
+  /// What the second process says once it would put the host back.
+  public static let readiness = "ready\n"
+
+  private static func isReady(_ descriptor: Int32) -> Bool {
+    var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    var result: Int32
+    repeat { result = poll(&waiting, 1, 10_000) } while result < 0 && errno == EINTR
+    var said = [UInt8](repeating: 0, count: 16)
+    let count = result == 1 ? read(descriptor, &said, said.count) : 0
+    return said.prefix(max(0, count)).elementsEqual(readiness.utf8)
+  }
+
+  private func waitForEnd() {
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0, errno == EINTR {}
   }
 
   private static func failed(_ what: String, _ error: Int32) -> CannotKeep {
@@ -48,18 +74,18 @@ final class HostKeeper {
   func restore() -> [String] {
     var problems = settings.restore()
     var status: Int32 = 0
-    // A pipe that nobody reads would end this process.
+    // A socket that nobody reads would end this process.
     guard waitpid(process, &status, WNOHANG) == 0 else {
-      close(pipe)
+      close(socket)
       problems.append("who was to put the host back had ended before (status \(status))")
       return problems
     }
     // What this process could not do, the other may not either, but it tries.
     if problems.isEmpty {
       let farewell = Array("done".utf8)
-      _ = write(pipe, farewell, farewell.count)
+      _ = write(socket, farewell, farewell.count)
     }
-    close(pipe)
+    close(socket)
     while waitpid(process, &status, 0) < 0, errno == EINTR {}
     if status != 0 { problems.append("who was to put the host back ended with status \(status)") }
     return problems

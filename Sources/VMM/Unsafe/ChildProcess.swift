@@ -1,3 +1,4 @@
+internal import FoundationEssentials
 internal import Glibc
 
 /// A process that this one starts, and that ends with its owner.
@@ -6,15 +7,18 @@ final class ChildProcess {
   private let output: String
   private var status: Int32?
 
-  /// - Parameter output: the file that gets what it says on stdout and stderr.
-  init(_ words: [String], output: String) throws(VMMError) {
+  /// - Parameters:
+  ///   - output: the file that gets what it says on stderr, and on stdout if it has no terminal.
+  ///   - terminal: what its stdin and stdout are, if that is a terminal.
+  init(_ words: [String], output: String, terminal: String? = nil) throws(VMMError) {
     self.output = output
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
-    posix_spawn_file_actions_adddup2(&actions, 1, 2)
+    posix_spawn_file_actions_addopen(
+      &actions, 0, terminal ?? "/dev/null", terminal == nil ? O_RDONLY : O_RDWR | O_NOCTTY, 0)
+    posix_spawn_file_actions_addopen(&actions, 2, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
+    posix_spawn_file_actions_adddup2(&actions, terminal == nil ? 2 : 0, 1)
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -31,6 +35,13 @@ final class ChildProcess {
   }
 
   deinit { end() }
+
+  /// Where a program is: a path as it is, a name in PATH.
+  static func path(of name: String) -> String? {
+    if name.contains("/") { return access(name, X_OK) == 0 ? name : nil }
+    let folders = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/usr/local/bin"
+    return folders.split(separator: ":").map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 }
+  }
 
   /// How it ended; nil while it runs.
   var ending: String? {
@@ -54,7 +65,8 @@ final class ChildProcess {
       text = Array((text + buffer[..<count]).suffix(8192))
     }
     let lines = String(decoding: text, as: UTF8.self).split(whereSeparator: \.isNewline)
-    return lines.suffix(3).joined(separator: " / ")
+    let errors = lines.filter { !$0.lowercased().contains("warning:") }
+    return (errors.isEmpty ? lines : errors).suffix(3).joined(separator: " / ")
   }
 
   /// - Throws: `VMMError.ended` if it has.
@@ -94,17 +106,7 @@ final class Workplace {
     path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  deinit {
-    guard let folder = opendir(path) else { return }
-    while let entry = readdir(folder) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      unlink("\(path)/\(name)")
-    }
-    closedir(folder)
-    rmdir(path)
-  }
+  deinit { try? FileManager.default.removeItem(atPath: path) }
 
   func write(_ bytes: [UInt8], to name: String) throws(VMMError) -> String {
     let path = "\(self.path)/\(name)"

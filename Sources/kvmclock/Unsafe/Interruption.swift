@@ -2,7 +2,7 @@ import Glibc
 import Scenarios
 import Synchronization
 
-/// SIGINT, SIGTERM and SIGHUP: the first one ends the run in good order, a second one ends the program.
+/// SIGINT, SIGTERM, SIGQUIT and SIGHUP: the first one ends the run in good order, a second one ends the program.
 ///
 /// The signals are blocked, in this thread and so in all that it starts, and a thread waits for them: no handler
 /// runs, and no system call of a scenario is cut short.
@@ -39,6 +39,7 @@ final class Interruption: Sendable {
     case 0: nil
     case SIGTERM: "SIGTERM"
     case SIGHUP: "SIGHUP"
+    case SIGQUIT: "SIGQUIT"
     default: "SIGINT"
     }
   }
@@ -51,6 +52,7 @@ final class Interruption: Sendable {
     sigemptyset(&signals)
     sigaddset(&signals, SIGINT)
     sigaddset(&signals, SIGTERM)
+    sigaddset(&signals, SIGQUIT)
     // A terminal that is closed: what was found is still reported, wherever the output goes.
     sigaddset(&signals, SIGHUP)
     return signals

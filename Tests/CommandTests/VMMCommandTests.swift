@@ -1,0 +1,91 @@
+import Foundation
+import Testing
+
+/// `kvmclock vmm`: what it is given wrong, and what it makes of a VMM that does not start.
+@Suite struct VMMCommandTests {
+  private func write(_ json: String, in folder: Folder) throws {
+    try json.write(toFile: "\(folder.path)/d.json", atomically: true, encoding: .utf8)
+  }
+
+  @Test func withoutAVMMItHelps() throws {
+    let child = try Child("$K vmm", in: Folder())
+    child.expect(0)
+    #expect(child.output.contains("--driver my-vmm.json"))
+  }
+
+  @Test(arguments: [
+    ("--vcpus 0", 64, "--vcpus is a number from 1 to 15, not 0."),
+    ("--rounds 0", 64, "--rounds is at least 1"),
+    ("--only paus", 64, "--only is one of run, pause"),
+    ("--pause maybe", 64, "maybe"), ("--history /dev/null/x", 74, "/dev/null/x"),
+  ])
+  func badOptionsAreNamed(options: String, code: Int32, words: String) throws {
+    try Child("$K vmm toy \(options)", in: Folder()).expect(code, words)
+  }
+
+  @Test func aDriverThatIsAbsentOrWrongIsNamed() throws {
+    let folder = try Folder()
+    try Child("$K vmm --driver absent.json", in: folder).expect(66, "absent.json")
+    try write(#"{"name": "a"}"#, in: folder)
+    try Child("$K vmm --driver d.json", in: folder).expect(65, "the driver's file is wrong")
+  }
+
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func aVMMThatDoesNotStartIsNoVerdict() throws {
+    let folder = try Folder()
+    try write(
+      #"{"name": "a", "console": "stdio", "start": {"program": ["no-such-vmm"]}}"#, in: folder)
+    try Child("$K vmm --driver d.json", in: folder).expect(69, "no-such-vmm")
+    try write(
+      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo no room >&2; exit 3"]}, "reset": []}"#,
+      in: folder)
+    try Child("$K vmm --driver d.json", in: folder).expect(69, "exit status 3; it said: no room")
+    // A verb that the driver lacks, asked for first, says nothing of whether the VMM starts.
+    try Child("$K vmm --driver d.json --only pause --only reset", in: folder)
+      .expect(69, "no room")
+  }
+
+  @Test func theGuestIsWritten() throws {
+    let folder = try Folder()
+    try Child("$K vmm guest -o g.elf && $K vmm guest --format flat -o g.bin", in: folder).expect(0)
+    let elf = try Data(contentsOf: URL(fileURLWithPath: "\(folder.path)/g.elf"))
+    let flat = try Data(contentsOf: URL(fileURLWithPath: "\(folder.path)/g.bin"))
+    #expect(elf.starts(with: [0x7f, 0x45, 0x4c, 0x46]) && elf.suffix(flat.count) == flat)
+    try Child("$K vmm guest -o /absent/g", in: folder).expect(74, "/absent/g")
+  }
+
+  /// QEMU behind a driver's file, by commands: what people write for a VMM of their own.
+  @Test(
+    .enabled(if: Host.hasKVM, Host.reason),
+    .enabled(if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86")
+  )
+  func aDriverOfCommandsWorks() throws {
+    let folder = try Folder()
+    let monitor = """
+      import json,socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f=s.makefile("rw"); f.readline(); \
+      [(f.write(json.dumps({"execute":c})+"\\n"),f.flush(),f.readline()) for c in ("qmp_capabilities",sys.argv[2])]
+      """
+    func verb(_ command: String) -> [Any] {
+      [["run": ["python3", "-c", monitor, "{dir}/qmp", command]]]
+    }
+    let file: [String: Any] = [
+      "name": "QEMU by commands", "console": ["socket": "{dir}/com1"],
+      "start": [
+        "program": [
+          "qemu-system-x86_64", "-accel", "kvm", "-M", "microvm", "-cpu", "qemu64", "-m", "32",
+          "-nodefaults", "-no-user-config", "-display", "none", "-kernel", "{guest}", "-smp",
+          "{vcpus}", "-qmp", "unix:{dir}/qmp,server=on,wait=off", "-serial",
+          "unix:{dir}/com1,server=on,wait=off",
+        ]
+      ],
+      "pause": verb("stop"), "resume": verb("cont"),
+    ]
+    try JSONSerialization.data(withJSONObject: file).write(
+      to: URL(fileURLWithPath: "\(folder.path)/d.json"))
+    let child = try Child(
+      "$K vmm --driver d.json --vcpus 1 --only pause --only reset --pause stands-still", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("QEMU by commands") && child.output.contains("SOUND"))
+    #expect(child.output.contains("reset: the driver of QEMU by commands has no such verb"))
+  }
+}
