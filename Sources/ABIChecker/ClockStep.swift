@@ -48,7 +48,7 @@ public struct ClockStep: Hashable, Sendable {
 
 extension Event {
   /// What the event does to a guest's clock or its record, as the end of a sentence; nil if it does nothing to them.
-  var deed: String? {
+  public var deed: String? {
     switch action {
     case .wroteMSR(let msr, _, nil) where MSR.isSystemTime(msr):
       "when \(name) wrote the system-time MSR"

@@ -12,9 +12,10 @@ struct Finding {
   /// The step of the clock that is wrong; nil if something else is.
   var step: ClockStep?
 
-  /// What the guest suffers, in one sentence.
+  /// What the guest suffers, in one sentence; else the first rule, and what was seen.
   var sentence: String {
-    let text = step?.sentence ?? "seen \(violation.seen), expected \(violation.expected)"
+    guard let step else { return "\(verdicts[0].rule): seen \(violation.seen)" }
+    let text = step.sentence
     return text.prefix(1).uppercased() + text.dropFirst()
   }
 

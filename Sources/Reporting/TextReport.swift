@@ -169,8 +169,9 @@ extension TextReport {
     let first = finding.verdicts[0]
     let rules = finding.verdicts.map(\.rule)
     let count = rules.count == 1 ? "" : " and \(Digest.counted(rules.count - 1, "more rule"))"
-    var lines = ["\(word(first.status))  \(finding.sentence)."] as [Line]
-    lines += field("breaks", "\(first.rule)\(count)")
+    let said = finding.step == nil ? first.rule : "\(finding.sentence)."
+    var lines = ["\(word(first.status))  \(said)"] as [Line]
+    if finding.step != nil || rules.count > 1 { lines += field("breaks", "\(first.rule)\(count)") }
     if rules.count > 1 { lines += field("", list(Array(rules.dropFirst()), most: 6)) }
     if let rule = Rule.named(first.rule) { lines += field("rule", rule.statement) }
     lines += field("expected", finding.violation.expected)
@@ -185,7 +186,10 @@ extension TextReport {
     let rules = finding.verdicts.map(\.rule)
     let said = "\(finding.sentence) (event \(finding.event) of \(finding.scenario))"
     var lines: [Line] = ["\(line(finding.verdicts[0].status, "", said))"]
-    lines += field("breaks", list(rules, most: Self.names))
+    if finding.step == nil { lines += field("expected", finding.violation.expected) }
+    if finding.step != nil || rules.count > 1 {
+      lines += field("breaks", list(rules, most: Self.names))
+    }
     if let again = report.repeatCommand(finding.verdicts[0]) { lines += field("repeat", again) }
     return lines
   }

@@ -107,8 +107,7 @@ struct RunTests {
     let run = "\"$K\" run MSR-INDEX-LIST --history h"
     try Child("exec \(run)", in: folder).expect(0)
     try Child("exec \(run)", in: folder)
-      .expect(
-        74, "h: it holds the histories of another run (discovery.1.kvmclock.jsonl); name a new")
+      .expect(74, "h: it holds the histories of an earlier run; name another folder")
     let child = try Child("exec \"$K\" check h --format jsonl", in: folder)
     child.expect(0)
     #expect(
