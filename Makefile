@@ -148,7 +148,9 @@ bench:
 
 # Real KVM kernels as hosts, under emulation: lab/README.md.
 LAB := python3 lab/lab.py
-LAB_CHOICE = --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+# A kernel of your own: KERNEL=bzImage MODULES=folder, or TREE=source in which it was built.
+LAB_LOCAL = $(if $(TREE),--tree "$(TREE)") $(if $(KERNEL),--kernel "$(KERNEL)") $(if $(MODULES),--modules "$(MODULES)")
+LAB_CHOICE = $(LAB_LOCAL) --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 LAB_CHANGE = --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full) \
 	$(if $(AUTO),--auto $(AUTO)) $(if $(SEED),--seed $(SEED))
 

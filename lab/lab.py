@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import mutants
 import needs
 import patches
 import tree
-from kernels import SERIES, Archive, Kernel
+from kernels import SERIES, Archive, Kernel, LocalKernel
 from problem import Problem
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +52,17 @@ class Lab:
             self.shared_archive = Archive()
         return self.shared_archive
 
+    def local(self):
+        """The kernel that somebody built, if one is named."""
+        if self.arguments.tree:
+            return LocalKernel.of_tree(self.arguments.tree)
+        return LocalKernel(self.arguments.kernel, self.arguments.modules) if self.arguments.kernel else None
+
     def kernels(self, update=False):
+        local = self.local()
+        if local:
+            local.fetch(None, say)
+            return [local]
         kernels = [Kernel(series) for series in chosen(self.arguments.kernels, SERIES, "series")]
         wanted = [kernel for kernel in kernels if update or not kernel.is_cached()]
         if wanted:
@@ -66,8 +77,12 @@ class Lab:
             raise Problem(f"{executable} does not exist", "make static")
         return host.Bench(executable, needs.qemu(self.archive, say), OUT)
 
+    def modes(self):
+        """A kernel that somebody changed is asked with one clocksource at first."""
+        return chosen(self.arguments.modes or ("tsc" if self.local() else ""), host.MODES, "mode")
+
     def missing(self):
-        return sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
+        return 0 if self.local() else sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
 
     def fetch(self):
         needs.check(hosts=0, kernels=len(chosen(self.arguments.kernels, SERIES, "series")))
@@ -77,11 +92,11 @@ class Lab:
     def shell(self):
         needs.check(kernels=self.missing())
         self.arguments.kernels = self.arguments.kernels or "6.12"
-        kernel, mode = self.kernels()[0], chosen(self.arguments.modes, host.MODES, "mode")[0]
+        kernel, mode = self.kernels()[0], self.modes()[0]
         return host.Host([host.Cell(kernel, mode)]).shell(self.bench())
 
     def run(self):
-        modes = chosen(self.arguments.modes, host.MODES, "mode")
+        modes = self.modes()
         needs.check(hosts=self.arguments.jobs, kernels=self.missing())
         kernels = self.kernels()
         cells = [[host.Cell(kernel, mode, words(self.arguments.rules), self.arguments.seed) for mode in modes]
@@ -108,6 +123,19 @@ class Lab:
              for cell in cells], indent=1) + "\n")
         return 1 if wrong else 0
 
+    def bisect(self):
+        """Builds a kernel's tree and asks the rules: what `git bisect run` wants to know, as its exit status."""
+        tree = self.arguments.tree
+        if not tree or not self.arguments.rules:
+            raise Problem("bisect needs --tree and --rules", "lab/bisect RULE... in a kernel's tree")
+        for target in ["olddefconfig", "all"]:
+            if subprocess.run(["make", "-s", "-C", tree, f"-j{os.cpu_count()}", target]).returncode:
+                say(f"{target} does not build: this commit can't be tested")
+                return 125
+        needs.check()
+        cell = host.Cell(self.kernels()[0], self.modes()[0], words(self.arguments.rules), self.arguments.seed)
+        matrix.run([host.Host([cell])], self.bench(), 1, say)
+        return matrix.bisection(cell.report)
 
     def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
@@ -215,8 +243,11 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
+    parser.add_argument("--kernel", help="a bzImage that you built, in the place of Debian's kernels")
+    parser.add_argument("--modules", help="with --kernel: the folder of its modules")
+    parser.add_argument("--tree", help="a kernel's source in which its image and its modules were built")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
@@ -243,7 +274,8 @@ def main():
         return getattr(lab, lab.arguments.command)()
     except Problem as problem:
         print(f"lab: {problem}", file=sys.stderr)
-        return 69
+        # git bisect goes on with a status below 128, and stops at one above.
+        return 128 if lab.arguments.command == "bisect" else 69
     except OSError as error:
         print(f"lab: {error}\n  remedy: see that the disk is not full and that you may write to {OUT} and the cache",
               file=sys.stderr)

@@ -166,6 +166,7 @@ extension HTMLPage {
     #map .parts { display: grid; gap: .25rem 1.6rem;
       grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
     .tiles { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.3fr); gap: .6rem; font-size: .86rem }
+    .tiles span { overflow-wrap: anywhere }
     .tiles div { display: flex; flex-wrap: wrap; gap: 2px }
     .tile { width: 1.15rem; height: 1.15rem; border-radius: .2rem; display: grid; place-items: center;
       text-decoration: none; font-size: .74rem; color: var(--card); background: var(--tone) }

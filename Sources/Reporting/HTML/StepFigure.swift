@@ -153,7 +153,7 @@ struct StepFigure {
     return [
       SVG.line(at, top, at, end, "arrow"),
       SVG.path([(at - 4, tip), (at, end), (at + 4, tip)], "arrow"),
-      SVG.text(at + 7, (top + end) / 2 + 4, Self.signed(distance), "amount"),
+      SVG.text(at - 7, (top + end) / 2 + 4, Self.signed(distance), "amount end"),
     ]
   }
 
