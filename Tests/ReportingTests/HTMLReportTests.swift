@@ -70,7 +70,7 @@ import Testing
   @Test func anObservationIsDrawnBesideItsInterval() {
     let text = HTMLReport(Self.report).text
     #expect(text.contains("<span class=\"at\">−5 µs: 5.1 µs too low</span>"))
-    #expect(text.contains("<span class=\"at\">30 ns: 3 % of the interval from its end</span>"))
+    #expect(text.contains("<span class=\"at\">30 ns: margin 30 ns</span>"))
     #expect(
       HTMLReport.gauge(Measure(what: "", lower: 0, upper: 10, value: 5)).text.contains("left:50%"))
     #expect(

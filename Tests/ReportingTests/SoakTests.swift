@@ -110,6 +110,37 @@ import Testing
     #expect(text.hasSuffix("\nkvmclock_soak_broken_rules 1\n"))
   }
 
+  /// Buckets depended on what was seen, so that hosts could not be added up.
+  @Test func bucketsAreTheSameWhateverWasSeen() {
+    func bounds(_ values: [UInt64]) -> [Substring] {
+      var state = Self.state
+      for value in values { state.statistics.residual.add(value) }
+      return PrometheusText(state).text.split(separator: "\n").filter {
+        $0.hasPrefix("kvmclock_soak_residual_abs_seconds_bucket")
+      }
+    }
+    func withoutCounts(_ lines: [Substring]) -> [String] {
+      lines.map { String($0.prefix { $0 != " " }) }
+    }
+    let some = bounds([0, 3, 5_000])
+    #expect(withoutCounts(some) == withoutCounts(bounds([.max])))
+    #expect(withoutCounts(some) == withoutCounts(bounds([])))
+    #expect(some.map { $0.split(separator: " ")[1] }.prefix(3) == ["1", "2", "2"])
+    #expect(some.last?.hasSuffix(" 3") == true)
+  }
+
+  /// A known deviation set off the alert for broken rules.
+  @Test func aKnownDeviationIsNoBrokenOutcome() {
+    var verdict = Self.broken("version 3")
+    verdict.known = Samples.verdicts[2].known
+    var state = Self.state
+    state.tallies = [RuleTally(verdict, round: 1)]
+    let text = PrometheusText(state).text
+    #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"broken\"} 0\n"))
+    #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"known\"} 1\n"))
+    #expect(text.hasSuffix("\nkvmclock_soak_broken_rules 0\n"))
+  }
+
   @Test func nanosecondsAreSecondsToTheLastDigit() {
     #expect(PrometheusText.seconds(UInt64.max) == "18446744073.709551615")
     #expect(PrometheusText.seconds(Int64(-5)) == "-0.000000005")

@@ -130,7 +130,7 @@ extension HTMLReport {
     let note =
       isOutside
       ? "\(TimeUnit.text(distance)) too \(measure.value < measure.lower ? "low" : "high")"
-      : "\(SVG.number((measure.margin * 100).rounded())) % of the interval from its end"
+      : "margin \(TimeUnit.text(Double(measure.slack)))"
     // Where the ends look alike, the upper one is counted from the lower one.
     let width = Double(measure.upper) - Double(measure.lower)
     let isFar = width < abs(Double(measure.lower)) / 100
