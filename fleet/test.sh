@@ -10,7 +10,16 @@ trap 'rm -rf "$work"' EXIT
 complain() { echo "fleet/test.sh: $*" >&2; exit 1; }
 
 echo "== GitHub's schema for workflows"
-check-jsonschema --builtin-schema vendor.github-workflows "$here/github/kvmclock.yml"
+check-jsonschema --builtin-schema vendor.github-workflows "$here"/github/*.yml
+
+echo "== Prometheus' alert rules and Grafana's dashboard"
+python3 -m json.tool "$here/prometheus/dashboard.json" >/dev/null
+if command -v promtool >/dev/null; then
+  promtool check rules "$here/prometheus/alerts.yml"
+  (cd "$here/prometheus" && promtool test rules alerts_test.yml)
+else
+  echo "skipped: promtool is not installed (Debian's package prometheus has it)"
+fi
 
 echo "== Kubernetes' schemas"
 kubernetes-validate --strict "$here"/kubernetes/*.yaml
