@@ -92,7 +92,7 @@ public struct PrometheusText: Sendable {
     lines += ["# HELP \(name) \(help)", "# TYPE \(name) \(type)"] + samples
   }
 
-  private static func histogram(
+  static func histogram(
     _ name: String, _ histogram: Histogram, _ extra: [(String, String)]
   ) -> [String] {
     let total = histogram.count

@@ -112,29 +112,26 @@ import Testing
 
   /// Buckets depended on what was seen, so that hosts could not be added up.
   @Test func bucketsAreTheSameWhateverWasSeen() {
-    func bounds(_ values: [UInt64]) -> [Substring] {
-      var state = Self.state
-      for value in values { state.statistics.residual.add(value) }
-      return PrometheusText(state).text.split(separator: "\n").filter {
-        $0.hasPrefix("kvmclock_soak_residual_abs_seconds_bucket")
-      }
+    func lines(_ values: [UInt64]) -> [String] {
+      var histogram = Histogram()
+      for value in values { histogram.add(value) }
+      return PrometheusText.histogram("h", histogram, [])
     }
-    func withoutCounts(_ lines: [Substring]) -> [String] {
-      lines.map { String($0.prefix { $0 != " " }) }
-    }
-    let some = bounds([0, 3, 5_000])
-    #expect(withoutCounts(some) == withoutCounts(bounds([.max])))
-    #expect(withoutCounts(some) == withoutCounts(bounds([])))
-    #expect(some.map { $0.split(separator: " ")[1] }.prefix(3) == ["1", "2", "2"])
-    #expect(some.last?.hasSuffix(" 3") == true)
+    func bounds(_ lines: [String]) -> [Substring] { lines.map { $0.prefix { $0 != " " } } }
+    let some = lines([0, 3, 5_000])
+    #expect(bounds(some) == bounds(lines([.max])) && bounds(some) == bounds(lines([])))
+    #expect(some[0] == #"h_bucket{le="0.000000000"} 1"# && some[1].hasSuffix(" 2"))
+    #expect(some.contains(#"h_bucket{le="0.000001023"} 2"#))
+    #expect(some.contains(#"h_bucket{le="+Inf"} 3"#))
   }
 
   /// A known deviation set off the alert for broken rules.
   @Test func aKnownDeviationIsNoBrokenOutcome() {
     var verdict = Self.broken("version 3")
     verdict.known = Samples.verdicts[2].known
-    var state = Self.state
-    state.tallies = [RuleTally(verdict, round: 1)]
+    var state = SoakState(
+      version: "0.1.0", host: Samples.host, device: "/dev/kvm", seed: 40, rules: ["VERSION-EVEN"])
+    state.add([verdict], retries: 0)
     let text = PrometheusText(state).text
     #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"broken\"} 0\n"))
     #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"known\"} 1\n"))
