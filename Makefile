@@ -14,7 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz campaign signals \
-	lab lab-vmm lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
+	new-rule lab lab-vmm lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
 
@@ -159,9 +159,15 @@ bench:
 	$(CLANG) -O2 -Wall -Wno-gnu-variable-sized-type-not-at-end -Werror -Iguest-images/include Bench/first-reading.c guest-images/images.c $(wildcard guest-images/*.S) -o .build/bench/first-reading-c
 	@python3 Bench/paired.py $(BENCH_PAIRS) .build/release/first-reading .build/bench/first-reading-c
 
+# A rule's file, its place in a topic and its tests, red until they are filled in: make new-rule ID=MY-RULE TOPIC='wall clock'
+new-rule:
+	@python3 Tests/new_rule.py "$(ID)" "$(or $(TOPIC),Writing the system-time MSR)"
+
 # Real KVM kernels as hosts, under emulation: lab/README.md.
 LAB := python3 lab/lab.py
-LAB_CHOICE = $(if $(HOSTS),--hosts "$(HOSTS)") --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
+# A kernel of your own: KERNEL=bzImage MODULES=folder, or TREE=source in which it was built.
+LAB_LOCAL = $(if $(TREE),--tree "$(TREE)") $(if $(KERNEL),--kernel "$(KERNEL)") $(if $(MODULES),--modules "$(MODULES)")
+LAB_CHOICE = $(LAB_LOCAL) $(if $(HOSTS),--hosts "$(HOSTS)") --kernels "$(KERNELS)" --modes "$(MODES)" --rules "$(RULES)" $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 LAB_CHANGE = $(if $(HOSTS),--hosts "$(HOSTS)") --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(JOBS),--jobs $(JOBS)) $(if $(FULL),--full) \
 	$(if $(AUTO),--auto $(AUTO)) $(if $(SEED),--seed $(SEED))
 

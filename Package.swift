@@ -49,7 +49,7 @@ let package = Package(
       name: "HostModel", dependencies: ["ABIChecker", "KVM", "PVClock", "Scenarios", "VMBuilder"]),
     .target(
       name: "VMM", dependencies: ["ABIChecker", "GuestImages", "KVM", "PVClock", "VMBuilder"]),
-    .target(name: "Reporting", dependencies: ["ABIChecker"]),
+    .target(name: "Reporting", dependencies: ["ABIChecker", "PVClock"]),
     .target(name: "CInside", cSettings: [.unsafeFlags(["-O2"])]),
     .target(name: "Inside", dependencies: ["ABIChecker", "CInside", "PVClock"]),
     .executableTarget(

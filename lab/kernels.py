@@ -198,6 +198,70 @@ class Kernel:
         self.facts = facts
 
 
+class LocalKernel(Kernel):
+    """A kernel that somebody built: its bzImage, and the folder that its modules are in."""
+
+    # For each module that a host loads, the option that makes it.
+    OPTIONS = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_blk": "CONFIG_VIRTIO_BLK", "kvm-amd": "CONFIG_KVM_AMD"}
+
+    def __init__(self, image, modules=None):
+        self.bzimage, self.source = Path(image), Path(modules) if modules else None
+        super().__init__("local")
+
+    @classmethod
+    def of_tree(cls, tree):
+        """The image and the modules that a build of a kernel's source left in its tree."""
+        return cls(Path(tree) / "arch/x86/boot/bzImage", tree)
+
+    def is_cached(self):
+        return False
+
+    def fetch(self, archive, say):
+        image = self.read(self.bzimage)
+        if image[0x202:0x206] != b"HdrS":
+            raise Problem(f"{self.bzimage} is no bzImage", "name arch/x86/boot/bzImage of a build, or its vmlinuz")
+        start = int.from_bytes(image[0x20E:0x210], "little") + 0x200
+        release = image[start:start + 128].split(b"\0")[0].split(b" ")[0].decode(errors="replace")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "modules").mkdir(parents=True)
+        (self.folder / "vmlinux").write_bytes(uncompressed(image))
+        (self.folder / "modules.builtin").write_bytes(b"")
+        for path in sorted(self.source.rglob("*")) if self.source else []:
+            if path.name == "modules.builtin":
+                shutil.copy2(path, self.folder)
+            inner = str(path.relative_to(self.source)).rpartition("kernel/")[2]
+            if inner.startswith(MODULE_FOLDERS) and re.search(r"\.ko(\.xz|\.gz|\.zst)?$", path.name):
+                self.take(path)
+        self.facts = {"series": self.series, "release": release, "image": str(self.bzimage)}
+        try:
+            load_order(self.folder, list(self.OPTIONS))
+        except Problem as problem:
+            options = ", ".join(self.OPTIONS.values())
+            raise Problem(f"{self.source or self.bzimage}: {str(problem).splitlines()[0]}",
+                          f"MODULES= names the folder of this kernel's modules; it needs {options} as y or m, and "
+                          "CONFIG_BLK_DEV_INITRD, CONFIG_SERIAL_8250_CONSOLE and CONFIG_DEVTMPFS") from None
+
+    def take(self, path):
+        data, name = path.read_bytes(), path.name
+        if name.endswith(".xz"):
+            data = lzma.decompress(data)
+        elif name.endswith(".gz"):
+            data = zlib.decompressobj(31).decompress(data)
+        elif name.endswith(".zst"):
+            data = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
+        module = self.folder / "modules" / (name.partition(".ko")[0] + ".ko")
+        module.write_bytes(data)
+        if module.stat().st_size > 1 << 20:
+            subprocess.run(["strip", "-g", module], check=True)
+
+    @staticmethod
+    def read(path):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Problem(f"{path}: {error.strerror}", "KERNEL= names a bzImage, TREE= a kernel's tree in which it was built") from None
+
+
 def unpack(deb, folder):
     """Takes the image and the few modules out of a package, and leaves the rest packed."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as process:

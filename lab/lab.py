@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import qemu
 import replay
 import tree
 import vmm
-from kernels import SERIES, Archive, Kernel
+from kernels import SERIES, Archive, Kernel, LocalKernel
 from problem import Problem
 
 HERE = Path(__file__).resolve().parent
@@ -58,7 +59,17 @@ class Lab:
             self.shared_archive = Archive()
         return self.shared_archive
 
+    def local(self):
+        """The kernel that somebody built, if one is named."""
+        if self.arguments.tree:
+            return LocalKernel.of_tree(self.arguments.tree)
+        return LocalKernel(self.arguments.kernel, self.arguments.modules) if self.arguments.kernel else None
+
     def kernels(self, update=False):
+        local = self.local()
+        if local:
+            local.fetch(None, say)
+            return [local]
         kernels = [Kernel(series) for series in chosen(self.arguments.kernels, SERIES, "series")]
         wanted = [kernel for kernel in kernels if update or not kernel.is_cached()]
         if wanted:
@@ -86,12 +97,12 @@ class Lab:
         return needs.BOCHS_TOOLS if "vmx" in (kinds or self.hosts()) else {}
 
     def modes(self, kind):
-        """The modes asked for that hosts of this kind have."""
-        wanted = chosen(self.arguments.modes, host.MODES, "mode")
+        """The modes asked for that hosts of this kind have; a kernel that somebody changed is asked with one at first."""
+        wanted = chosen(self.arguments.modes or ("tsc" if self.local() else ""), host.MODES, "mode")
         return [mode for mode in EMULATORS[kind].modes if mode in wanted]
 
     def missing(self):
-        return sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
+        return 0 if self.local() else sum(not Kernel(series).is_cached() for series in chosen(self.arguments.kernels, SERIES, "series"))
 
     def fetch(self):
         needs.check(hosts=0, kernels=len(chosen(self.arguments.kernels, SERIES, "series")))
@@ -152,6 +163,20 @@ class Lab:
         again, digest = replay.cells(folder)
         needs.check(hosts=1, tools=needs.BOCHS_TOOLS)
         return 0 if replay.run(folder, again, digest, self.bench(["vmx"]), say) else 1
+
+    def bisect(self):
+        """Builds a kernel's tree and asks the rules: what `git bisect run` wants to know, as its exit status."""
+        tree = self.arguments.tree
+        if not tree or not self.arguments.rules:
+            raise Problem("bisect needs --tree and --rules", "lab/bisect RULE... in a kernel's tree")
+        for target in ["olddefconfig", "all"]:
+            if subprocess.run(["make", "-s", "-C", tree, f"-j{os.cpu_count()}", target]).returncode:
+                say(f"{target} does not build: this commit can't be tested")
+                return 125
+        needs.check()
+        cell = host.Cell(self.kernels()[0], self.modes("svm")[0], words(self.arguments.rules), self.arguments.seed)
+        matrix.run([host.Host([cell])], self.bench(), 1, say)
+        return matrix.bisection(cell.report)
 
     def changed(self, kind, folder, full):
         """Builds and boots the changes of a folder on each series; what became of each."""
@@ -263,9 +288,12 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "vmm", "replay", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "vmm", "replay", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="", help="svm (QEMU), vmx (Bochs); svm if empty, and for changes those that they name")
+    parser.add_argument("--kernel", help="a bzImage that you built, in the place of Debian's kernels")
+    parser.add_argument("--modules", help="with --kernel: the folder of its modules")
+    parser.add_argument("--tree", help="a kernel's source in which its image and its modules were built")
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
@@ -293,7 +321,8 @@ def main():
         return getattr(lab, lab.arguments.command)()
     except Problem as problem:
         print(f"lab: {problem}", file=sys.stderr)
-        return 69
+        # git bisect goes on with a status below 128, and stops at one above.
+        return 128 if lab.arguments.command == "bisect" else 69
     except OSError as error:
         print(f"lab: {error}\n  remedy: see that the disk is not full and that you may write to {OUT} and the cache",
               file=sys.stderr)

@@ -23,6 +23,15 @@ def unexpected(cell):
     return news
 
 
+def bisection(report):
+    """For git bisect: 0 if all rules hold, 1 if one is broken, also if that is known of the kernel, 125 if none can tell."""
+    if report is None:
+        return 125
+    if of_kind(report, "broken", "known", "differs", "notOwed"):
+        return 1
+    return 125 if of_kind(report, "inconclusive", "notTested") else 0
+
+
 def of_kind(report, *kinds):
     return [verdict["rule"] for verdict in report["verdicts"] if verdict["verdict"] in kinds]
 

@@ -69,6 +69,37 @@ extension Event: Codable {
   }
 }
 
+// Values without a label of their own. Formats before 6 named them all `_0`.
+extension Action {
+  enum GetClockCodingKeys: String, CodingKey { case _0 = "value" }
+  enum SetClockCodingKeys: String, CodingKey { case _0 = "value" }
+  enum SetClockRefusedCodingKeys: String, CodingKey {
+    case _0 = "value"
+    case error
+  }
+  enum ClockCallsCodingKeys: String, CodingKey { case _0 = "value" }
+  enum XenUnstableSetCodingKeys: String, CodingKey { case _0 = "value" }
+
+  /// The line of an event of a format before 6 with the names that these values have since.
+  package static func renewed(_ line: [UInt8]) -> [UInt8] {
+    let (old, new) = (Array(#""_0":"#.utf8), Array(#""value":"#.utf8))
+    guard line.contains(where: { $0 == UInt8(ascii: "_") }) else { return line }
+    var renewed: [UInt8] = []
+    renewed.reserveCapacity(line.count)
+    var rest = line[...]
+    while let byte = rest.first {
+      if byte == old[0], rest.starts(with: old) {
+        renewed += new
+        rest = rest.dropFirst(old.count)
+      } else {
+        renewed.append(byte)
+        rest = rest.dropFirst()
+      }
+    }
+    return renewed
+  }
+}
+
 extension Event {
   /// The event as an encoder with sorted keys writes it, from its action as such an encoder wrote it: of the time that
   /// whole events take, half goes into these few numbers.

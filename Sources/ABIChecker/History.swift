@@ -14,9 +14,11 @@ public struct History: Hashable, Sendable {
 /// The first line of a saved history.
 public struct Header: Hashable, Sendable, Codable {
   /// Newest version of the format that this code reads; it writes this one.
-  public static let currentVersion = 6
+  public static let currentVersion = 7
   /// From this one on the last line of a file says that it is the last.
   public static let firstVersionWithEnd = 6
+  /// From this one on the header says which run recorded it, and no name of a value is `_0`.
+  public static let firstVersionWithRun = 7
   public static let formatName = "kvmclock-history"
 
   public var format: String
@@ -27,6 +29,8 @@ public struct Header: Hashable, Sendable, Codable {
   /// 1 for the first run of the scenario, 2 and more for its retries.
   public var attempt: Int
   public var host: HostFacts
+  /// The run that recorded it; nil in histories of older formats.
+  public var run: RunFacts?
 
   /// The scenario and the attempt: "rewrite.1".
   public var name: String { "\(scenario).\(attempt)" }
@@ -38,6 +42,30 @@ public struct Header: Hashable, Sendable, Codable {
     self.seed = seed
     self.attempt = attempt
     self.host = host
+  }
+}
+
+/// The run that recorded a history: enough to tell two runs apart, and to repeat one.
+public struct RunFacts: Hashable, Sendable, Codable {
+  /// The version of the program.
+  public var kvmclock: String
+  /// When it began, as "2026-11-25T02:35:00Z".
+  public var date: String
+  /// The machine's name.
+  public var hostname: String?
+  /// The command that recorded it: "run".
+  public var command: String
+  /// Its options that a repetition needs besides the rules and the seed: " --host model".
+  public var options: String
+
+  public init(
+    kvmclock: String, date: String, hostname: String?, command: String, options: String
+  ) {
+    self.kvmclock = kvmclock
+    self.date = date
+    self.hostname = hostname
+    self.command = command
+    self.options = options
   }
 }
 
@@ -55,6 +83,8 @@ public struct HostFacts: Hashable, Sendable, Codable {
   public var clock: String?
   /// The VMM that made the machines, by name and version; nil for this harness itself.
   public var vmm: String?
+  /// What the machine is, for people; no rule asks for it.
+  public var machine: MachineFacts?
 
   public init(
     kernel: String, backend: String? = nil, clocksource: String? = nil, tscKHz: UInt32? = nil,
@@ -68,9 +98,53 @@ public struct HostFacts: Hashable, Sendable, Codable {
     self.vmm = vmm
   }
 
+  /// Whether both are the same, but for what only people ask for: an older file does not say it.
+  public func isSameHost(as other: HostFacts) -> Bool {
+    var (one, other) = (self, other)
+    one.machine = nil
+    other.machine = nil
+    return one == other
+  }
+
   /// Whether the host's clocksource lets KVM run a VM in master-clock mode; nil if unknown.
   public var clocksourceIsTSC: Bool? {
     clocksource.map { $0 == "tsc" || $0 == "hyperv_clocksource_tsc_page" }
+  }
+}
+
+/// What can make two hosts with one kernel behave differently.
+public struct MachineFacts: Hashable, Sendable, Codable {
+  /// The CPU's name, family, model and stepping.
+  public var cpu: String?
+  public var microcode: String?
+  /// The parameters of kvm and of the backend's module, by module and name: "kvm.tsc_tolerance_ppm".
+  public var parameters: [String: String]
+  /// `/proc/sys/kernel/tainted`; 0 for a kernel that is not tainted.
+  public var taint: String?
+  /// `/proc/cmdline`.
+  public var commandLine: String?
+
+  public init(
+    cpu: String? = nil, microcode: String? = nil, parameters: [String: String] = [:],
+    taint: String? = nil, commandLine: String? = nil
+  ) {
+    self.cpu = cpu
+    self.microcode = microcode
+    self.parameters = parameters
+    self.taint = taint
+    self.commandLine = commandLine
+  }
+}
+
+extension MachineFacts {
+  /// All of it, each with its name.
+  public var items: [(String, String)] {
+    let named = [
+      ("CPU", cpu), ("microcode", microcode), ("kernel taint", taint),
+      ("command line", commandLine),
+    ]
+    return named.compactMap { name, value in value.map { (name, $0) } }
+      + parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 }
 

@@ -12,10 +12,26 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
   public var cause: String
   public var source: String
 
+  /// - Parameter bound: the largest error that it excuses; nil where nothing is measured.
+  public init(
+    rule: String, since: KernelVersion? = nil, until: KernelVersion? = nil, always: Bool = true,
+    bound: String? = nil, cause: String, source: String
+  ) {
+    self.rule = rule
+    self.since = since
+    self.until = until
+    self.always = always
+    self.bound = bound
+    self.cause = cause
+    self.source = source
+  }
+
   /// The entry for a rule on a kernel (`uname -r`), if there is one.
-  public static func of(rule: String, kernel: String?) -> KnownDeviation? {
+  public static func of(
+    rule: String, kernel: String?, in entries: [KnownDeviation] = table
+  ) -> KnownDeviation? {
     guard let version = kernel.flatMap(KernelVersion.init(release:)) else { return nil }
-    return table.first {
+    return entries.first {
       $0.rule == rule && ($0.since.map { $0 <= version } ?? true)
         && ($0.until.map { version < $0 } ?? true)
     }
@@ -31,6 +47,17 @@ public struct KnownDeviation: Hashable, Sendable, Codable {
     case .holds: return entry.always ? entry : nil
     default: return nil
     }
+  }
+}
+
+extension Verdict {
+  /// The verdict, excused where a user's own list names the rule on this kernel.
+  public func excused(by own: [KnownDeviation], on kernel: String?) -> Verdict {
+    guard status == .broken, let entry = KnownDeviation.of(rule: rule, kernel: kernel, in: own)
+    else { return self }
+    var verdict = self
+    verdict.known = entry
+    return verdict
   }
 }
 
@@ -73,6 +100,26 @@ public struct KernelVersion: Hashable, Sendable, Codable, Comparable, Expressibl
   public init(stringLiteral release: String) { self = Self(release: release) ?? Self(0, 0) }
 
   public var description: String { "\(major).\(minor)" }
+
+  /// As people write it, "6.12", or as its two numbers.
+  public init(from decoder: any Decoder) throws {
+    if let text = try? decoder.singleValueContainer().decode(String.self) {
+      guard let version = Self(release: text) else {
+        throw DecodingError.dataCorrupted(
+          .init(
+            codingPath: decoder.codingPath,
+            debugDescription: "a kernel's version is \"6.12\", not \"\(text)\""))
+      }
+      self = version
+      return
+    }
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    self.init(
+      try container.decode(Int.self, forKey: .major), try container.decode(Int.self, forKey: .minor)
+    )
+  }
+
+  private enum CodingKeys: CodingKey { case major, minor }
 
   public static func < (left: Self, right: Self) -> Bool {
     (left.major, left.minor) < (right.major, right.minor)

@@ -20,6 +20,14 @@ public struct Measure: Hashable, Sendable, Codable {
       value: Int64(clamping: value))
   }
 
+  /// The distance from the nearest end, in nanoseconds; negative outside.
+  public var slack: Int64 {
+    let below = value.subtractingReportingOverflow(lower)
+    let above = upper.subtractingReportingOverflow(value)
+    return min(
+      below.overflow ? .max : below.partialValue, above.overflow ? .max : above.partialValue)
+  }
+
   /// Where the observation lies: 0 at the lower end of the interval and 1 at the upper one.
   public var position: Double {
     let width = Double(upper) - Double(lower)

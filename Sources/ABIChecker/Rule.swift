@@ -92,7 +92,7 @@ public struct Rule: Sendable {
   public let scenarios: [ScenarioName]
   /// Whether every other history is judged too: the rule concerns whatever was observed.
   public let everywhere: Bool
-  /// On whose word it stands.
+  /// What the rule rests on.
   public let sources: [Source]
   /// What its quantifiers ask for.
   public let coverage: [Coverage]
@@ -105,7 +105,7 @@ public struct Rule: Sendable {
   private let judgement: @Sendable (Timeline) -> Outcome
 
   /// - Parameters:
-  ///   - sources: on whose word it stands.
+  ///   - sources: what the rule rests on.
   ///   - method: what is done and read.
   ///   - everywhere: whether every other history is judged too.
   ///   - coverage: what its quantifiers ask for.

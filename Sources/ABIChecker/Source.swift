@@ -1,4 +1,4 @@
-/// On whose word a rule stands.
+/// What a rule rests on.
 public struct Source: Hashable, Sendable {
   public enum Kind: String, Hashable, Sendable, CaseIterable {
     /// The documentation or a header that states the ABI.

@@ -106,7 +106,7 @@ struct TSCMove: Sendable {
 }
 
 extension TSCMove {
-  /// How far the guest's TSC came away from the host's in the move, in cycles; nil where no reading tells.
+  /// How far the guest's TSC departed from the host's in the move, in cycles; nil where no reading tells.
   var shift: Interval? { before.tscShift(to: after) }
 
   /// Whether the clock is off by the whole move: with the TSC as it was before, the record gives a value that advanced
@@ -188,7 +188,7 @@ extension TSCMove {
 }
 
 extension Observation {
-  /// How far the guest's TSC came away from the host's between two single readings, in cycles.
+  /// How far the guest's TSC departed from the host's between two single readings, in cycles.
   func tscShift(to later: Observation) -> Interval? {
     guard let first = tsc, let second = later.tsc else { return nil }
     let moved = difference(second &- later.event.began.tsc, first &- event.began.tsc)

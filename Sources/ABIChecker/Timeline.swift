@@ -197,6 +197,20 @@ extension Timeline {
 
 }
 
+extension Timeline {
+  /// How far a sound clock may be from CLOCK_MONOTONIC_RAW, in nanoseconds: at first, and after a time.
+  ///
+  /// - Parameter error: how exactly the two are put beside each other.
+  public func allowedDrift(
+    over nanoseconds: Double, error: Double
+  ) -> (start: ClosedRange<Double>, end: ClosedRange<Double>) {
+    let slack = Double(rounding) + 2 * error
+    let least = Double(rate.lower) * nanoseconds / 1e9
+    let most = Double(rate.upper) * nanoseconds / 1e9
+    return (-slack...slack, (-slack + min(0, least))...(slack + max(0, most)))
+  }
+}
+
 /// The numbers of the clock's MSRs.
 ///
 /// Source: Documentation/virt/kvm/x86/msr.rst.

@@ -153,6 +153,7 @@ extension Outcome {
       if case .broken(let violations) = outcome { violations } else { [] }
     }
     if !violations.isEmpty { return .broken(violations: violations) }
-    return outcomes.min { rank($0) < rank($1) } ?? .notTested(reason: "no history to judge")
+    return outcomes.min { rank($0) < rank($1) }
+      ?? .notTested(reason: "no scenario of this run exercises it")
   }
 }

@@ -1,4 +1,5 @@
-internal import Scenarios
+public import ABIChecker
+public import Scenarios
 
 /// One way in which a host can be wrong, and the rules that have to notice.
 public struct Fault: Sendable {
@@ -44,6 +45,17 @@ public struct Fault: Sendable {
     deviate(&deviation)
     self.init(
       id, breaks: rules, also: also, because: reason, tries: tries, meaning, .model(deviation))
+  }
+}
+
+extension Fault {
+  /// What serves the guests' clock with this fault.
+  public func maker(_ facts: HostFacts) -> ClockMaker {
+    switch change {
+    case .model(let deviation):
+      .model(facts, .keep, deviation, name: "user-space model with the fault \(id)")
+    case .clock(let maker): maker
+    }
   }
 }
 

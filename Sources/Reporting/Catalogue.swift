@@ -35,6 +35,34 @@ public enum Catalogue {
       """
   }
 
+  private struct Entry: Encodable {
+    var rule: String
+    var topic: String?
+    var statement: String
+    var isObservation: Bool
+    var sources: [[String: String]]
+    var method: String
+    var coverage: [String]
+    var needs: [String]
+    var scenarios: [String]
+    var judgesAllHistories: Bool
+    var failsOn: [String]
+  }
+
+  /// The rules as one JSON list, for programs.
+  public static func json(_ rules: [Rule], faults: [String: [String]] = [:]) -> String {
+    JSONText.pretty(
+      rules.map { rule in
+        Entry(
+          rule: rule.id, topic: Rule.topic(of: rule.id), statement: rule.statement,
+          isObservation: rule.isObservation,
+          sources: rule.sources.map { ["kind": $0.kind.rawValue, "text": $0.text] },
+          method: rule.method, coverage: rule.coverage.map(\.description),
+          needs: rule.needs.map(\.rawValue).sorted(), scenarios: rule.scenarios.map(\.rawValue),
+          judgesAllHistories: rule.everywhere, failsOn: faults[rule.id] ?? [])
+      })
+  }
+
   private static let terms: [(String, String)] = [
     (
       "record",

@@ -39,6 +39,12 @@ public enum HistoryFile {
     try file.commit()
   }
 
+  /// The files with histories in a folder, by name; none if it is no folder.
+  public static func histories(in folder: String) -> [String] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    return names.filter { $0.hasSuffix(ending) }.sorted()
+  }
+
   private static let ending = ".kvmclock.jsonl"
   private static let newline = Array("\n".utf8)
 
@@ -71,8 +77,7 @@ public enum HistoryFile {
         .unwritable, path: folder, cause: "another kvmclock records into this folder",
         remedy: "name another one")
     }
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-    guard !names.contains(where: { $0.hasSuffix(ending) }) else {
+    guard histories(in: folder).isEmpty else {
       throw FileError(
         .unwritable, path: folder, cause: "it holds the histories of an earlier run",
         remedy: "name another folder, or remove them")

@@ -59,6 +59,8 @@ extension HistoryFile {
         throw decoder.error(line, "more than \(mostEvents) events, the most that is read")
       }
       if !line.isEnded { saved.truncated = "\(path) is cut off in line \(line.number)" }
+      var line = line
+      if header.version < Header.firstVersionWithRun { line.bytes = Action.renewed(line.bytes) }
       do throws(FileError) {
         saved.history.events.append(try decoder.event(line))
       } catch {

@@ -61,7 +61,10 @@ public struct JUnitReport: Sendable {
   }
 
   private func testCase(_ verdict: Verdict) -> XML {
-    let attributes = XML.attributes([("classname", "kvmclock"), ("name", verdict.rule)])
+    // The scenario that decided serves other rules too: their times overlap.
+    let runs = report.timings.filter { $0.scenario == verdict.scenario }.map(\.nanoseconds)
+    let time = runs.isEmpty ? [] : [("time", Self.seconds(runs.reduce(0, &+)))]
+    let attributes = XML.attributes([("classname", "kvmclock"), ("name", verdict.rule)] + time)
     let status = verdict.status
     let said: XML
     switch status {

@@ -65,7 +65,9 @@ public struct PrometheusText: Sendable {
     add("verdicts_total", "counter", "Verdicts on each rule.") { name in
       tallies.flatMap { tally in
         [
-          ("holds", tally.holds), ("observed", tally.observed), ("broken", tally.broken),
+          ("holds", tally.holds), ("observed", tally.observed),
+          ("broken", tally.verdict.known == nil ? tally.broken : 0),
+          ("known", tally.verdict.known == nil ? 0 : tally.broken),
           ("inconclusive", tally.inconclusive), ("not_tested", tally.notTested),
         ].map { outcome, count in
           name + Self.labels([("rule", tally.rule), ("outcome", outcome)]) + " \(count)"
@@ -90,13 +92,17 @@ public struct PrometheusText: Sendable {
     lines += ["# HELP \(name) \(help)", "# TYPE \(name) \(type)"] + samples
   }
 
-  private static func histogram(
+  static func histogram(
     _ name: String, _ histogram: Histogram, _ extra: [(String, String)]
   ) -> [String] {
-    let buckets = histogram.cumulative.map { upTo, count in
-      "\(name)_bucket\(labels(extra + [("le", seconds(upTo))])) \(count)"
-    }
     let total = histogram.count
+    let known = histogram.cumulative
+    // The same bounds whatever was seen: only such histograms of several hosts can be added up.
+    let buckets = stride(from: 0, through: 32, by: 2).map { digits in
+      let upTo: UInt64 = (1 << UInt64(digits)) - 1
+      let count = digits < known.count ? known[digits].count : total
+      return "\(name)_bucket\(labels(extra + [("le", seconds(upTo))])) \(count)"
+    }
     return buckets + [
       "\(name)_bucket\(labels(extra + [("le", "+Inf")])) \(total)",
       "\(name)_sum\(labels(extra)) \(seconds(histogram.sum))",

@@ -33,8 +33,12 @@ public struct Report: Sendable {
   public var command = "run"
   /// Options that a repetition needs besides the seed.
   public var repeatOptions = ""
+  /// By the name of a history, how it was recorded; empty where one run recorded all.
+  public var origins: [String: Origin] = [:]
   /// Whether a known deviation counts as broken.
   public var strict = false
+  /// Deviations that the user knows of.
+  public private(set) var own: [KnownDeviation] = []
 
   public init(
     version: String, host: HostFacts, seed: UInt64?, verdicts: [Verdict], planned: Int? = nil
@@ -44,6 +48,17 @@ public struct Report: Sendable {
     self.seed = seed
     self.verdicts = verdicts
     self.planned = planned ?? verdicts.count
+  }
+}
+
+/// The seed of a history, and the options of the run that recorded it.
+public struct Origin: Hashable, Sendable {
+  public var seed: UInt64
+  public var options: String
+
+  public init(seed: UInt64, options: String) {
+    self.seed = seed
+    self.options = options
   }
 }
 
@@ -72,7 +87,13 @@ extension Report {
   func count(_ status: Status) -> Int { verdicts.count { $0.status == status } }
 
   /// Whether the run says nothing at all, which is not the same as that all is well.
-  var isEmpty: Bool { noGuestRuns == nil && verdicts.allSatisfy { $0.status == .notTested } }
+  public var isEmpty: Bool { noGuestRuns == nil && verdicts.allSatisfy { $0.status == .notTested } }
+
+  /// Excuses what the user's own list names.
+  public mutating func excuse(_ own: [KnownDeviation]) {
+    self.own = own
+    verdicts = verdicts.map { $0.excused(by: own, on: host.kernel) }
+  }
 
   /// The statuses that fail the run.
   var failing: [Status] { strict ? [.broken, .known, .differs] : [.broken] }
@@ -102,6 +123,9 @@ extension Report {
     if let vmm = host.vmm { facts.append(("VMM", vmm)) }
     facts.append(("TSC", host.tscKHz.map { "\($0) kHz" } ?? "of unknown frequency"))
     facts.append(("clocksource", host.clocksource ?? "unknown"))
+    if let cpu = host.machine?.cpu { facts.append(("CPU", cpu)) }
+    if let microcode = host.machine?.microcode { facts.append(("microcode", microcode)) }
+    if let taint = host.machine?.taint, taint != "0" { facts.append(("kernel taint", taint)) }
     if let seed { facts.append(("seed", "\(seed)")) }
     if let date { facts.append(("date", date)) }
     return facts
@@ -142,9 +166,26 @@ extension Report {
     return "\(hundredths / 100).\(fraction < 10 ? "0" : "")\(fraction) s"
   }
 
-  /// The command that does again what led to a verdict.
+  /// The command that does again what led to a verdict: with the scenario, where the rule alone runs others too.
   func repeatCommand(_ verdict: Verdict) -> String? {
-    seed.map { "kvmclock \(command) \(verdict.rule) --seed \($0)\(repeatOptions)" }
+    let history =
+      if case .broken(let violations) = verdict.outcome { violations.first?.history } else {
+        nil as String?
+      }
+    let name = history?.split(separator: ".").first.map(String.init) ?? verdict.scenario
+    guard
+      let origin = origins[history ?? ""]
+        ?? seed.map({ Origin(seed: $0, options: repeatOptions) })
+    else { return nil }
+    let own = Rule.named(verdict.rule)?.scenarios.map(\.rawValue) ?? []
+    let scenario = command == "run" && own != [name] && !name.isEmpty ? " --scenario \(name)" : ""
+    return "kvmclock \(command) \(verdict.rule)\(scenario) --seed \(origin.seed)\(origin.options)"
+  }
+
+  /// The answer in one line.
+  public var answer: String {
+    let digest = Digest(self)
+    return "\(digest.headline): \(digest.sentence)"
   }
 
   /// Why a rule is broken, line by line, each with its name: the rule, its first violations, and how to see them again.

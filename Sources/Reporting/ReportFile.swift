@@ -26,6 +26,21 @@ public enum ReportFile {
     try write(bytes: Array(text.utf8), to: path)
   }
 
+  /// Adds a text to the end of a file that others write too.
+  ///
+  /// - Throws: `FileError` naming the path, the cause and a remedy.
+  public static func append(_ text: String, to path: String) throws(FileError) {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else {
+      throw FileError(.unwritable, path: path, errno: errno, doing: "open it")
+    }
+    defer { _ = close(descriptor) }
+    let error = Descriptor.write(Array(text.utf8), to: descriptor)
+    guard error == 0 else {
+      throw FileError(.unwritable, path: path, errno: error, doing: "write")
+    }
+  }
+
   /// The same with bytes.
   public static func write(bytes: [UInt8], to path: String) throws(FileError) {
     guard try !isStream(path) else { return try send(bytes, to: path) }

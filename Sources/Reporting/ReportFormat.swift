@@ -1,6 +1,6 @@
 /// The forms that a report comes in; a file's ending tells which is meant.
 public enum ReportFormat: String, Sendable, CaseIterable {
-  case text, ktap, junit, json, markdown, html
+  case text, ktap, junit, json, jsonl, markdown, html
 
   public var ending: String {
     switch self {
@@ -8,6 +8,7 @@ public enum ReportFormat: String, Sendable, CaseIterable {
     case .ktap: ".ktap"
     case .junit: ".xml"
     case .json: ".json"
+    case .jsonl: ".jsonl"
     case .markdown: ".md"
     case .html: ".html"
     }
@@ -33,9 +34,10 @@ public enum ReportFormat: String, Sendable, CaseIterable {
   public func render(_ report: Report, style: ReportStyle = ReportStyle()) -> String {
     switch self {
     case .text: TextReport(report, style: style).text
-    case .ktap: KTAPReport(report, showsTimings: style.showsTimings).text
+    case .ktap: KTAPReport(report, style: style).text
     case .junit: JUnitReport(report).text
     case .json: JSONReport(report).text
+    case .jsonl: JSONLinesReport(report).text
     case .markdown: MarkdownReport(report).text
     case .html: HTMLReport(report).text
     }

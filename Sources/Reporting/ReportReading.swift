@@ -7,6 +7,7 @@ public struct SavedReport: Hashable, Sendable {
   public var kvmclock: String
   public var hostname: String?
   public var host: HostFacts
+  public var seed: UInt64?
   public var counts: ReportDocument.Counts
   public var verdicts: [Entry]
   /// Why no guest runs on this host, if so.
@@ -21,6 +22,8 @@ public struct SavedReport: Hashable, Sendable {
     public var statement: String?
     public var verdict: Status
     public var summary: String
+    /// The scenario whose history decided.
+    public var scenario: String
     public var violations: [Proof]?
   }
 
@@ -43,6 +46,7 @@ extension SavedReport {
     var kvmclock: String
     var hostname: String?
     var host: HostFacts
+    var seed: UInt64?
     var counts: ReportDocument.Counts
     var verdicts: [Entry]
     var noGuestRuns: String?
@@ -78,7 +82,7 @@ extension SavedReport {
       }
       return SavedReport(
         path: path, kvmclock: document.kvmclock, hostname: document.hostname, host: document.host,
-        counts: document.counts, verdicts: document.verdicts,
+        seed: document.seed, counts: document.counts, verdicts: document.verdicts,
         noGuestRuns: document.noGuestRuns)
     } catch let error as FileError {
       throw error

@@ -26,12 +26,12 @@ public struct TextReport: Sendable {
     let digest = Digest(report)
     var lines: [Line] = wrapped(report.headline) + answer(digest)
     lines += style.figures.flatMap { figure in wrapped(figure) }
-    lines += listsRules ? rules : (style.figures.isEmpty ? topics(digest) : []) + exceptions(digest)
+    lines += listsRules ? rules : exceptions(digest)
     if style.showsTimings { lines += report.timingLines.map { "\($0)" } }
     lines += (report.outdated + report.notes).map { "note: \($0)" }
     if let interruption = digest.interruption { lines.append("\(interruption)") }
     if !listsRules {
-      lines.append("--verbose shows each rule, --html FILE pictures too; `kvmclock explain RULE`")
+      lines.append("--verbose shows each rule, --html FILE has pictures; `kvmclock explain RULE`")
     }
     return (lines + wrapped(summary(digest))).joined(separator: "\n").text + "\n"
   }
@@ -75,11 +75,17 @@ public struct ReportStyle: Hashable, Sendable {
   public var isVerbose: Bool
   /// Lines for people that take the place of the counts by topic.
   public var figures: [String]
+  /// Whether topics are subtests in KTAP.
+  public var hasSubtests: Bool
 
-  public init(showsTimings: Bool = false, isVerbose: Bool = false, figures: [String] = []) {
+  public init(
+    showsTimings: Bool = false, isVerbose: Bool = false, figures: [String] = [],
+    hasSubtests: Bool = false
+  ) {
     self.showsTimings = showsTimings
     self.isVerbose = isVerbose
     self.figures = figures
+    self.hasSubtests = hasSubtests
   }
 }
 
@@ -126,46 +132,77 @@ extension TextReport {
 
 // What calls for attention.
 extension TextReport {
-  /// Two topics a line: how many of a topic's rules hold, or are observations, and of how many.
-  private func topics(_ digest: Digest) -> [Line] {
-    let topics = digest.topics
-    let counts = topics.map { topic in
-      topic.good == topic.verdicts.count ? "\(topic.good)" : "\(topic.good)/\(topic.verdicts.count)"
-    }
-    let numbers = counts.map(\.count).max() ?? 0
-    let longest = topics.map(\.title.count).max() ?? 0
-    // At 80 columns the longest title loses its end.
-    let room = min(longest, ((width ?? 120) - 3) / 2 - numbers - 2)
-    let half = (topics.count + 1) / 2
-    func cell(_ index: Int, isLast: Bool = true) -> Line {
-      let title = cut(topics[index].title, to: room)
-      let count = spaces(numbers - counts[index].count) + counts[index]
-      return "\(paint(count, worst(topics[index])))  \(isLast ? title : Plain.pad(title, to: room))"
-    }
-    return (0..<half).map { row in
-      row + half < topics.count
-        ? "\(cell(row, isLast: false))   \(cell(row + half))" : cell(row)
-    }
-  }
-
-  private func worst(_ topic: Digest.TopicCount) -> Status {
-    [.broken, .inconclusive, .known, .differs, .notOwed, .notTested].first { topic.count($0) > 0 }
-      ?? .holds
-  }
+  /// So many findings, and so many reasons why rules were not tested: a screen has room for them.
+  private static let findings = 8
+  private static let reasons = 3
+  private static let names = 3
 
   private func exceptions(_ digest: Digest) -> [Line] {
-    let longest = digest.failed.map(\.rule.count).max() ?? 0
-    var lines = digest.failed.flatMap { ruleLine($0, idWidth: longest) + proof($0) }
-    lines += digest.excused.map { line($0.status, $0.rule, $0.excuse ?? "") }
+    let findings = digest.findings
+    var lines = findings.prefix(Self.findings).enumerated().flatMap { index, finding in
+      index == 0 ? self.finding(finding) : alsoBroken(finding)
+    }
+    if findings.count > Self.findings {
+      lines.append("\(spaces(14))and \(findings.count - Self.findings) more findings: --verbose")
+    }
+    for status in Status.excused where !report.failing.contains(status) {
+      let rules = digest.verdicts(status).map(\.rule)
+      if !rules.isEmpty {
+        lines.append(line(status, Digest.counted(rules.count, "rule"), list(rules, most: 4)))
+      }
+    }
     for status in [Status.inconclusive, .notTested] {
-      lines += digest.groups(status).map { line(status, $0.name, $0.reason) }
+      let groups = digest.groups(status)
+      lines += groups.prefix(Self.reasons).map { line(status, $0.name, $0.reason) }
+      let rest = groups.dropFirst(Self.reasons)
+      if !rest.isEmpty {
+        let rules = Digest.counted(rest.reduce(0) { $0 + $1.rules.count }, "more rule")
+        lines.append(
+          line(status, rules, "for \(Digest.counted(rest.count, "other reason"))"))
+      }
     }
     return lines
   }
 
+  /// What is wrong in one sentence, the rules that it breaks, the proof of the one that shows it best, and how to see it again.
+  private func finding(_ finding: Finding) -> [Line] {
+    let first = finding.verdicts[0]
+    let rules = finding.verdicts.map(\.rule)
+    let count = rules.count == 1 ? "" : " and \(Digest.counted(rules.count - 1, "more rule"))"
+    let said = finding.step == nil ? first.rule : "\(finding.sentence)."
+    var lines = ["\(word(first.status))  \(said)"] as [Line]
+    if finding.step != nil || rules.count > 1 { lines += field("breaks", "\(first.rule)\(count)") }
+    if rules.count > 1 { lines += field("", list(Array(rules.dropFirst()), most: 6)) }
+    if let rule = Rule.named(first.rule) { lines += field("rule", rule.statement) }
+    lines += field("expected", finding.violation.expected)
+    lines += field("seen", finding.violation.seen)
+    lines += field("where", report.place(of: finding.violation, in: first))
+    if let again = report.repeatCommand(first) { lines += field("repeat", again) }
+    return lines
+  }
+
+  /// Another finding, in three lines.
+  private func alsoBroken(_ finding: Finding) -> [Line] {
+    let rules = finding.verdicts.map(\.rule)
+    let said = "\(finding.sentence) (event \(finding.event) of \(finding.scenario))"
+    var lines: [Line] = ["\(line(finding.verdicts[0].status, "", said))"]
+    if finding.step == nil { lines += field("expected", finding.violation.expected) }
+    if finding.step != nil || rules.count > 1 {
+      lines += field("breaks", list(rules, most: Self.names))
+    }
+    if let again = report.repeatCommand(finding.verdicts[0]) { lines += field("repeat", again) }
+    return lines
+  }
+
+  /// "A, B, C and 4 more".
+  private func list(_ names: [String], most: Int) -> String {
+    names.prefix(most).joined(separator: ", ")
+      + (names.count > most ? " and \(names.count - most) more" : "")
+  }
+
   /// One line whatever it says: the whole of it is there with --verbose.
   private func line(_ status: Status, _ name: String, _ text: String) -> Line {
-    let said = Plain.oneLine("\(name): \(text)")
+    let said = Plain.oneLine(name.isEmpty ? text : "\(name): \(text)")
     let room = width.map { $0 - Self.statusWidth - 2 } ?? said.count
     return "\(word(status))  \(cut(said, to: room))"
   }

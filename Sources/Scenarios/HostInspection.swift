@@ -10,9 +10,11 @@ public enum HostInspection {
     let system = try KVMSystem(path: device)
     let machine = try system.createVM()
     let vcpu = try machine.createVCPU(id: 0)
-    return HostFacts(
+    var facts = HostFacts(
       kernel: HostNames.kernelRelease(), backend: HostNames.backend(),
       clocksource: HostNames.clocksource(), tscKHz: try? vcpu.tscKHz())
+    facts.machine = HostNames.machine(backend: facts.backend)
+    return facts
   }
 
   /// The machine's name on its network; nil if it has none.

@@ -10,8 +10,6 @@ public struct RunPlan: Sendable {
   /// How often a scenario may be run again because a verdict was inconclusive.
   public var retries: Int
   public var device: String
-  /// Leaves out the scenarios that wait.
-  public var isQuick = false
   /// Runs the scenarios that change the host, too.
   public var changesHost = false
   /// A command that, given `HostSettings.arguments`, waits for the end of its input and puts the settings back:
@@ -48,23 +46,48 @@ public struct RunPlan: Sendable {
     if name.changesHost, !changesHost {
       return .lacking(
         what: "a host that may be changed",
-        evidence: "--change-host was not given; it is for scratch hosts")
+        evidence: "needs --change-host (scratch hosts only)")
     }
     if name.isLong, !isLong {
-      return .lacking(what: "time", evidence: "--long was not given; the scenario takes minutes")
-    }
-    if name.waits, isQuick {
-      return .lacking(what: "time", evidence: "--quick leaves out scenario \(name.rawValue)")
+      return .lacking(what: "time", evidence: "needs --long (minutes)")
     }
     return nil
   }
 
-  /// The scenarios that exercise the rules, in the order of the catalogue.
-  var scenarios: [ScenarioName] {
-    let wanted = Set(rules.flatMap(\.scenarios))
-    return ScenarioName.allCases.filter {
-      !$0.isOfVMMs && wanted.contains($0) && only?.contains($0) ?? true
-    }
+  /// The scenarios that are chosen, else those that exercise the rules, in the order of the catalogue.
+  public var scenarios: [ScenarioName] {
+    let wanted = only ?? Set(rules.flatMap(\.scenarios))
+    return ScenarioName.allCases.filter { !$0.isOfVMMs && wanted.contains($0) }
+  }
+
+  /// Why a scenario would be left out, in one line; nil if it would run.
+  public func reasonToLeaveOut(_ name: ScenarioName) -> String? {
+    guard case .lacking(let what, let evidence)? = omission(of: name) else { return nil }
+    return "\(what): \(evidence)"
+  }
+}
+
+/// What a run tells while it goes on.
+public struct RunObserver {
+  /// A scenario begins; it is the one of this place, from 1, of so many.
+  public var begins: (ScenarioName, Int, Int) -> Void
+  /// A history, as soon as it can be had, before anything is judged by it, even after a failure or a cancellation.
+  public var keep: (History) -> Void
+  /// What a scenario broke, as soon as it ended.
+  public var broke: ([Verdict]) -> Void
+  /// A verdict that no scenario to come can change.
+  public var judged: (Verdict) -> Void
+
+  public init(
+    begins: @escaping (ScenarioName, Int, Int) -> Void = { _, _, _ in },
+    keep: @escaping (History) -> Void = { _ in },
+    broke: @escaping ([Verdict]) -> Void = { _ in },
+    judged: @escaping (Verdict) -> Void = { _ in }
+  ) {
+    self.begins = begins
+    self.keep = keep
+    self.broke = broke
+    self.judged = judged
   }
 }
 
@@ -95,7 +118,7 @@ public final class Cancellation: Sendable {
   public init() { outer = nil }
 
   /// Cancelled by itself or with another one.
-  init(within outer: Cancellation) { self.outer = outer }
+  public init(within outer: Cancellation) { self.outer = outer }
 
   public func cancel() { flag.store(true, ordering: .releasing) }
   public var isCancelled: Bool {
@@ -104,14 +127,11 @@ public final class Cancellation: Sendable {
 }
 
 public enum Runner {
-  /// Runs the scenarios that exercise the plan's rules, and judges what they recorded.
+  /// Runs the scenarios of a plan, and judges what they recorded.
   ///
-  /// - Parameter keep: called with each history as soon as it can be, before anything is judged by it, also after a
-  ///   failure or a cancellation.
   /// - Throws: `KVMError` if the device can't be used at all.
   public static func run(
-    _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation,
-    keep: (History) -> Void
+    _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation, observer: RunObserver
   ) throws(KVMError) -> RunResult {
     let host = try Host(plan, facts)
     let plan = try plan.fitted(to: host.system)
@@ -120,35 +140,52 @@ public enum Runner {
     var watch = GuestWatch()
     if plan.scenarios.contains(where: { plan.omission(of: $0) == nil }) { watch.probe(suite) }
     if watch.reason != nil { stopping.cancel() }
+    var judging = Judging(plan: plan, observer: observer)
     // Scenarios that do little but wait run beside the others, which take their turns: they need quiet.
     let waiting = plan.scenarios
       .filter { $0.waits && plan.omission(of: $0) == nil && watch.reason == nil }
-      .compactMap { try? BackgroundRuns(suite, $0) }
+      .compactMap { name -> BackgroundRuns? in
+        judging.begin(name)
+        return try? BackgroundRuns(suite, name)
+      }
     let begun = Set(waiting.map(\.name))
-    var all: [ScenarioRuns] = []
     func run(_ names: [ScenarioName]) {
       for name in names {
         if stopping.isCancelled { break }
         if let omission = plan.omission(of: name) {
-          all.append(suite.left(out: name, because: omission))
+          judging.end(name, suite.left(out: name, because: omission))
           continue
         }
-        all.append(suite.runs(of: name, keep: keep))
-        watch.saw(all[all.count - 1])
+        judging.begin(name)
+        let runs = suite.runs(of: name, keep: observer.keep)
+        watch.saw(runs)
         if watch.reason != nil { stopping.cancel() }
+        judging.end(name, runs)
       }
     }
     let others = plan.scenarios.filter { !begun.contains($0) }
     run(others.filter { !$0.changesHost })
-    for runs in waiting.map({ $0.finish() }) {
-      for timeline in runs.timelines { keep(timeline.history) }
-      all.append(runs)
+    for background in waiting {
+      let runs = background.finish()
+      for timeline in runs.timelines { observer.keep(timeline.history) }
+      judging.end(background.name, runs)
     }
     // A host that changes is nothing that others can run beside.
     run(others.filter(\.changesHost))
     return result(
-      plan, all, noGuestRuns: watch.reason,
+      plan, judging.all, noGuestRuns: watch.reason,
       wasCancelled: cancellation.isCancelled && watch.reason == nil)
+  }
+
+  /// The same, where only the histories are wanted as they come.
+  public static func run(
+    _ plan: RunPlan, host facts: HostFacts, cancellation: Cancellation, keep: (History) -> Void
+  ) throws(KVMError) -> RunResult {
+    try withoutActuallyEscaping(keep) { keep in
+      Result { () throws(KVMError) in
+        try run(plan, host: facts, cancellation: cancellation, observer: RunObserver(keep: keep))
+      }
+    }.get()
   }
 
   private static func result(
@@ -156,10 +193,13 @@ public enum Runner {
   ) -> RunResult {
     let timelines = all.flatMap(\.timelines)
     let seen = Set(timelines.map(\.history.header.scenario))
+    let planned = Set(plan.scenarios)
     var verdicts: [Verdict] = []
     for rule in plan.rules {
       var verdict = rule.verdict(on: timelines)
-      let isComplete = rule.scenarios.allSatisfy { seen.contains($0.rawValue) }
+      let isComplete = rule.scenarios.allSatisfy {
+        seen.contains($0.rawValue) || !planned.contains($0)
+      }
       if wasCancelled, !verdict.outcome.isBroken, !isComplete || verdict.outcome.isInconclusive {
         continue
       }
@@ -172,6 +212,40 @@ public enum Runner {
       verdicts: verdicts, timings: all.flatMap(\.timings),
       retries: all.reduce(0) { $0 + max(0, $1.timings.count - 1) }, wasCancelled: wasCancelled,
       noGuestRuns: noGuestRuns)
+  }
+}
+
+/// Says which verdicts are final, as scenario after scenario ends.
+private struct Judging {
+  let plan: RunPlan
+  let observer: RunObserver
+  private(set) var all: [ScenarioRuns] = []
+  private var open: [Rule]
+  private var missing: Set<String>
+  private var place = 0
+
+  init(plan: RunPlan, observer: RunObserver) {
+    self.plan = plan
+    self.observer = observer
+    open = plan.rules
+    missing = Set(plan.scenarios.map(\.rawValue))
+  }
+
+  mutating func begin(_ name: ScenarioName) {
+    place += 1
+    observer.begins(name, place, plan.scenarios.count)
+  }
+
+  mutating func end(_ name: ScenarioName, _ runs: ScenarioRuns) {
+    all.append(runs)
+    missing.remove(name.rawValue)
+    let broken = plan.rules.map { $0.verdict(on: runs.timelines) }.filter { $0.status == .broken }
+    if !broken.isEmpty { observer.broke(broken) }
+    let timelines = all.flatMap(\.timelines)
+    let decided = open.filter { rule in !missing.contains(where: rule.concerns) }
+    guard !decided.isEmpty else { return }
+    open.removeAll { rule in !missing.contains(where: rule.concerns) }
+    for rule in decided { observer.judged(rule.verdict(on: timelines)) }
   }
 }
 

@@ -34,7 +34,7 @@ public final class Soak {
   public func round(_ number: UInt64, keep: (History) -> Void) throws(KVMError) -> RunResult {
     var plan = plan
     plan.seed &+= number
-    plan.only = Self.raced
+    plan.only = Self.raced.intersection(plan.rules.flatMap(\.scenarios))
     drift.begin(seed: plan.seed)
     var result = try Runner.run(plan, host: host.facts, cancellation: cancellation, keep: keep)
     result.verdicts.removeAll { !$0.says(somethingOn: Self.raced) }

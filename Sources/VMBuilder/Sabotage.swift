@@ -43,7 +43,7 @@ public struct Sabotage: Sendable {
     return sabotage
   }
 
-  /// The thread ends in the middle of a run, without any of the C library's farewells.
+  /// The thread ends in the middle of a run, without the C library's clean-up at thread exit.
   public static let threadDies = run { () throws(KVMError) in
     ckvm_exit_thread()
     return .halt

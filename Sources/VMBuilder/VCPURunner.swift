@@ -120,7 +120,7 @@ final class VCPURunner: @unchecked Sendable {
     }
   }
 
-  /// Puts the vCPU at the start of an image. A vCPU that never ran is nowhere yet, so this thread may do it.
+  /// Puts the vCPU at the start of an image. A vCPU that never ran has no thread yet, so the caller may set its registers.
   func boot(_ state: BootState) throws(MachineError) {
     try requireThread()
     let isAwake = hasRun

@@ -19,6 +19,9 @@ struct FaultsCommand: ParsableCommand {
   @Argument(help: "Ids of faults or of rules, * and ? allowed; all faults if none is given.")
   var names: [String] = []
 
+  @Flag(help: "List the faults, and run none.")
+  var list = false
+
   @Option(help: ArgumentHelp("Also write the table there, as JSON.", valueName: "file"))
   var output: String?
 
@@ -41,6 +44,12 @@ struct FaultsCommand: ParsableCommand {
   }
 
   func run() throws {
+    if list {
+      let faults = Fault.all.filter { isWanted([$0.id] + $0.rules) }
+      let indent = 2 + (faults.map(\.id.count).max() ?? 0)
+      return try Output.write(
+        faults.map { Layout.item($0.id, $0.meaning, indent: indent) }.joined())
+    }
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let table: FaultTable

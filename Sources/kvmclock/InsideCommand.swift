@@ -122,13 +122,11 @@ struct InsideCommand: ParsableCommand {
   }
 
   private func judge(_ view: GuestView) throws {
-    var keeper = HistoryKeeper(folder: history, remembers: options.showsHistories)
-    try keeper.prepare()
+    var keeper = try HistoryKeeper(run: RunFacts(command: "inside"), folder: history)
     try options.prepare()
     let tables = try options.tables()
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
-    let date = Output.date
     let began = ContinuousClock.now
     let recorded = Recording.make(
       of: view, nanoseconds: time?.nanoseconds ?? 10_000_000_000,
@@ -138,16 +136,11 @@ struct InsideCommand: ParsableCommand {
     var report = Report(
       version: Kvmclock.version, host: recorded.header.host, seed: nil,
       verdicts: rules.map { $0.verdict(on: [timeline]) }, planned: Rule.all.count)
-    report.command = "inside"
-    report.hostname = HostInspection.hostname
-    report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
-    report.strict = options.strict
+    report = try options.settled(report)
     report.interruption = interruption.signalName
     keeper.keep(recorded)
-    report.files = keeper.files
-    report.notes = keeper.notes
-    report.histories = keeper.histories
+    keeper.describe(&report)
     for table in tables { report.include(table) }
     let isComplete = options.deliver(
       [report],
@@ -158,6 +151,6 @@ struct InsideCommand: ParsableCommand {
     if let absence = view.absence, report.exitCode != 1 {
       throw Failure(69, "kvmclock: no clock record to read: \(absence.reason)")
     }
-    throw ExitCode(report.exitCode)
+    throw ExitCode(options.exitCode(of: report))
   }
 }

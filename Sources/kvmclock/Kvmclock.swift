@@ -34,13 +34,14 @@ struct Kvmclock: ParsableCommand {
         65   a file is not a history
         66   a file cannot be read
         69   KVM cannot be used on this host
-        70   something happened that this program does not understand
+        70   internal error
         74   output or a history could not be written
         130  interrupted (143: terminated; 141: nobody reads the output)
       """,
     version: version,
     subcommands: [
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
+      ShowCommand.self,
       CompareCommand.self, VMMCommand.self, InsideCommand.self, DoctorCommand.self,
       PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
     ])

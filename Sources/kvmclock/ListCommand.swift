@@ -8,20 +8,18 @@ struct ListCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "list", abstract: "List the rules, one a line: id and statement.")
 
-  enum Format: String, ExpressibleByArgument, CaseIterable { case text, markdown }
+  enum Format: String, ExpressibleByArgument, CaseIterable { case text, markdown, json }
 
-  @Argument(
-    help: "Ids of rules, * and ? allowed; all rules if none is given.",
-    completion: RuleSelection.completion)
-  var rules: [String] = []
+  @OptionGroup var choice: RuleChoice
 
-  @Option(help: "text for the terminal; markdown says all about each rule, by topic.")
+  @Option(help: "text for the terminal; markdown and json say all about each rule.")
   var format = Format.text
 
-  func validate() throws { _ = try RuleSelection.rules(rules) }
+  func validate() throws { _ = try choice.selected(ofVMMs: true) }
 
   func run() throws {
-    let rules = try RuleSelection.rules(rules)
+    let rules = try choice.selected(ofVMMs: true)
+    if format == .json { return try Output.write(Catalogue.json(rules, faults: Fault.meanings)) }
     if format == .markdown {
       let ids = Set(rules.map(\.id))
       let topics = Rule.topics.map { topic in

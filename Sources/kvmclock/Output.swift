@@ -34,6 +34,11 @@ enum Output {
     _ = Descriptor.write(Array("\r\(line)\u{1b}[K".utf8), to: STDERR_FILENO)
   }
 
+  static func clearLive() {
+    guard hasLive.exchange(false, ordering: .relaxed) else { return }
+    _ = Descriptor.write(Array("\r\u{1b}[K".utf8), to: STDERR_FILENO)
+  }
+
   static func endLive() {
     guard hasLive.exchange(false, ordering: .relaxed) else { return }
     _ = Descriptor.write([UInt8(ascii: "\n")], to: STDERR_FILENO)

@@ -3,7 +3,8 @@ import Reporting
 
 /// One line on stderr that says how far a long run is: on a terminal always the same one, elsewhere one a minute.
 struct Progress {
-  private let isTerminal = isatty(STDERR_FILENO) == 1
+  private let isTerminal = Self.isOnTerminal
+  static var isOnTerminal: Bool { isatty(STDERR_FILENO) == 1 }
   private var shown: ContinuousClock.Instant?
 
   mutating func show(_ line: @autoclosure () -> String) {
@@ -16,6 +17,9 @@ struct Progress {
       Output.complain(line())
     }
   }
+
+  /// Takes the last line away.
+  func clear() { Output.clearLive() }
 
   /// Leaves the last line standing.
   func end() { Output.endLive() }

@@ -11,8 +11,9 @@ enum Colour: String, ExpressibleByArgument, CaseIterable { case auto, always, ne
 struct ReportOptions: ParsableArguments {
   @Option(
     help: """
-      What goes to stdout: text for people, ktap and junit for test runners, json for programs, \
-      markdown for issues and job summaries, html for a browser.
+      What goes to stdout: text for people, ktap and junit for test runners, json and jsonl for \
+      programs, markdown for issues and job summaries, html for a browser. A run writes ktap and \
+      jsonl verdict by verdict, as each becomes final.
       """)
   var format = ReportFormat.text
 
@@ -38,13 +39,38 @@ struct ReportOptions: ParsableArguments {
   @Flag(name: .shortAndLong, help: "Show each rule, not only what calls for attention.")
   var verbose = false
 
+  @Flag(
+    name: [.customShort("q"), .customLong("quiet")],
+    help: "Print the answer alone, on one line, and no progress.")
+  var isQuiet = false
+
   @Flag(help: "Count known deviations of shipped kernels as broken.")
   var strict = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Your own known deviations, as JSON: a list of {\"rule\", \"cause\", \"source\"}, with "
+        + "\"since\" and \"until\" (a kernel) if need be. May be given several times.",
+      valueName: "file"),
+    completion: .file())
+  var known: [String] = []
+
+  @Flag(
+    help: """
+      As kselftest has it: KTAP with topics as subtests, exit status 4 where nothing can be tested, \
+      0 where something could not be decided.
+      """)
+  var kselftest = false
+
+  @Flag(
+    help: "For GitHub Actions: broken rules as annotations, and the report as the job's summary.")
+  var github = false
 
   @Option(name: .customLong("color"), help: "auto: on a terminal, unless NO_COLOR is set.")
   var colour = Colour.auto
 
-  func validate() throws {
+  mutating func validate() throws {
+    if kselftest { format = .ktap }
     for path in output where ReportFormat(path: path) == nil {
       throw ValidationError(
         "'\(path)' has an ending that names no format. Let it end in \(ReportFile.endings).")
@@ -71,27 +97,75 @@ struct ReportOptions: ParsableArguments {
 
   /// Finds out before a run whether its reports can be written.
   func prepare() throws(Failure) {
+    _ = try ownDeviations()
     for (path, _) in files {
       do { try ReportFile.probe(path) } catch { throw Failure(error) }
     }
   }
 
+  /// The user's own list of known deviations.
+  private func ownDeviations() throws(Failure) -> [KnownDeviation] {
+    var all: [KnownDeviation] = []
+    for path in known {
+      do { all += try KnownDeviation.read(path) } catch { throw Failure(error) }
+    }
+    return all
+  }
+
+  /// The report with the user's own known deviations excused, and as strict as asked for.
+  func settled(_ report: Report) throws(Failure) -> Report {
+    var report = report
+    report.strict = strict
+    report.excuse(try ownDeviations())
+    return report
+  }
+
+  /// What the exit status says of a report.
+  func exitCode(of report: Report) -> Int32 {
+    guard kselftest, report.exitCode != 1 else { return report.exitCode }
+    return report.isEmpty ? 4 : 0
+  }
+
+  /// What goes to stdout while a run goes on; nil for a format that is written in one piece.
+  func stream(for rules: [Rule]) -> VerdictStream? {
+    VerdictStream(
+      format, rules: rules.map(\.id), style: ReportStyle(hasSubtests: kselftest)
+    ) { try Output.write($0) }
+  }
+
   /// Writes the files, each whatever becomes of the others, and then stdout.
   ///
+  /// - Parameter stream: what stdout has got already, if it has.
   /// - Returns: whether all could be written. What could not does not hide what was found.
-  func deliver(_ reports: [Report], style: ReportStyle = ReportStyle()) -> Bool {
+  func deliver(
+    _ reports: [Report], style: ReportStyle = ReportStyle(), stream: VerdictStream? = nil
+  ) -> Bool {
+    var style = style
+    style.hasSubtests = kselftest
     var isComplete = true
-    for (path, format) in files {
-      let texts = reports.map { format.render($0, style: style) }
-      do { try ReportFile.write(texts.joined(separator: "\n"), to: path) } catch {
+    func attempt(_ write: () throws -> Void) {
+      do { try write() } catch {
         isComplete = false
-        Output.complain(Failure(error).message)
+        let failure = (error as? Failure) ?? (error as? FileError).map { Failure($0) }
+        Output.complain(failure?.message ?? "kvmclock: \(error)")
       }
     }
-    let texts = reports.map { render($0, style: style) }
-    do { try Output.write(texts.joined(separator: "\n")) } catch {
-      isComplete = false
-      Output.complain(error.message)
+    for (path, format) in files {
+      let texts = reports.map { format.render($0, style: style) }
+      attempt { try ReportFile.write(texts.joined(separator: "\n"), to: path) }
+    }
+    if let stream {
+      for report in reports { stream.end(report) }
+      if let failure = stream.failure { attempt { throw failure } }
+    } else {
+      let texts = reports.map { render($0, style: style) }
+      attempt { try Output.write(texts.joined(separator: "\n")) }
+    }
+    guard github else { return isComplete }
+    attempt { try Output.write(reports.map { GitHubAnnotations($0).text }.joined()) }
+    if let path = getenv("GITHUB_STEP_SUMMARY").map({ String(cString: $0) }), !path.isEmpty {
+      let text = reports.map { MarkdownReport($0).text }.joined(separator: "\n")
+      attempt { try ReportFile.append(text, to: path) }
     }
     return isComplete
   }
@@ -103,6 +177,7 @@ struct ReportOptions: ParsableArguments {
 
   private func render(_ report: Report, style: ReportStyle) -> String {
     guard format == .text else { return format.render(report, style: style) }
+    guard !isQuiet else { return report.answer + "\n" }
     return TextReport(
       report, coloured: isColoured, width: Output.width, style: style
     ).text

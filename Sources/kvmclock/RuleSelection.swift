@@ -2,10 +2,75 @@ import ABIChecker
 import ArgumentParser
 import Glibc
 
+/// Which rules and scenarios a command is for.
+struct RuleChoice: ParsableArguments {
+  @Argument(
+    help: "Ids of rules, * and ? allowed; all rules if none is given.",
+    completion: RuleSelection.completion)
+  var rules: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Only this scenario, and the rules that it can judge. May be given several times.",
+      valueName: "name"),
+    completion: .list(RuleSelection.scenarios.map(\.rawValue)))
+  var scenario: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Only rules of topics whose title contains this text. May be given several times.",
+      valueName: "text"),
+    completion: .list(Rule.topics.map(\.title)))
+  var topic: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Leave out these rules, * and ? allowed. May be given several times.", valueName: "rule"),
+    completion: RuleSelection.completion)
+  var exclude: [String] = []
+
+  /// The scenarios that were named; nil for whatever exercises the rules.
+  var scenarios: Set<ScenarioName>? {
+    scenario.isEmpty ? nil : Set(scenario.compactMap(ScenarioName.init(rawValue:)))
+  }
+
+  /// - Throws: `ValidationError` with near misses, where something names nothing.
+  func selected(ofVMMs: Bool = false) throws -> [Rule] {
+    for name in scenario where !RuleSelection.scenarios.contains(where: { $0.rawValue == name }) {
+      throw ValidationError(
+        "there is no scenario '\(name)'. `kvmclock run --dry-run` shows all.")
+    }
+    for text in topic where !Rule.topics.contains(where: { Self.matches($0, text) }) {
+      throw ValidationError(
+        "no topic's title contains '\(text)'. The topics are: "
+          + Rule.topics.map(\.title).joined(separator: "; ") + ".")
+    }
+    let excluded = Set(
+      exclude.isEmpty ? [] : try RuleSelection.rules(exclude).map(\.id))
+    let topics = Rule.topics.filter { one in topic.contains { Self.matches(one, $0) } }
+    let ofTopics = Set(topics.flatMap(\.rules).map(\.id))
+    let found =
+      ofVMMs ? try RuleSelection.rules(rules) : try RuleSelection.rulesOfKVM(rules)
+    let chosen = found.filter { rule in
+      !excluded.contains(rule.id) && (topic.isEmpty || ofTopics.contains(rule.id))
+        && (scenario.isEmpty || scenario.contains { rule.concerns($0) })
+    }
+    guard chosen.isEmpty else { return chosen }
+    throw ValidationError("these options leave no rule.")
+  }
+
+  private static func matches(_ topic: Topic, _ text: String) -> Bool {
+    topic.title.lowercased().contains(text.lowercased())
+  }
+}
+
 /// Which rules the user means.
 enum RuleSelection {
   /// What a shell offers where an id is due.
   static let completion = CompletionKind.list(Rule.all.map(\.id))
+
+  /// Those that `run` can run.
+  static let scenarios = ScenarioName.allCases.filter { !$0.isOfVMMs }
 
   /// The same among those that a run on KVM alone judges.
   static func rulesOfKVM(_ patterns: [String]) throws -> [Rule] {

@@ -96,7 +96,7 @@ struct SoakCommand: ParsableCommand {
     let isEarly = cancellation.isCancelled && time != nil
     var report = keeper.state.report()
     report.noGuestRuns = noGuestRuns
-    if options.showsHistories { report.histories = keeper.shown }
+    report.histories = keeper.shown
     try conclude(
       report, interruption: isEarly ? interruption : nil, hasFailed: keeper.hasFailed)
   }
@@ -144,7 +144,8 @@ struct SoakCommand: ParsableCommand {
           + (rule.isEmpty ? "no rule" : "a rule that this kvmclock does not have, \(rule)")
           + ": begin anew with another --checkpoint")
     }
-    guard state.host == host else {
+    // What the machine is called does not make it another host.
+    guard state.host.isSameHost(as: host) else {
       throw Failure(
         64,
         "kvmclock: \(checkpoint) holds a soak of Linux \(state.host.kernel), \(state.host.backend ?? "unknown backend"), "
@@ -182,14 +183,14 @@ struct SoakCommand: ParsableCommand {
   private func conclude(
     _ report: Report, interruption: Interruption?, hasFailed: Bool
   ) throws {
-    var report = report
-    report.strict = options.strict
+    var report = try options.settled(report)
     report.interruption = interruption?.signalName
     let isComplete = options.deliver(
       [report], style: ReportStyle(isVerbose: options.verbose))
     if let interruption { throw ExitCode(interruption.exitCode) }
-    if hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
-    throw ExitCode(report.exitCode)
+    let code = options.exitCode(of: report)
+    if hasFailed || !isComplete, code != 1 { throw ExitCode(74) }
+    throw ExitCode(code)
   }
 }
 

@@ -132,7 +132,8 @@ struct VMMOptions: ParsableArguments {
   var only: [String] = []
 
   @Option(
-    help: ArgumentHelp("Keep what was recorded, one file a scenario.", valueName: "dir"),
+    help: ArgumentHelp(
+      "Keep what was recorded in a new folder, one file for each scenario.", valueName: "dir"),
     completion: .directory)
   var history: String?
 
@@ -177,8 +178,7 @@ struct VMMOptions: ParsableArguments {
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let isCancelled = { cancellation.isCancelled }
-    var keeper = HistoryKeeper(folder: history, remembers: true)
-    try keeper.prepare()
+    var keeper = try HistoryKeeper(run: RunFacts(command: "vmm"), folder: history)
     if let trace {
       do { try HistoryFile.prepare(folder: trace) } catch { throw Failure(error) }
     }
@@ -187,7 +187,6 @@ struct VMMOptions: ParsableArguments {
     let host: HostFacts
     do { host = try HostInspection.facts(device: "/dev/kvm") } catch { throw Failure(error) }
     let began = ContinuousClock.now
-    let date = Output.date
     let tracer: Tracer?
     do throws(VMMError) {
       tracer = try trace.map { folder throws(VMMError) in try Tracer(folder: folder) }
@@ -209,19 +208,16 @@ struct VMMOptions: ParsableArguments {
     var report = Report(
       version: Kvmclock.version, host: keeper.histories.first?.header.host ?? host, seed: nil,
       verdicts: verdicts, planned: rules.count)
-    report.hostname = HostInspection.hostname
-    report.date = date
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
-    report.files = keeper.files
-    report.notes = keeper.notes
-    report.strict = options.strict
+    keeper.describe(&report)
+    report = try options.settled(report)
     report.interruption = cancellation.isCancelled ? interruption.signalName : nil
-    if options.showsHistories { report.histories = keeper.histories }
     for table in tables { report.include(table) }
     let isComplete = options.deliver([report], style: ReportStyle(isVerbose: options.verbose))
     if report.interruption != nil { throw ExitCode(interruption.exitCode) }
-    if keeper.hasFailed || !isComplete, report.exitCode != 1 { throw ExitCode(74) }
-    throw ExitCode(report.exitCode)
+    let code = options.exitCode(of: report)
+    if keeper.hasFailed || !isComplete, code != 1 { throw ExitCode(74) }
+    throw ExitCode(code)
   }
 }
 

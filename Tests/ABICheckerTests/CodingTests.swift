@@ -244,10 +244,25 @@ import Testing
     let line = """
       {"attempt":2,"format":"kvmclock-history","host":{"backend":"kvm_amd","clocksource":"tsc",\
       "kernel":"6.18.15","tscKHz":2596118},"scenario":"set-clock","seed":18446744073709551615,\
-      "version":6}
+      "version":7}
       """
     #expect(try Self.json(header) == line)
     #expect(try Self.read(Header.self, line) == header)
+  }
+
+  /// Swift's coder named them `_0`, and a public format did so too.
+  @Test func aValueWithoutALabelHasAName() throws {
+    let calls = ClockCalls(threads: 2, calls: 3)
+    for action: Action in [
+      .getClock(ClockRecord(clock: 5)), .setClock(ClockRecord(clock: 5)), .xenUnstableSet(true),
+      .setClockRefused(ClockRecord(clock: 5), error: "EINVAL"), .clockCalls(calls),
+    ] {
+      let line = try Self.json(Self.event(action, by: .host))
+      #expect(line.contains(#"":{"#) && line.contains(#""value":"#) && !line.contains("_0"))
+      let old = line.replacing(#""value":"#, with: #""_0":"#)
+      let renewed = String(decoding: Action.renewed(Array(old.utf8)), as: UTF8.self)
+      #expect(renewed == line)
+    }
   }
 
   @Test func memoryIsOneStringOfDigits() throws {

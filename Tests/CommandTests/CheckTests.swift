@@ -27,7 +27,8 @@ import Testing
         == "kvmclock 0.1.0: Linux 6.12.0, kvm_amd, TSC 2000000 kHz, clocksource tsc, seed 9")
     #expect(lines.contains { $0.hasPrefix("BROKEN        VERSION-EVEN") })
     #expect(child.output.contains("event 4 of scenario version, odd.jsonl\n"))
-    #expect(child.output.contains("repeat:   kvmclock run VERSION-EVEN --seed 9\n"))
+    #expect(
+      child.output.contains("repeat:   kvmclock run VERSION-EVEN --scenario version --seed 9\n"))
   }
 
   /// Histories of format 2 had resets and errors as other texts, and errors as numbers.

@@ -41,7 +41,7 @@ import Testing
   ) throws {
     let child = try script("exec \"$K\" \(command) --output \(path.0)")
     child.expect(64, path.1)
-    child.expect(64, "Let it end in .txt, .ktap, .xml, .json, .md or .html.")
+    child.expect(64, "Let it end in .txt, .ktap, .xml, .json, .jsonl, .md or .html.")
     #expect(child.output == "")
   }
 
@@ -127,7 +127,7 @@ struct SchemaTests {
     child.expect(0)
   }
 
-  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: ["", "--quick --strict --seed 7"])
+  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: ["", "--topic wall --strict --seed 7"])
   func whatARunWritesIsValid(options: String) throws {
     let child = try Child("\"$K\" run \(options) --format json \(Schema.validate())", in: folder)
     child.expect(0)

@@ -11,6 +11,7 @@ import Testing
     let entries = words.enumerated().map { index, word in
       SavedReport.Entry(
         rule: letters[index], topic: "T", statement: "Holds <it>.", verdict: word, summary: "s",
+        scenario: "s",
         violations: word == .broken ? [SavedReport.Proof(seen: "-5 ns of \(name)")] : nil)
     }
     return SavedReport(
@@ -31,8 +32,8 @@ import Testing
         BROKEN   A: holds on old; BROKEN on new; seen: -5 ns of new
         BROKEN   B: BROKEN on old; holds on new; seen: -5 ns of old
         differs  D: not tested on old; holds on new
-        A  old (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, old)
-        B  new (Linux 6.1.0-test, kvm_intel, TSC 2000000 kHz, clocksource tsc, new)
+        A  old (Linux 6.1.0-test; kvm_intel; clocksource tsc; old)
+        B  new (Linux 6.1.0-test; kvm_intel; clocksource tsc; new)
         4 rules in 2 reports: 2 broken, 1 differs, 1 alike
 
         """)
@@ -135,8 +136,37 @@ import Testing
     var reports = (1...300).map { Self.report("n\($0)", [.holds, .holds]) }
     reports[7] = Self.report("n8", [.broken, .holds])
     let text = Comparison(reports).render(.html)
-    #expect(text.contains("<th title=\"n1, n2, n3 and 296 more\"><span>299</span></th>"))
-    #expect(text.contains("<th title=\"n8\"><span>1</span></th>"))
+    let facts = "Linux 6.1.0-test; kvm_intel; clocksource tsc"
+    #expect(text.contains("<th title=\"\(facts)\"><span>299</span></th>"))
+    #expect(text.contains("<th title=\"\(facts); n8\"><span>1</span></th>"))
+  }
+
+  /// A group had its first member's facts: 5 of 50 hosts with another kernel vanished.
+  @Test func aGroupsFactsAreCounted() {
+    var reports = (1...5).map { Self.report("n\($0)", [.holds]) }
+    for index in 3...4 { reports[index].host.kernel = "6.2.0" }
+    #expect(
+      Comparison(reports).render(.text).contains(
+        "(3 × Linux 6.1.0-test, 2 × Linux 6.2.0; kvm_intel; clocksource tsc)"))
+  }
+
+  @Test func groupsByFactsShowTheirWorstVerdict() {
+    var reports = (1...5).map { Self.report("n\($0)", [$0 == 2 ? .broken : .holds]) }
+    for index in 3...4 { reports[index].host.kernel = "6.2.0" }
+    let text = Comparison(reports, by: [.kernel]).render(.text)
+    #expect(text.contains("\n   A B\nA  X +\n"), "\(text)")
+    #expect(text.contains("\nA  3 reports: n1, n2, n3 (Linux 6.1.0-test; "))
+    #expect(Comparison(reports, by: [.kernel]).render(.html).contains("worst verdict of them"))
+  }
+
+  @Test func withABaselineItSaysWhatIsUsual() {
+    let reports = [[Status.holds], [.broken], [.broken]].enumerated().map {
+      Self.report("n\($0)", $1)
+    }
+    #expect(Comparison(reports).count(.worse) == 0)
+    let comparison = Comparison(reports, hasBaseline: true)
+    #expect(comparison.count(.worse) == 1)
+    #expect(comparison.render(.text).contains("\n1 rule broken on some that n0 does not break.\n"))
   }
 
   @Test func asMarkdownItHasATable() {

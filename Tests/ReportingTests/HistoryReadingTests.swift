@@ -47,7 +47,7 @@ import Testing
     ),
     (
       #"{"format":"kvmclock-history","version":99}"# + "\n",
-      "written by a newer kvmclock (format version 99, this one reads up to 6): update kvmclock"
+      "written by a newer kvmclock (format version 99, this one reads up to 7): update kvmclock"
     ),
     (#"{"format":"kvmclock-history","version":0}"# + "\n", "there is no version 0"),
     (#"{"format":"kvmclock-history","version":1}"# + "\n", " is missing"),
@@ -127,8 +127,18 @@ import Testing
     let path = try folder.file("cut.jsonl", text)
     #expect(try HistoryFile.read(path).truncated == "\(path) is cut off after event 1")
     // Formats before the sixth had no end.
-    let old = try folder.file("old.jsonl", text.replacing("\"version\":6", with: "\"version\":5"))
+    let old = try folder.file("old.jsonl", text.replacing("\"version\":7", with: "\"version\":5"))
     #expect(try HistoryFile.read(old).truncated == nil)
+  }
+
+  /// Before the seventh format a value without a label was `_0`, and no run stood in the header.
+  @Test(arguments: 2...6) func olderFormatsAreRead(version: Int) throws {
+    let header = Samples.headerLine.replacing("\"version\":7", with: "\"version\":\(version)")
+    let event = Samples.eventLine(1, did: #"{"xenUnstableSet":{"_0":true}}"#)
+    let end = version < 6 ? "" : "{\"endsAfter\":1}\n"
+    let saved = try HistoryFile.read(folder.file("old.jsonl", "\(header)\n\(event)\n\(end)"))
+    #expect(saved.history.events.map(\.action) == [.xenUnstableSet(true)])
+    #expect(saved.truncated == nil && saved.history.header.run == nil)
   }
 
   @Test(arguments: [

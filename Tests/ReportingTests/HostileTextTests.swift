@@ -191,7 +191,7 @@ enum Hostile {
 
   @Test func noTextIsAResultInKTAP() throws {
     let report = try Hostile.report()
-    let text = KTAPReport(report, showsTimings: true).text
+    let text = KTAPReport(report, style: ReportStyle(showsTimings: true)).text
     expectNoControl(text)
     let results = text.split(separator: "\n").count {
       $0.hasPrefix("ok ") || $0.hasPrefix("not ok ")

@@ -60,7 +60,7 @@ import Testing
           ],
           "verdicts" : [
             {
-              "repeat" : "kvmclock run VERSION-EVEN --seed 42",
+              "repeat" : "kvmclock run VERSION-EVEN --scenario version --seed 42",
               "rule" : "VERSION-EVEN",
               "scenario" : "version",
               "source" : "\(even.source)",
@@ -123,7 +123,7 @@ import Testing
 @Suite struct ReportFormatTests {
   @Test(arguments: [
     ("a.json", ReportFormat.json), ("./out/b.ktap", .ktap), ("/tmp/c.d.txt", .text),
-    ("a.xml", .junit), ("README.md", .markdown), ("a.jsonl", nil), ("json", nil), (".json", nil),
+    ("a.xml", .junit), ("README.md", .markdown), ("a.jsonl", .jsonl), ("json", nil), (".json", nil),
     ("out/.json", nil), ("a.json/", nil),
     ("a.JSON", nil), ("", nil), ("out.json/a", nil),
   ])

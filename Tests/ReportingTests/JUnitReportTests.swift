@@ -31,7 +31,7 @@ import Testing
       message="seen: version 3, which is odd">rule: 
       """,
       "\nwhere: events 4, 5 of scenario version, out/version.1.kvmclock.jsonl\n",
-      "\nand 2 more violations\nrepeat: kvmclock run VERSION-EVEN --seed 42</failure></testcase>\n",
+      "\nand 2 more violations\nrepeat: kvmclock run VERSION-EVEN --scenario version --seed 42</failure></testcase>\n",
       #"name="CPUID-FEATURES"><skipped type="not tested" message="no leaf # ok 5 \ 0x40000000"/>"#,
       #"name="PAGE-SIZE-32"><skipped type="inconclusive" message="the scenario ended early:"#,
     ] {
@@ -83,7 +83,7 @@ import Testing
       "| kernel | Linux 6.1.0-test |\n| backend | kvm\\_intel |\n",
       "## Broken\n\n### VERSION-EVEN\n\n> \(MarkdownText.escape(even.statement))\n\n- *Source*: ",
       "- *Expected*: version 2\n  *Seen*: **version 3, which is odd**\n  *Where*: events 4, 5 of",
-      "- and 2 more violations\n- *Repeat*: kvmclock run VERSION-EVEN --seed 42\n",
+      "- and 2 more violations\n- *Repeat*: kvmclock run VERSION-EVEN --scenario version --seed 42\n",
       "## Broken, but excused\n\n- `RATE-RAW`: known; kernels before 6.3: kvm.ko keeps",
       "## Inconclusive\n\n- the scenario ended early:  \\[2J: `PAGE-SIZE-32`\n",
       "## Not tested\n\n- no leaf \\# ok 5 \\\\ 0x40000000: `CPUID-FEATURES`\n",

@@ -27,6 +27,7 @@ import Testing
         ok 2 RATE-RAW # XFAIL known: \(known.sentence)
         ok 3 CPUID-FEATURES # SKIP no leaf \\# ok 5 \\\\ 0x40000000
         ok 4 PAGE-SIZE-32 # SKIP inconclusive: the scenario ended early:  [2J
+        # Totals: pass:1 fail:0 xfail:1 xpass:0 skip:2 error:0
 
         """)
   }
@@ -35,7 +36,7 @@ import Testing
     var report = Samples.report
     report.verdicts = [Samples.verdicts[1]]
     let lines = KTAPReport(report).text.split(separator: "\n")
-    #expect(lines.last == "not ok 1 VERSION-EVEN")
+    #expect(lines.suffix(2).first == "not ok 1 VERSION-EVEN")
     #expect(lines.contains("# expected: version 2"))
     #expect(lines.contains("# and 2 more violations"))
     #expect(lines.count { $0.hasPrefix("# where: ") } == 3)
@@ -68,6 +69,30 @@ import Testing
     let text = KTAPReport(report).text
     #expect(text.contains("\n1..33\n"))
     #expect(text.hasSuffix("\nBail out! interrupted by SIGTERM\n"))
+  }
+
+  @Test func aTopicIsASubtest() {
+    let text = KTAPReport(Samples.report, style: ReportStyle(hasSubtests: true)).text
+    let topics = Set(Samples.verdicts.map { Rule.topic(of: $0.rule) }).count
+    #expect(text.hasPrefix("KTAP version 1\n1..\(topics)\n"))
+    #expect(
+      text.contains("\n  KTAP version 1\n  # Subtest: The version protocol\n  1..1\n  # rule: "))
+    #expect(text.contains("\n  not ok 1 VERSION-EVEN\nnot ok 1 The version protocol\n"))
+    #expect(text.contains("\n# Totals: pass:1 fail:1 xfail:1 xpass:0 skip:2 error:0\n"))
+  }
+
+  /// What is written verdict by verdict is the same as what is written in one piece.
+  @Test(arguments: [ReportFormat.ktap, .jsonl], [false, true])
+  func aStreamIsTheReport(format: ReportFormat, hasSubtests: Bool) throws {
+    let style = ReportStyle(hasSubtests: hasSubtests)
+    var text = ""
+    let report = Samples.report
+    let stream = try #require(
+      VerdictStream(format, rules: report.verdicts.map(\.rule), style: style) { text += $0 })
+    stream.begin(report)
+    for verdict in report.verdicts { stream.add(verdict, in: report) }
+    stream.end(report)
+    #expect(text == format.render(report, style: style))
   }
 
   @Test func aHostOnWhichNoGuestRunsBailsOut() {

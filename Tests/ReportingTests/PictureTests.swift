@@ -29,6 +29,28 @@ import Testing
   }
 }
 
+@Suite struct StepFigureTests {
+  @Test(arguments: [7_000_000, 400_000])
+  func theStepIsDrawnWithWhatWasAllowed(step: UInt64) throws {
+    let timeline = Timeline(RunningClock(stepAt: 10, step: step).history)
+    let wrong = try #require(timeline.firstWrongStep(until: .max))
+    let figure = try #require(StepFigure(wrong, in: timeline)).figure(id: "f", title: "Back.")
+    let text = figure.html.text
+    #expect(text.contains("class=\"allowed\"") && text.contains("class=\"arrow\""))
+    #expect(text.contains("class=\"amount end\""))
+    // The sentence and the arrow say the same.
+    let said = wrong.advance < 0 ? wrong.advance : wrong.advance - wrong.lower
+    #expect(text.contains(">\(TimeUnit.text(Double(said)))</text>"))
+    #expect(!text.contains("NaN") && !text.contains("inf"))
+  }
+
+  @Test func readingsThatTheHistoryDoesNotHaveAreNotDrawn() throws {
+    let timeline = Timeline(RunningClock(stepAt: 10, step: 7_000_000).history)
+    let wrong = try #require(timeline.firstWrongStep(until: .max))
+    #expect(StepFigure(wrong, in: Timeline(RunningClock(readings: 4).history)) == nil)
+  }
+}
+
 @Suite struct ClockSeriesTests {
   private func series(_ clock: RunningClock) throws -> [ClockSeries] {
     let history = clock.history

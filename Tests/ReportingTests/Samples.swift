@@ -87,7 +87,7 @@ enum Samples {
   /// A saved history's lines.
   static let headerLine = """
     {"attempt":1,"format":"kvmclock-history","host":{"backend":"kvm_intel","clocksource":"tsc",\
-    "kernel":"6.1.0-test","tscKHz":2000000},"scenario":"version","seed":7,"version":6}
+    "kernel":"6.1.0-test","tscKHz":2000000},"scenario":"version","seed":7,"version":7}
     """
 
   static func eventLine(_ number: Int, did: String = #"{"tick":{}}"#) -> String {

@@ -110,6 +110,34 @@ import Testing
     #expect(text.hasSuffix("\nkvmclock_soak_broken_rules 1\n"))
   }
 
+  /// Buckets depended on what was seen, so that hosts could not be added up.
+  @Test func bucketsAreTheSameWhateverWasSeen() {
+    func lines(_ values: [UInt64]) -> [String] {
+      var histogram = Histogram()
+      for value in values { histogram.add(value) }
+      return PrometheusText.histogram("h", histogram, [])
+    }
+    func bounds(_ lines: [String]) -> [Substring] { lines.map { $0.prefix { $0 != " " } } }
+    let some = lines([0, 3, 5_000])
+    #expect(bounds(some) == bounds(lines([.max])) && bounds(some) == bounds(lines([])))
+    #expect(some[0] == #"h_bucket{le="0.000000000"} 1"# && some[1].hasSuffix(" 2"))
+    #expect(some.contains(#"h_bucket{le="0.000001023"} 2"#))
+    #expect(some.contains(#"h_bucket{le="+Inf"} 3"#))
+  }
+
+  /// A known deviation set off the alert for broken rules.
+  @Test func aKnownDeviationIsNoBrokenOutcome() {
+    var verdict = Self.broken("version 3")
+    verdict.known = Samples.verdicts[2].known
+    var state = SoakState(
+      version: "0.1.0", host: Samples.host, device: "/dev/kvm", seed: 40, rules: ["VERSION-EVEN"])
+    state.add([verdict], retries: 0)
+    let text = PrometheusText(state).text
+    #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"broken\"} 0\n"))
+    #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"known\"} 1\n"))
+    #expect(text.hasSuffix("\nkvmclock_soak_broken_rules 0\n"))
+  }
+
   @Test func nanosecondsAreSecondsToTheLastDigit() {
     #expect(PrometheusText.seconds(UInt64.max) == "18446744073.709551615")
     #expect(PrometheusText.seconds(Int64(-5)) == "-0.000000005")

@@ -5,11 +5,20 @@ public struct Comparison: Sendable {
   public var reports: [SavedReport]
   /// Whether only what differs counts: then a rule that all reports break is no failure.
   public var onlyDifferences: Bool
+  /// Whether the first report says what is usual, however many there are.
+  public let hasBaseline: Bool
+  /// The facts that groups share; empty where groups are reports that say the same of every rule.
+  public let by: [Fact]
   /// Short names of the reports, in their order.
   public let names: [String]
   public let rows: [Row]
   /// Reports that say the same of every rule, the largest group first.
   public let groups: [Group]
+
+  /// What reports can be grouped by.
+  public enum Fact: String, Sendable, CaseIterable {
+    case kernel, backend, cpu, clocksource, microcode
+  }
 
   /// One rule across all reports.
   public struct Row: Sendable {
@@ -43,10 +52,18 @@ public struct Comparison: Sendable {
     public var words: [Status?]
   }
 
-  /// - Parameter reports: two or more.
-  public init(_ reports: [SavedReport], onlyDifferences: Bool = false) {
+  /// - Parameters:
+  ///   - reports: two or more.
+  ///   - hasBaseline: whether all are compared with the first one.
+  ///   - by: the facts that groups share.
+  public init(
+    _ reports: [SavedReport], onlyDifferences: Bool = false, hasBaseline: Bool = false,
+    by: [Fact] = []
+  ) {
     self.reports = reports
     self.onlyDifferences = onlyDifferences
+    self.hasBaseline = hasBaseline
+    self.by = by
     names = Self.names(reports.map(\.path))
     let verdicts = reports.map { report in
       Dictionary(report.verdicts.map { ($0.rule, $0) }) { first, _ in first }
@@ -58,12 +75,12 @@ public struct Comparison: Sendable {
     }
     rows = rules.map { entry in
       let words = verdicts.map { $0[entry.rule]?.verdict }
-      let usual = Self.usual(words)
+      let usual = hasBaseline ? words[0] : Self.usual(words)
       return Row(
         rule: entry.rule, topic: entry.topic, statement: entry.statement, words: words,
         usual: usual, change: Self.change(words, from: usual))
     }
-    groups = Self.groups(rows, count: reports.count)
+    groups = by.isEmpty ? Self.groups(rows, count: reports.count) : Self.groups(rows, reports, by)
   }
 
   private static func usual(_ words: [Status?]) -> Status? {
@@ -102,6 +119,20 @@ public struct Comparison: Sendable {
     return groups.map { Group(members: $0.value, words: $0.key) }.sorted {
       ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0])
     }
+  }
+
+  /// Reports with the same facts; of their verdicts on a rule the worst counts.
+  private static func groups(
+    _ rows: [Row], _ reports: [SavedReport], _ by: [Fact]
+  ) -> [Group] {
+    let members = Dictionary(grouping: reports.indices) { index in
+      by.map { reports[index].value(of: $0) }
+    }
+    return members.values.map { members in
+      Group(
+        members: members,
+        words: rows.map { row in members.map { row.words[$0] }.max { rank($0) < rank($1) } ?? nil })
+    }.sorted { ($1.members.count, $0.members[0]) < ($0.members.count, $1.members[0]) }
   }
 
   /// The names of the files without their ending; whole paths where that tells them not apart.
@@ -177,7 +208,9 @@ extension Comparison {
       let rules = Digest.counted(count(.worse), "rule")
       return reports.count == 2
         ? "\(names[1]) breaks \(rules) that \(names[0]) does not"
-        : "\(rules) broken on some and not on most"
+        : hasBaseline
+          ? "\(rules) broken on some that \(names[0]) does not break"
+          : "\(rules) broken on some and not on most"
     }
     return rows.count == count(.alike) ? "No verdict differs" : "Nothing is newly broken"
   }
@@ -217,14 +250,34 @@ extension Comparison {
     word?.label ?? "not judged"
   }
 
-  /// Where a report is from, on one line.
-  func place(_ index: Int) -> String {
-    let report = reports[index]
-    var parts = ["Linux \(report.host.kernel)", report.host.backend ?? "unknown backend"]
-    if let clock = report.host.clock { parts.append("clock: \(clock)") }
-    if let kHz = report.host.tscKHz { parts.append("TSC \(kHz) kHz") }
-    if let clocksource = report.host.clocksource { parts.append("clocksource \(clocksource)") }
-    if let hostname = report.hostname { parts.append(hostname) }
-    return Plain.oneLine(parts.joined(separator: ", "), limit: 300)
+  /// The facts of some reports, each value with the number of reports that have it where they differ.
+  func facts(_ members: [Int]) -> String {
+    let shown = Fact.allCases.filter { $0 != .microcode || by.contains($0) }
+    let parts = shown.compactMap { fact -> String? in
+      let values = Dictionary(grouping: members) { reports[$0].value(of: fact) }
+        .map { (value: $0.key, count: $0.value.count) }
+        .sorted { ($1.count, $0.value) < ($0.count, $1.value) }
+      guard values.count > 1 else {
+        return values.first.map(\.value).flatMap { $0 == "unknown" && fact == .cpu ? nil : $0 }
+      }
+      let most = 4
+      let rest = values.count > most ? " and \(values.count - most) others" : ""
+      return values.prefix(most).map { "\($0.count) × \($0.value)" }.joined(separator: ", ") + rest
+    }
+    let clocks = Set(members.compactMap { reports[$0].host.clock }).sorted().map { "clock: \($0)" }
+    let host = members.count == 1 ? reports[members[0]].hostname.map { [$0] } ?? [] : []
+    return Plain.oneLine((parts + clocks + host).joined(separator: "; "), limit: 500)
+  }
+}
+
+extension SavedReport {
+  func value(of fact: Comparison.Fact) -> String {
+    switch fact {
+    case .kernel: "Linux \(host.kernel)"
+    case .backend: host.backend ?? "unknown backend"
+    case .cpu: host.machine?.cpu ?? "unknown"
+    case .clocksource: "clocksource \(host.clocksource ?? "unknown")"
+    case .microcode: "microcode \(host.machine?.microcode ?? "unknown")"
+    }
   }
 }

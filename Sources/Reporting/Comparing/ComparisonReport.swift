@@ -48,12 +48,14 @@ extension Comparison {
     let columns = groups.prefix(Self.mostColumns)
     let head = columns.indices.map { Self.letter($0) }.joined(separator: " ")
     var lines: [Line] = ["\(Plain.pad("", to: longest))  \(head)"]
+    let places = places
     for row in listed {
-      let cells = columns.map { Self.sign(row.words[$0.members[0]]) }.joined(separator: " ")
+      let cells = columns.map { Self.sign($0.words[places[row.rule] ?? 0]) }.joined(separator: " ")
       lines.append("\(Plain.pad(Plain.oneLine(row.rule), to: longest))  \(cells)")
     }
     return lines + [
-      "+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive",
+      (by.isEmpty ? "" : "the worst verdict of each group: ")
+        + "+ holds, o observed, X BROKEN, k known, d differs, n not owed, - not tested, ? inconclusive",
       "",
     ]
   }
@@ -62,12 +64,16 @@ extension Comparison {
   private var legend: [String] {
     var lines = groups.prefix(Self.mostColumns).enumerated().map { index, group in
       let count = group.members.count == 1 ? "" : "\(group.members.count) reports: "
-      return "\(Self.letter(index))  \(count)\(named(group.members)) (\(place(group.members[0])))"
+      return "\(Self.letter(index))  \(count)\(named(group.members)) (\(facts(group.members)))"
     }
     if groups.count > Self.mostColumns {
       lines.append("and \(groups.count - Self.mostColumns) more groups: --html FILE shows all")
     }
     return lines
+  }
+
+  private var places: [String: Int] {
+    Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1.rule, $0) })
   }
 
   static func letter(_ index: Int) -> String {
@@ -100,13 +106,14 @@ extension Comparison {
       if !rows.isEmpty { parts.append("## \(title)\n\n\(lines.joined(separator: "\n"))") }
     }
     let columns = groups.prefix(Self.mostColumns)
+    let places = places
     if !listed.isEmpty {
       parts.append(
         Markdown.table(
           [""] + columns.indices.map { "\(Self.letter($0))" },
           listed.map { row in
             [Markdown.code(row.rule)]
-              + columns.map { "\(Self.label(row.words[$0.members[0]]))" }
+              + columns.map { "\(Self.label($0.words[places[row.rule] ?? 0]))" }
           }, columns: ":-:"))
     }
     parts.append(legend.map { "- \($0)" as Markdown }.joined(separator: "\n"))
@@ -137,6 +144,8 @@ extension Comparison {
     var backend: String?
     var clocksource: String?
     var tscKHz: UInt32?
+    var cpu: String?
+    var microcode: String?
     var counts: ReportDocument.Counts
   }
 
@@ -159,7 +168,9 @@ extension Comparison {
         Place(
           name: names[index], path: report.path, kvmclock: report.kvmclock,
           hostname: report.hostname, kernel: report.host.kernel, backend: report.host.backend,
-          clocksource: report.host.clocksource, tscKHz: report.host.tscKHz, counts: report.counts)
+          clocksource: report.host.clocksource, tscKHz: report.host.tscKHz,
+          cpu: report.host.machine?.cpu, microcode: report.host.machine?.microcode,
+          counts: report.counts)
       },
       rules: rows.map { row in
         let groups = row.change == .alike ? [] : verdicts(row)

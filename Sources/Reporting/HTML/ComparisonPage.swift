@@ -101,27 +101,35 @@ extension Comparison {
   }
 
   private var tableNote: String {
-    isByGroups
-      ? "A column stands for reports that say the same of every rule; how many they are stands at its head."
-      : ""
+    !by.isEmpty
+      ? "A column stands for reports with the same facts, and shows the worst verdict of them; how many they are stands at its head."
+      : isByGroups
+        ? "A column stands for reports that say the same of every rule; how many they are stands at its head."
+        : ""
   }
 
-  private var isByGroups: Bool { reports.count > Self.mostReports }
+  private var isByGroups: Bool { !by.isEmpty || reports.count > Self.mostReports }
 
   /// Rules that are listed above first: each with its verdict in every column.
   private var table: HTML {
     let columns: [(head: String, title: String, index: Int)] =
       isByGroups
-      ? groups.prefix(60).map { ("\($0.members.count)", named($0.members), $0.members[0]) }
-      : reports.indices.map { (names[$0], place($0), $0) }
+      ? groups.indices.prefix(60).map {
+        ("\(groups[$0].members.count)", facts(groups[$0].members), $0)
+      }
+      : reports.indices.map { (names[$0], facts([$0]), $0) }
     let heads = columns.map { column -> HTML in
       "<th title=\"\(column.title)\"><span>\(column.head)</span></th>"
     }
     let listed = self.listed
     let rules = Set(listed.map(\.rule))
     let ordered = listed + rows.filter { !rules.contains($0.rule) }
+    let places = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1.rule, $0) })
     let lines = ordered.map { row -> HTML in
-      let cells = columns.map { column in Self.cell(row.words[column.index]) }
+      let place = places[row.rule] ?? 0
+      let cells = columns.map { column in
+        Self.cell(isByGroups ? groups[column.index].words[place] : row.words[column.index])
+      }
       let mark: HTML = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
       return "<tr\(mark)><th><code>\(row.rule)</code></th>\(cells.joined())</tr>"
     }

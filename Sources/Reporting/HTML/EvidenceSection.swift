@@ -4,7 +4,9 @@ internal import ABIChecker
 struct EvidenceSection {
   static let note = """
     The events that violations name, marked, and what was done just before and after. An event lies between two \
-    readings of CLOCK_MONOTONIC_RAW: times are from the beginning of the history, and how long it took.
+    readings of CLOCK_MONOTONIC_RAW: times are from the beginning of the history, and how long it took. The clock is \
+    what the guest computes, beside its advance and that of CLOCK_MONOTONIC_RAW since the value before; an advance that \
+    CLOCK_MONOTONIC_RAW does not allow is red.
     """
 
   private let histories: [(history: History, cited: Set<Int>)]
@@ -48,46 +50,39 @@ struct EvidenceSection {
   var html: [HTML] { histories.map { table($0.history, $0.cited) } }
 
   private func table(_ history: History, _ cited: Set<Int>) -> HTML {
-    let start = history.events.first?.began.raw ?? 0
+    let table = EventTable(Timeline(history), marked: cited) { number in
+      cited.contains { abs($0 - number) <= Self.context }
+    }
     var rows: [HTML] = []
     var last = 0
-    for event in history.events {
-      let near = (event.number - Self.context)...(event.number + Self.context)
-      guard cited.contains(where: near.contains) else { continue }
-      if event.number > last + 1 { rows.append("<tr class=\"gap\"><td colspan=\"5\">⋯</td></tr>") }
-      last = event.number
-      rows.append(row(event, cited.contains(event.number), start, history.header.name))
+    for row in table.rows {
+      if row.event.number > last + 1 {
+        rows.append("<tr class=\"gap\"><td colspan=\"8\">⋯</td></tr>")
+      }
+      last = row.event.number
+      rows.append(self.row(row, history.header.name))
     }
     return """
       <div class="history">
       <h3>\(history.header.name)</h3>
       <div class="scroll"><table>
-      <tr><th>event</th><th>by</th><th>at</th><th>took</th><th>what</th></tr>
+      <tr><th>event</th><th>by</th><th>at</th><th>took</th><th>clock, ns</th><th>advance</th>\
+      <th>RAW’s advance</th><th>what</th></tr>
       \(rows.joined(separator: "\n"))
       </table></div>
       </div>
       """
   }
 
-  private func row(_ event: Event, _ isCited: Bool, _ start: UInt64, _ name: String) -> HTML {
-    let at = Double(Int64(bitPattern: event.began.raw &- start))
-    let took = Double(Int64(bitPattern: event.ended.raw &- event.began.raw))
-    let mark: HTML = isCited ? " class=\"cited\" id=\"\(Self.id(event.number, name))\"" : ""
-    return "<tr\(mark)><td>\(event.number)</td><td>\("\(event.actor)")</td>"
-      + "<td>\(TimeUnit.text(at))</td><td>\(TimeUnit.text(took))</td>"
-      + "<td class=\"what\">\(Self.describe(event.action))</td></tr>"
-  }
-
-  /// As a saved history has it, the kind of event first.
-  private static func describe(_ action: Action) -> HTML {
-    let json = JSONText.line(action)
-    // {"wroteMSR":{…}}
-    let parts = json.dropFirst(2).split(separator: "\"", maxSplits: 1)
-    guard parts.count == 2 else { return "\(json)" }
-    let rest = parts[1].dropFirst().dropLast()
-    let plain = rest.filter { $0 != "\"" }
-    return "<b>\(String(parts[0]))</b> "
-      + "<code>\(Plain.oneLine(String(plain), limit: 400))</code>"
+  private func row(_ row: EventTable.Row, _ name: String) -> HTML {
+    let mark: HTML =
+      row.isMarked ? " class=\"cited\" id=\"\(Self.id(row.event.number, name))\"" : ""
+    let wrong: HTML = row.isWrong ? " class=\"wrong\"" : ""
+    return "<tr\(mark)><td>\(row.event.number)</td><td>\(row.event.who)</td>"
+      + "<td>\(row.at)</td><td>\(row.took)</td><td>\(row.clock)</td>"
+      + "<td\(wrong)>\(row.advance)</td><td>\(row.raw)</td>"
+      + "<td class=\"what\"><details><summary>\(Plain.oneLine(row.what, limit: 300))</summary>"
+      + "<code>\(Plain.oneLine(row.event.action.raw, limit: 400))</code></details></td></tr>"
   }
 
   private static func id(_ event: Int, _ name: String) -> String {

@@ -69,10 +69,21 @@ extension Figure {
     guard points.count >= 4 else { return nil }
     let x = Axis(points.map(\.raw), from: Frame.left, to: Frame.right, least: 1000)
     let value = Axis(points.map(\.value), from: 160, to: 26, least: 1000)
-    let residual = Axis(points.map(\.residual), from: 330, to: 206, least: 20)
+    let last = points.map(\.raw).max() ?? 0
+    let band = timeline.allowedDrift(over: last, error: line.error)
+    let ends = [
+      band.start.lowerBound, band.start.upperBound, band.end.lowerBound, band.end.upperBound,
+    ]
+    let residual = Axis(points.map(\.residual) + ends, from: 330, to: 206, least: 20)
     var parts = Frame.time(x, bottom: 330, tops: [(26, 160), (206, 330)])
     parts += Frame.values(value, title: "system time")
     parts += Frame.values(residual, title: "system time less CLOCK_MONOTONIC_RAW")
+    parts.append(
+      SVG.path(
+        [
+          (x.place(0), residual.place(ends[0])), (x.place(0), residual.place(ends[1])),
+          (x.place(last), residual.place(ends[3])), (x.place(last), residual.place(ends[2])),
+        ], "allowed"))
     parts += writes(timeline, x)
     for (index, one) in series.enumerated() {
       let kind = Frame.colour(index)
@@ -93,17 +104,18 @@ extension Figure {
     return Figure(
       id: "time-\(name)", title: "System time in \(name)",
       caption: """
-        \(points.count) values of the clock; it came away from CLOCK_MONOTONIC_RAW by \
-        <b>\(TimeUnit.text(worst))</b> at most, each reader counted from its first look. \
-        CLOCK_MONOTONIC_RAW is taken from the TSC, to within \(TimeUnit.text(line.error)).
+        \(points.count) readings; the largest difference is <b>\(TimeUnit.text(worst))</b>. Each series starts \
+        at 0. The band is what rounding, the measured rate and the picture’s own precision \
+        (±\(TimeUnit.text(line.error))) allow.
         """,
       drawing: SVG.drawing(
         Frame.width, 372, label: "System time against CLOCK_MONOTONIC_RAW in \(name)", parts),
       legend: series.enumerated().map { (Frame.colour($0.offset), $0.element.name) }
+        + [("allowed", "allowed")]
         + (parts.contains { $0.text.contains("class=\"write\"") }
           ? [("write", "the guest wrote the MSR")] : [])
         + (points.contains { !$0.isStable }
-          ? [("hollow", "without PVCLOCK_TSC_STABLE_BIT")] : []))
+          ? [("hollow", "without PVCLOCK_TSC_STABLE_BIT: may run ahead")] : []))
   }
 
   /// Where the guests wrote the MSR, along the axis of time.

@@ -45,7 +45,8 @@ struct Gallery {
       let header = timeline.history.header
       let favourite = favourites.firstIndex(of: header.scenario)
       let broken = wanted.firstIndex(of: header.name)
-      return (favourite ?? favourites.count) * 1000 + (broken ?? 900)
+      // What was broken comes before what usually shows much.
+      return (broken ?? 900) * 1000 + (favourite ?? favourites.count)
     }
     var figures: [Figure] = []
     let ranked = timelines.enumerated().sorted {

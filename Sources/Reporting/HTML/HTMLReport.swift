@@ -11,11 +11,13 @@ public struct HTMLReport: Sendable {
     let gallery = Gallery(report.histories, broken: proving(digest))
     let evidence = EvidenceSection(report)
     let sections = [
+      PageSection("finding", "The finding", worst(digest)),
+      PageSection("map", "All rules", map(digest), note: Self.mapNote),
       PageSection("time", "Time", gallery.time.map(\.html), note: Self.timeNote),
       PageSection("spread", "vCPUs beside each other", gallery.spread.map(\.html)),
       PageSection("updates", "Updates of the record", gallery.updates.map(\.html)),
-      PageSection("bounds", "How near to the bounds", bounds(digest), note: Self.boundsNote),
       PageSection("verdicts", "Verdicts", [verdicts(digest, evidence)]),
+      PageSection("bounds", "Margins", bounds(digest), note: Self.boundsNote),
       PageSection("policies", "Policies", policies, note: Self.policyNote),
       PageSection("faults", "Faults", faults, note: Self.faultNote),
       PageSection("evidence", "Evidence", evidence.html, note: EvidenceSection.note),
@@ -37,14 +39,42 @@ public struct HTMLReport: Sendable {
   }
 
   private static let timeNote = """
-    Kvmclock and CLOCK_MONOTONIC_RAW both count nanoseconds by the TSC, so the line below should be \
-    flat: a slope is a rate that differs, a step is time that was lost or won.
+    Kvmclock and CLOCK_MONOTONIC_RAW both count nanoseconds by the TSC, so their difference should stay \
+    within the green band. A line that leaves it has another rate, or a step: time that was lost or gained.
+    """
+
+  private static let mapNote = """
+    One tile is one rule, by topic. Click a tile to go to the rule.
     """
 
   private static let boundsNote = """
-    Nothing is compared with a tolerance: from what was measured around an observation follows, exactly, where \
-    the ABI allows it to lie. The band is that interval, the dot is the observation that came nearest to its end.
+    The distance of each rule’s worst observation from the nearest end of the range that the ABI allows, on a \
+    logarithmic scale. A broken rule’s observation lies outside the range. A small margin is no sign of trouble: a \
+    narrow range comes from precise measurements.
     """
+
+  /// The clock at the worst finding that is a step of it.
+  private func worst(_ digest: Digest) -> [HTML] {
+    for finding in digest.findings {
+      guard let step = finding.step,
+        let history = report.histories.first(where: { $0.header.name == finding.history }),
+        let figure = StepFigure(step, in: Timeline(history))
+      else { continue }
+      return [figure.figure(id: "finding-figure", title: "\(finding.sentence).").html]
+    }
+    return []
+  }
+
+  /// A tile for each rule.
+  private func map(_ digest: Digest) -> [HTML] {
+    digest.topics.map { topic in
+      let tiles = topic.verdicts.map { verdict -> HTML in
+        "<a class=\"tile \(verdict.status.kind)\" href=\"#rule-\(HTML.anchor(verdict.rule))\" "
+          + "title=\"\(verdict.rule): \(verdict.status.label)\">\(verdict.status.sign)</a>"
+      }
+      return "<div class=\"tiles\"><span>\(topic.title)</span><div>\(tiles.joined())</div></div>"
+    }
+  }
 
   /// The histories that prove rules broken.
   private func proving(_ digest: Digest) -> [String] {
@@ -145,17 +175,23 @@ extension HTMLReport {
 
   /// What is wrong in the fewest words, or what is not said.
   private func why(_ digest: Digest) -> [(Status, HTML)] {
-    let all = digest.failed
-    // Time that is wrong in numbers says most.
-    let broken = all.filter(\.hasMeasure) + all.filter { !$0.hasMeasure }
-    var items = broken.prefix(4).map { verdict -> (Status, HTML) in
-      let statement = Plain.oneLine(Rule.named(verdict.rule)?.statement ?? "", limit: 160)
-      return (.broken, "\(link(verdict.rule)) \(statement) \(seen(verdict))")
+    let findings = digest.findings
+    var items = findings.prefix(4).map { finding -> (Status, HTML) in
+      let rules = finding.verdicts.prefix(3).map { link($0.rule) }.joined(separator: ", ")
+      let left = finding.verdicts.count - 3
+      let more: HTML = left > 0 ? " and \(left) more" : ""
+      return (
+        .broken,
+        finding.step == nil
+          ? "\(rules)\(more). Seen: \(Plain.oneLine(finding.violation.seen, limit: 160)). "
+            + "Expected: \(Plain.oneLine(finding.violation.expected, limit: 160))."
+          : "<b>\(Plain.oneLine(finding.sentence, limit: 200)).</b> Breaks \(rules)\(more)."
+      )
     }
-    if broken.count > 4 {
-      items.append((.broken, "<a href=\"#verdicts\">and \(broken.count - 4) more</a>"))
+    if findings.count > 4 {
+      items.append((.broken, "<a href=\"#verdicts\">and \(findings.count - 4) more findings</a>"))
     }
-    guard broken.isEmpty else { return items }
+    guard findings.isEmpty else { return items }
     items += digest.groups(.inconclusive).prefix(3).map {
       (.inconclusive, "\(link($0.rules[0])) \($0.reason)")
     }
@@ -183,22 +219,8 @@ extension HTMLReport {
       ? shown : shown + [(.notTested, "<a href=\"#verdicts\">and \(left) more not tested</a>")]
   }
 
-  private func seen(_ verdict: Verdict) -> HTML {
-    guard case .broken(let violations) = verdict.outcome, let first = violations.first else {
-      return ""
-    }
-    return "<em>Seen: \(Plain.oneLine(first.seen, limit: 120))</em>"
-  }
-
   func link(_ rule: String) -> HTML {
     "<a href=\"#rule-\(HTML.anchor(rule))\"><code>\(rule)</code></a>"
-  }
-}
-
-extension Verdict {
-  var hasMeasure: Bool {
-    guard case .broken(let violations) = outcome else { return false }
-    return violations.contains { $0.measure != nil }
   }
 }
 

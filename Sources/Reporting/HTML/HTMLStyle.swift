@@ -107,10 +107,10 @@ extension HTMLPage {
     .gauge .from { grid-column: 2 } .gauge .to { grid-column: 3; text-align: right }
     .gauge .at { grid-column: 1 / -1 }
     .gauge.outside .at { color: var(--broken) }
-    #bounds .parts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr));
-      gap: .6rem 1.6rem }
-    .bound { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--tone);
-      border-radius: .45rem; padding: .5rem .9rem; min-width: 0 }
+    table.margins { width: 100% } .margins th { text-align: left; font-weight: 400; white-space: nowrap }
+    .margins td { padding: 0 .8rem; white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums }
+    .margins td:last-child { width: 100%; padding: 0 }
+    .margins i { display: block; height: .55rem; border-radius: .3rem; background: var(--tone) }
     .history { margin: 0 0 1.4rem }
     .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .45rem }
     table { border-collapse: collapse; font-size: .86rem }
@@ -122,6 +122,8 @@ extension HTMLPage {
     .history .what b { color: var(--ink) }
     .history tr.cited { background: color-mix(in srgb, var(--known) 14%, transparent) }
     .history tr:target { outline: 2px solid var(--known); outline-offset: -2px }
+    .history td.wrong { color: var(--broken); font-weight: 600 }
+    .history .what summary { cursor: pointer }
     .gap { color: var(--soft) }
     .matrix th { text-align: left; font-weight: 500; padding: .35rem .7rem; vertical-align: top }
     .matrix small { display: block; color: var(--soft); font-size: .92em; max-width: 34rem }
@@ -144,11 +146,31 @@ extension HTMLPage {
     .timings th { font-weight: 400; text-align: left; white-space: nowrap }
     .timings td { text-align: right; padding: 0 .8rem; white-space: nowrap; font-variant-numeric: tabular-nums }
     .timings td:last-child { width: 100%; padding: 0 }
+    .timings td.fact { text-align: left; white-space: normal; padding: 0 .8rem; overflow-wrap: anywhere }
     .timings i { display: block; height: .55rem; border-radius: .3rem; background: var(--observed) }
 
     """
 
   private static let pictures: HTML = """
+    #finding figure { max-width: 48rem } #finding figure h3 { font-size: 1.25rem }
+    .proof figure { max-width: 40rem; margin: .5rem 0 }
+    svg path.allowed, .key.allowed { fill: color-mix(in srgb, var(--holds) 26%, var(--card)); stroke: none;
+      opacity: 1; --c: color-mix(in srgb, var(--holds) 40%, var(--card)) }
+    svg path.predicted { stroke: var(--holds); stroke-dasharray: 4 3; opacity: 1 }
+    svg path.clock { stroke-width: 2.2; opacity: 1 }
+    svg .cause { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 2 3 }
+    svg .deed { fill: var(--ink); font-weight: 600 } svg .amount { fill: var(--broken); font-weight: 700 }
+    svg line.arrow { stroke: var(--broken); stroke-width: 2 }
+    svg path.arrow { stroke: var(--broken); stroke-width: 2; opacity: 1 }
+    svg circle.wrong { fill: var(--broken) }
+    #map .parts { display: grid; gap: .25rem 1.6rem;
+      grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
+    .tiles { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.3fr); gap: .6rem; font-size: .86rem }
+    .tiles span { overflow-wrap: anywhere }
+    .tiles div { display: flex; flex-wrap: wrap; gap: 2px }
+    .tile { width: 1.15rem; height: 1.15rem; border-radius: .2rem; display: grid; place-items: center;
+      text-decoration: none; font-size: .74rem; color: var(--card); background: var(--tone) }
+    details.topic > summary { cursor: pointer } details.topic > summary h3 { display: inline-flex; width: 90% }
     #time .parts, #spread .parts, #updates .parts { display: grid; gap: 1.1rem;
       grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
     figure { margin: 0; padding: 1rem 1.1rem; background: var(--card); border: 1px solid var(--line);
@@ -200,7 +222,9 @@ extension HTMLPage {
       body { font-size: 10pt }
       nav, #filter { display: none !important }
       .wrap { max-width: none; padding: 0 }
-      #time .parts, #spread .parts, #updates .parts, #bounds .parts {
+      details.topic, .proof figure, .proof + .proof, #updates, #spread, #bounds, #evidence, #run { display: none }
+      #finding figure { max-width: 32rem }
+      #time .parts {
         grid-template-columns: 1fr 1fr; gap: .7rem }
       figure { padding: .5rem .7rem }
       figure, .rule, .bound, .proof, tr { break-inside: avoid }

@@ -4,16 +4,19 @@ internal import Glibc
 enum HostFile {
   /// Its first line, or of a line that shows all choices the one in brackets; nil if it can't be read.
   static func line(_ path: String) -> String? {
-    guard let file = fopen(path, "re") else { return nil }
+    let line = start(of: path).prefix { $0 != "\n" }
+    let chosen = line.drop { $0 != "[" }.dropFirst().prefix { $0 != "]" }
+    let value = chosen.isEmpty ? line : chosen
+    return value.isEmpty ? nil : String(value)
+  }
+
+  /// Its first 4096 bytes; nothing if it can't be read.
+  static func start(of path: String) -> String {
+    guard let file = fopen(path, "re") else { return "" }
     defer { fclose(file) }
     var bytes = [UInt8](repeating: 0, count: 4096)
     let count = fread(&bytes, 1, bytes.count, file)
-    let line = bytes.prefix(count).prefix { $0 != UInt8(ascii: "\n") }
-    let chosen = line.drop { $0 != UInt8(ascii: "[") }.dropFirst().prefix {
-      $0 != UInt8(ascii: "]")
-    }
-    let value = chosen.isEmpty ? line : chosen
-    return value.isEmpty ? nil : String(decoding: value, as: UTF8.self)
+    return String(decoding: bytes.prefix(count), as: UTF8.self)
   }
 
   /// Writes `value` in one go; what went wrong as an errno, 0 if nothing did.

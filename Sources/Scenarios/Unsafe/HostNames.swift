@@ -1,3 +1,4 @@
+internal import ABIChecker
 internal import Glibc
 
 /// What the kernel calls itself, its KVM backend and its clocksource.
@@ -19,15 +20,45 @@ enum HostNames {
 
   /// The module that drives the processor: the well-known ones first, then any whose name begins so.
   static func backend() -> String? {
-    guard let folder = opendir("/sys/module") else { return nil }
+    let names = names(in: "/sys/module").filter { $0.hasPrefix("kvm_") }
+    let known = ["kvm_intel", "kvm_amd", "kvm_pvm"]
+    return known.first(where: names.contains) ?? names.min()
+  }
+
+  /// What `/proc` and sysfs say of the machine.
+  static func machine(backend: String?) -> MachineFacts {
+    // The first CPU stands for all: its lines fit into what is read.
+    let lines = HostFile.start(of: "/proc/cpuinfo").split(separator: "\n")
+    func field(_ name: String) -> String? {
+      lines.first { $0.hasPrefix("\(name)\t") }?.split(separator: ":", maxSplits: 1).last
+        .map { String($0.drop { $0 == " " }) }
+    }
+    let numbers = [("family", "cpu family"), ("model", "model"), ("stepping", "stepping")]
+      .compactMap { name, key in field(key).map { "\(name) \($0)" } }
+    let cpu = field("model name").map { ([$0] + numbers).joined(separator: ", ") }
+    var parameters: [String: String] = [:]
+    for module in ["kvm"] + (backend.map { [$0] } ?? []) {
+      let folder = "/sys/module/\(module)/parameters"
+      for name in names(in: folder) {
+        parameters["\(module).\(name)"] = HostFile.line("\(folder)/\(name)")
+      }
+    }
+    return MachineFacts(
+      cpu: cpu, microcode: field("microcode"), parameters: parameters,
+      taint: HostFile.line("/proc/sys/kernel/tainted"),
+      commandLine: HostFile.line("/proc/cmdline"))
+  }
+
+  /// What is in a folder, but for hidden names.
+  private static func names(in folder: String) -> [String] {
+    guard let folder = opendir(folder) else { return [] }
     defer { closedir(folder) }
     var names: [String] = []
     while let entry = readdir(folder) {
       let name = withUnsafeBytes(of: &entry.pointee.d_name, text)
-      if name.hasPrefix("kvm_") { names.append(name) }
+      if !name.hasPrefix(".") { names.append(name) }
     }
-    let known = ["kvm_intel", "kvm_amd", "kvm_pvm"]
-    return known.first(where: names.contains) ?? names.min()
+    return names
   }
 
   static func clocksource() -> String? { HostFile.line(HostSettings.clocksource) }

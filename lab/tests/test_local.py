@@ -1,0 +1,46 @@
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import kernels  # noqa: E402
+import matrix  # noqa: E402
+from problem import Problem  # noqa: E402
+
+
+def report(*verdicts):
+    return {"verdicts": [{"rule": f"R{number}", "verdict": verdict} for number, verdict in enumerate(verdicts)]}
+
+
+class Bisection(unittest.TestCase):
+    def test_git_bisect_is_told_good_bad_or_skip(self):
+        for verdicts, status in [(["holds"], 0), (["holds", "broken"], 1), (["known"], 1), (["inconclusive"], 125),
+                                 (["holds", "notTested"], 125), (["inconclusive", "broken"], 1)]:
+            self.assertEqual(matrix.bisection(report(*verdicts)), status, verdicts)
+        self.assertEqual(matrix.bisection(None), 125)
+
+
+class Local(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.tree = Path(self.folder.name)
+
+    def test_a_tree_that_was_not_built_is_named_with_the_remedy(self):
+        with self.assertRaises(Problem) as raised:
+            kernels.LocalKernel.of_tree(self.tree).fetch(None, print)
+        self.assertIn("arch/x86/boot/bzImage: No such file", str(raised.exception))
+        self.assertIn("TREE=", str(raised.exception))
+
+    def test_what_is_no_bzimage_is_named(self):
+        image = self.tree / "vmlinux"
+        image.write_bytes(b"\x7fELF" + bytes(4096))
+        with self.assertRaises(Problem) as raised:
+            kernels.LocalKernel(image).fetch(None, print)
+        self.assertIn("is no bzImage", str(raised.exception))
+
+
+if __name__ == "__main__":
+    unittest.main()
