@@ -102,6 +102,7 @@ class Cell:
         # What kvmclock is asked to do, and what it needs besides itself.
         self.command = ["run", "--change-host", *self.rules, *(["--seed", seed] if seed else [])]
         self.files = []
+        self.seconds_at_most = RUN_SECONDS
         # The rules that have to be broken, if what is tested has a fault.
         self.breaks = []
         # SVM is where the lab began: it goes without saying.
@@ -284,4 +285,5 @@ class Boot:
             self.length, self.heard = len(text), self.now
         if self.now - self.heard > QUIET_SECONDS:
             return f"silent for {QUIET_SECONDS} s"
-        return f"no end after {RUN_SECONDS} s" if self.waiting and self.now - self.since > RUN_SECONDS else None
+        limit = self.waiting[0][0].seconds_at_most if self.waiting else 0
+        return f"no end after {limit} s" if self.waiting and self.now - self.since > limit else None

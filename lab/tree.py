@@ -37,6 +37,7 @@ class Tree:
         if not self.pristine.exists():
             self.fetch()
         self.say(f"{self.kernel.series}: building {', '.join(MODULES)}, for the first time a full build")
+        self.clean()
         self.make()
         self.keep_objects()
         self.save(self.folder / "stock")
@@ -139,6 +140,13 @@ class Tree:
             errors = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "failed" in line][:6]
             raise Problem(f"{self.kernel.series}: kvm does not build:\n    " + "\n    ".join(errors),
                           f"read {self.folder}/build.log")
+
+    def clean(self):
+        """The sound source, and nothing that was built before: an older lab left a tree whose objects are of its last change."""
+        shutil.copytree(self.pristine, self.common, dirs_exist_ok=True)
+        for folder in (self.module, self.common / "virt"):
+            for path in [*folder.rglob("*.o"), *folder.rglob("*.ko")]:
+                path.unlink()
 
     def keep_objects(self):
         """An object that an edit has changed comes back from here, and is not compiled again."""

@@ -17,7 +17,7 @@ ROM_FOLDERS = [Path("/usr/share/qemu"), Path("/usr/share/seabios")]
 def cells(kernel, mode, qemu):
     """QEMU with two of its machines, a toy VMM without a fault, and one for each fault that needs such a host."""
     files, binary = qemu_files(qemu), "/usr/bin/" + Path(qemu).name
-    found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine], files) for machine in MACHINES]
+    found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine, "--rounds", "1"], files) for machine in MACHINES]
     found.append(cell(kernel, mode, "toy", ["toy"]))
     for fault, breaks in FAULTS.items():
         found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", "snapshot", "--fault", fault], breaks=breaks))
@@ -27,6 +27,8 @@ def cells(kernel, mode, qemu):
 def cell(kernel, mode, what, command, files=(), breaks=()):
     one = host.Cell(kernel, mode, what=what)
     one.command, one.files, one.breaks = ["vmm", *command], list(files), list(breaks)
+    # What QEMU does in a second takes a minute here.
+    one.seconds_at_most = 4 * host.RUN_SECONDS
     return one
 
 

@@ -39,6 +39,22 @@ class Restore(unittest.TestCase):
                 self.assertGreater((made.common / name).stat().st_mtime, 3000)
             self.assertEqual((made.common / "kvm/same.o").stat().st_mtime, 3000)
 
+    def test_a_full_build_begins_with_sound_source_and_no_object(self):
+        with tempfile.TemporaryDirectory() as folder:
+            made = object.__new__(tree.Tree)
+            made.common, made.pristine = Path(folder) / "common", Path(folder) / "pristine"
+            made.module = made.common / "arch/x86/kvm"
+            for place in (made.common, made.pristine):
+                for part in ("arch/x86/kvm/svm", "virt/kvm"):
+                    (place / part).mkdir(parents=True)
+            (made.pristine / "arch/x86/kvm/x86.c").write_text("sound")
+            (made.module / "x86.c").write_text("changed")
+            for name in ("kvm.o", "kvm.ko", "svm/svm.o", "../../../virt/kvm/kvm_main.o"):
+                (made.module / name).write_text("of the change")
+            made.clean()
+            self.assertEqual((made.module / "x86.c").read_text(), "sound")
+            self.assertEqual([*made.common.rglob("*.o"), *made.common.rglob("*.ko")], [])
+
 
 if __name__ == "__main__":
     unittest.main()
