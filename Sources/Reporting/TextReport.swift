@@ -38,7 +38,7 @@ public struct TextReport: Sendable {
 
   /// A handful of rules was asked for by name: each is of interest.
   private var listsRules: Bool {
-    style.isVerbose || (report.verdicts.count <= 20 && style.figures.isEmpty)
+    style.isVerbose || (report.verdicts.count <= 30 && style.figures.isEmpty)
   }
 
   private func answer(_ digest: Digest) -> [Line] {
