@@ -80,7 +80,8 @@ let package = Package(
       name: "InsideTests", dependencies: ["ABIChecker", "Inside", "PVClock"]),
     .testTarget(name: "ReportingTests", dependencies: ["ABIChecker", "PVClock", "Reporting"]),
     .testTarget(
-      name: "CommandTests", dependencies: ["ABIChecker", "KVM", "PVClock", "Reporting"]),
+      name: "CommandTests",
+      dependencies: ["ABIChecker", "HostModel", "KVM", "PVClock", "Reporting"]),
     .testTarget(
       name: "LiveTests",
       dependencies: [

@@ -108,18 +108,15 @@ extension Timeline {
   }
 
   private func step(from earlier: Observation, to later: Observation) -> ClockStep? {
-    guard earlier.event.ended.raw <= later.event.began.raw, earlier.index != later.index else {
+    guard earlier.event.ended.raw <= later.event.began.raw, earlier.index < later.index else {
       return nil
     }
     let allowed = allowedAdvance(from: earlier, to: later)
-    let between = history.events.filter {
-      $0.number > earlier.event.number && $0.number < later.event.number
-        && $0.machine == later.event.machine
-    }
+    let between = history.events[(earlier.index + 1)..<later.index]
     return ClockStep(
       from: earlier.event, to: later.event, fromVCPU: earlier.vcpu, toVCPU: later.vcpu,
       advance: Int64(bitPattern: later.value &- earlier.value),
       lower: Int64(clamping: allowed.lower), upper: Int64(clamping: allowed.upper),
-      cause: between.last { $0.deed != nil })
+      cause: between.last { $0.machine == later.event.machine && $0.deed != nil })
   }
 }

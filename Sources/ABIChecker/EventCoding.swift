@@ -69,7 +69,7 @@ extension Event: Codable {
   }
 }
 
-// Values without a label of their own. Formats before 6 named them all `_0`.
+// Values without a label of their own. Formats before 7 named them all `_0`.
 extension Action {
   enum GetClockCodingKeys: String, CodingKey { case _0 = "value" }
   enum SetClockCodingKeys: String, CodingKey { case _0 = "value" }
@@ -80,7 +80,7 @@ extension Action {
   enum ClockCallsCodingKeys: String, CodingKey { case _0 = "value" }
   enum XenUnstableSetCodingKeys: String, CodingKey { case _0 = "value" }
 
-  /// The line of an event of a format before 6 with the names that these values have since.
+  /// The line of an event of a format before 7 with the names that these values have since.
   package static func renewed(_ line: [UInt8]) -> [UInt8] {
     let (old, new) = (Array(#""_0":"#.utf8), Array(#""value":"#.utf8))
     guard line.contains(where: { $0 == UInt8(ascii: "_") }) else { return line }

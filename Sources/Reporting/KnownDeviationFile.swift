@@ -9,7 +9,29 @@ extension KnownDeviation {
     var until: KernelVersion?
     var cause: String
     var source: String
+
+    enum Key: String, CodingKey, CaseIterable { case rule, since, until, cause, source }
+
+    init(from decoder: any Decoder) throws {
+      let names = try decoder.singleValueContainer().decode([String: AnyValue].self).keys.sorted()
+      if let unknown = names.first(where: { Key(rawValue: $0) == nil }) {
+        let known = Key.allCases.map(\.rawValue).joined(separator: ", ")
+        throw DecodingError.dataCorrupted(
+          .init(
+            codingPath: decoder.codingPath,
+            debugDescription: "an entry has \"\(unknown)\"; it may have \(known)"))
+      }
+      let members = try decoder.container(keyedBy: Key.self)
+      rule = try members.decode(String.self, forKey: .rule)
+      since = try members.decodeIfPresent(KernelVersion.self, forKey: .since)
+      until = try members.decodeIfPresent(KernelVersion.self, forKey: .until)
+      cause = try members.decode(String.self, forKey: .cause)
+      source = try members.decode(String.self, forKey: .source)
+    }
   }
+
+  /// A value of which nothing is asked.
+  private struct AnyValue: Decodable { init(from decoder: any Decoder) throws {} }
 
   /// Reads a user's own list.
   ///

@@ -98,6 +98,14 @@ struct RunTests {
     #expect(child.output.contains("kernels since 3.0: ours (bug 7)"))
     try folder.write(#"[{"rule":"X","cause":"","source":""}]"#, to: "own.json")
     try Child(run, in: folder).expect(65, "own.json: there is no rule 'X'")
+    // A misspelt "until" would excuse the rule for ever, and a bound cannot be checked.
+    for key in ["untill", "bound"] {
+      try folder.write(
+        "[{\"rule\":\"RATE-RAW\",\"cause\":\"\",\"source\":\"\",\"\(key)\":\"3.0\"}]",
+        to: "own.json")
+      try Child(run, in: folder).expect(
+        65, "an entry has \"\(key)\"; it may have rule, since, until, cause, source")
+    }
     try folder.write(#"{"rule":"X"}"#, to: "own.json")
     try Child(run, in: folder).expect(65, "own.json: not a list of known deviations: ")
   }

@@ -49,7 +49,7 @@ import Testing
   func aVMMEndsWithACommandThatIsKilled() throws {
     let folder = try Folder()
     try write(
-      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo $$ >vmm; exec sleep 1000"]}}"#,
+      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo $$ >vmm; exec sleep 60"]}}"#,
       in: folder)
     let child = try Child(
       """
@@ -58,7 +58,7 @@ import Testing
       kill -KILL $command
       for try in $(seq 1000); do [ -e /proc/$(cat vmm) ] || break; sleep 0.01; done
       [ ! -e /proc/$(cat vmm) ] && for try in $(seq 1000); do ls -d kvmclock-vmm-* || exit 0; sleep 0.01; done
-      exit 1
+      kill -KILL $(cat vmm); exit 1
       """, in: folder)
     #expect(child.code == 0, "\(child.complaint)")
   }
