@@ -1,6 +1,7 @@
 """What the lab needs of this machine, all told at once."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ KERNEL_BYTES = 100 << 20
 TREE_BYTES = 1600 << 20
 # A package is fetched and unpacked one after the other.
 SOURCE_BYTES = 200 << 20
+
+CRASHES = "some boots will crash and be tried again"
 
 FETCH_TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "zstd": "zstd"}
 TOOLS = dict(FETCH_TOOLS, **{"qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "strip": "binutils",
@@ -77,9 +80,9 @@ def qemu(archive, say):
     newer = cache() / "qemu" / "usr" / "bin" / "qemu-system-x86_64"
     if not newer.exists():
         name = "qemu-system-x86"
-        version = next((v for v in archive().versions(name) if "~bpo" in v), None)
+        version = backport(archive().versions(name), Path("/etc/os-release").read_text())
         if version is None:
-            say("QEMU is older than 8.1 and no newer one is to be had: some boots will crash and be tried again")
+            say(f"QEMU is older than 8.1 and no newer one is to be had: {CRASHES}")
             return "qemu-system-x86_64"
         say(f"{name} {version}, as this system's {numbers[0]}.{numbers[1]} crashes kernels now and then")
         deb = archive().fetch(name, version, cache() / "qemu.part")
@@ -87,5 +90,14 @@ def qemu(archive, say):
         deb.unlink()
         shutil.rmtree(cache() / "qemu", ignore_errors=True)
         (cache() / "qemu.part").rename(cache() / "qemu")
-    works = subprocess.run([newer, "--version"], capture_output=True).returncode == 0
-    return str(newer) if works else "qemu-system-x86_64"
+    tried = subprocess.run([newer, "--version"], text=True, capture_output=True)
+    if tried.returncode == 0:
+        return str(newer)
+    say(f"QEMU is older than 8.1 and the newer one does not start ({tried.stderr.strip()}): {CRASHES}")
+    return "qemu-system-x86_64"
+
+
+def backport(versions, os_release):
+    """The newest of these versions that was made for this release of Debian: another's asks for libraries that are not here."""
+    release = re.search(r'^VERSION_ID="?(\d+)', os_release, re.MULTILINE)
+    return next((version for version in versions if release and f"~bpo{release[1]}" in version), None)
