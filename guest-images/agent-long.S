@@ -8,8 +8,11 @@
     movq BOX(MAILBOX_ARGUMENT0 + 8 * \number), %rsi
 .endm
 
+#define NESTED_TARGETS enter_l2, leave_l2
+
     LONG_IMAGE_HEADER agent_long
 #include "agent.h"
+#include "nested.h"
 
 entry:
 next:

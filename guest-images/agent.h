@@ -9,7 +9,12 @@
 /* By request. */
 #define AGENT_TARGETS \
     done, read_msr, write_msr, read_clock, write_msr_read_clock, read_tsc, run_cpuid, peek, poke, halt, invalid_opcode, \
-    hypercall
+    hypercall, NESTED_TARGETS
+
+/* Only long mode has them. */
+#ifndef NESTED_TARGETS
+#define NESTED_TARGETS unknown, unknown
+#endif
 
 .macro WRITE_MSR
     movl BOX(MAILBOX_ARGUMENT0), %ecx

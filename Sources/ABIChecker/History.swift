@@ -466,6 +466,12 @@ public indirect enum Action: Hashable, Sendable, Codable {
   /// The guest made the hypercall KVM_HC_CLOCK_PAIRING for a clock; what it returned, and what the 64 bytes at the address
   /// hold then, which were 0xa5 before.
   case paired(address: Hex, clock: UInt32, result: Int64, bytes: HexBytes)
+  /// The guest is its own hypervisor (L1) from here on, and runs as its own guest (L2), to which it gave this TSC offset: what
+  /// else it does is L2's, until `leftL2`.
+  case ranL2(tscOffset: Hex)
+  case leftL2
+  /// What `read` is, by L2 and so at L2's TSC.
+  case readInL2(address: Hex, reading: Reading, settled: Bool)
   /// The guest left in a way that is not its doorbell.
   case stopped(exit: String)
 

@@ -50,7 +50,8 @@ struct MachineFold {
     let observations = observe(event, at: index)
     return Step(
       index: index, event: event, machine: machine, vcpu: vcpu, before: before,
-      after: vcpu.map(state) ?? VCPUState(), owner: owner(event), observations: observations)
+      after: vcpu.map(state) ?? VCPUState(), owner: owner(event), observations: observations,
+      readingInL2: readingInL2(event, at: index))
   }
 
   private func state(_ vcpu: Int) -> VCPUState {
@@ -91,6 +92,8 @@ struct MachineFold {
     case .setTSCKHz(let vcpu?, _, _):
       vcpus[vcpu, default: VCPUState()].isRetuned = true
       vcpus[vcpu]?.tscKHz = nil
+    case .ranL2(let offset): if let vcpu = event.vcpu { vcpus[vcpu]?.l2Offset = offset.value }
+    case .leftL2, .booted: if let vcpu = event.vcpu { vcpus[vcpu]?.l2Offset = nil }
     case .page(let vcpu, let address, _) where isInside && machine.records[vcpu] == nil:
       register(address.value | 1, Hex(MSR.systemTime), event)
     case .msrsDenied(let msrs): machine.deniedMSRs = Set(msrs)
@@ -117,6 +120,7 @@ struct MachineFold {
     machine.vcpus = vcpus.values.count { $0.isCreated }
     machine.registered = onlyRegistered.count
     machine.hasEntered = newest.hasEntered
+    machine.inL2 = Set(vcpus.filter { $0.value.l2Offset != nil }.keys)
     machine.isBootVCPUOnOldMSR = newest.isBootVCPUOnOldMSR
     machine.mayBeUnmatched = newest.mayBeUnmatched
     machine.awaitsMovedVCPU = newest.awaitsRetunedVCPU
@@ -237,6 +241,17 @@ struct MachineFold {
       return add(event, index, result.first, result.last)
     default: return []
     }
+  }
+
+  private mutating func readingInL2(_ event: Event, at index: Int) -> Observation? {
+    guard case .readInL2(_, let reading, settled: true) = event.action,
+      case .vcpu(let vcpu) = event.actor, let offset = state(vcpu).l2Offset
+    else { return nil }
+    see(reading.page, on: vcpu)
+    let tsc = reading.tsc &- offset
+    return observation(
+      event, index, reading.page.systemTime(atTSC: tsc), vcpu, reading.page, tsc,
+      reading.page.flags.contains(.tscStable))
   }
 
   /// Whatever else the guest writes into its record, a new one has a new pair.

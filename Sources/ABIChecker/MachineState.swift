@@ -37,6 +37,8 @@ struct VCPUState: Sendable {
   var tscKHz: UInt32?
   var isRetuned = false
   var enforcement: Enforcement?
+  /// The TSC offset of L2, while the vCPU's guest is a hypervisor and L2 runs.
+  var l2Offset: UInt64?
 
   /// The registered record's guest-physical address; nil without a record.
   var record: UInt64? { systemTime.flatMap { $0.record } }
@@ -76,6 +78,8 @@ struct MachineState: Sendable {
   /// vCPUs with a record whose guest's last write leaves the master clock in place: vCPU 0 on the new MSR, others on either.
   var registered = 0
   var hasEntered = false
+  /// The vCPUs whose guest is a hypervisor at the moment, and runs its own.
+  var inL2: Set<Int> = []
   /// Whether the guest's last write on vCPU 0 went to the old MSR.
   var isBootVCPUOnOldMSR = false
   /// Whether the TSC of some vCPU was moved, so that the vCPUs' TSCs may differ.
@@ -191,10 +195,13 @@ final class Step: Sendable {
   let owner: RecordOwner?
   /// Values of the clock that the event shows.
   let observations: [Observation]
+  /// What L2 read, at L1's TSC: no value of the clock for rules that know of one TSC a vCPU.
+  let readingInL2: Observation?
 
   init(
     index: Int, event: Event, machine: MachineState, vcpu: Int?, before: VCPUState,
-    after: VCPUState, owner: RecordOwner?, observations: [Observation]
+    after: VCPUState, owner: RecordOwner?, observations: [Observation],
+    readingInL2: Observation?
   ) {
     self.index = index
     self.event = event
@@ -204,6 +211,7 @@ final class Step: Sendable {
     self.after = after
     self.owner = owner
     self.observations = observations
+    self.readingInL2 = readingInL2
   }
 
   /// Whether a vCPU was in the guest.

@@ -64,6 +64,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case tscWays = "tsc-ways"
   case tscFrequency = "tsc-frequency"
   case scaledTSC = "scaled-tsc"
+  case nested
   case restoreState = "restore-state"
   case postCopy = "post-copy"
   case hyperV = "hyper-v"

@@ -35,7 +35,7 @@ extension ScenarioName {
     case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice,
       .realtimeStep, .slew, .suspend, .periodicSync,
       .running, .oneInstant, .turnOfSecond, .hyperV, .xen, .clockPairing, .clockPairingWithoutTSC,
-      .postCopy:
+      .postCopy, .nested:
       true
     default: false
     }

@@ -55,6 +55,8 @@ public enum HostNeed: String, Hashable, Sendable, CaseIterable {
   case hyperV = "Hyper-V's MSRs"
   case xen = "Xen's clock record"
   case hypercalls = "hypercalls"
+  /// A guest can be a hypervisor itself: its VMRUN or VMLAUNCH runs a guest of its own.
+  case nested = "nested virtualization"
   /// A scratch host: --change-host was given.
   case hostChange = "a host that may be changed"
   /// Minutes of time: --long was given.

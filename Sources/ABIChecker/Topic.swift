@@ -20,7 +20,7 @@ extension Rule {
     Topic("Readers that race", races),
     Topic("PVCLOCK_TSC_STABLE_BIT and the old MSR", stability + oldMSRDetails + tscMatching),
     Topic("PVCLOCK_GUEST_STOPPED", guestStopped),
-    Topic("TSC writes and TSC frequency", tscWrites + tscFrequency + scaledTSC),
+    Topic("TSC writes and TSC frequency", tscWrites + tscFrequency + scaledTSC + nested),
     Topic("KVM_GET_CLOCK and KVM_SET_CLOCK", clockIoctls + clockRequests),
     Topic("The same clock under other names", hyperV + xen + clockPairing),
     Topic("The wall clock", wallClock),

@@ -139,6 +139,11 @@ extension Action {
     case .read(let address, let ring, let reading, let settled):
       "read the record at \(address) in ring \(ring)\(settled ? "" : ", never settled"): "
         + "TSC \(reading.tsc), \(reading.page.plain)"
+    case .ranL2(let offset): "is L2 from here on, its TSC L1's plus \(offset)"
+    case .leftL2: "is L1 again"
+    case .readInL2(let address, let reading, let settled):
+      "read the record at \(address) in L2\(settled ? "" : ", never settled"): "
+        + "TSC \(reading.tsc), \(reading.page.plain)"
     case .page(let vcpu, let address, let page):
       "vcpu\(vcpu)'s record at \(address): \(page.plain)"
     case .getClock(let record): "KVM_GET_CLOCK: \(record.plain)"

@@ -49,6 +49,7 @@ public enum HostInspection {
         remedy: "use Linux 5.18 or newer, and a backend that supports it"),
       HostProbes.tscScaling(system),
       HostProbes.hyperV(system), HostProbes.xen(system), HostProbes.hypercalls(system),
+      HostProbes.nested(system),
       HostProbes.twoCPUs(),
     ]
     return HostReport(facts: facts, capabilities: capabilities, probes: probes)

@@ -120,6 +120,23 @@ enum HostProbes {
     }
   }
 
+  static func nested(_ system: borrowing KVMSystem) -> Probe {
+    probe(.nested, "use kvm_intel or kvm_amd with its parameter nested=1") {
+      let cpuid = try system.supportedCPUID()
+      guard let bySVM = cpuid.nestsBySVM else {
+        return (.absent, "KVM_GET_SUPPORTED_CPUID offers guests neither SVM nor VMX")
+      }
+      let machine = try Machine(on: system, cpuid: cpuid)
+      try machine.boot(0, .agentLong)
+      let reply = try machine.ask(0, .enterL2(tscOffset: 1 << 32, bySVM: bySVM)).value
+      let isIn = reply.fault == nil && reply.result0 == 0
+      return (
+        isIn ? .works : .absent,
+        "a guest's \(bySVM ? "VMRUN" : "VMLAUNCH") \(isIn ? "runs a guest of its own" : "does not")"
+      )
+    }
+  }
+
   static func hyperV(_ system: borrowing KVMSystem) -> Probe {
     probe(.hyperV, "use a kernel with CONFIG_KVM_HYPERV, and a backend that has its MSRs") {
       let machine = try system.createVM()

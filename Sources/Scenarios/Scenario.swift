@@ -91,6 +91,7 @@ struct Scenario: Sendable {
       case .postCopy: postCopy
       case .hyperV: hyperV
       case .xen: xen
+      case .nested: nested
       case .clockPairing: clockPairing
       case .clockPairingWithoutTSC: clockPairingWithoutTSC
       }

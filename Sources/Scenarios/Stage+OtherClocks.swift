@@ -98,7 +98,9 @@ extension Stage {
     let address = Layout.clockPage(vcpu, second: true)
     machine.memory.fill(0xa5, at: Int(address), count: 64)
     let request = GuestRequest.pairClocks(at: address, clock, on: host.cpuid)
-    guard let reply = try answer(of: vcpu, to: request) else { return false }
+    guard let reply = try answer(of: vcpu, to: request, "hypercalls", hypercallInstruction) else {
+      return false
+    }
     if let fault = reply.value.fault {
       lacks("hypercalls", "\(hypercallInstruction) raised exception vector \(fault.vector)")
       return false
@@ -116,16 +118,16 @@ extension Stage {
     return true
   }
 
-  /// Nil where the guest did something else than answer.
-  private func answer(
-    of vcpu: Int, to request: GuestRequest
+  /// Nil where the guest did something else than answer, by an instruction that not every backend has.
+  func answer(
+    of vcpu: Int, to request: GuestRequest, _ what: String, _ instruction: String
   ) throws -> Bracketed<GuestReply>? {
     do {
       return try machine.ask(vcpu, request)
     } catch {
       switch error {
-      case .deadlinePassed: lacks("hypercalls", "\(hypercallInstruction) did not come back")
-      case .guestStopped: lacks("hypercalls", "\(hypercallInstruction): \(error)")
+      case .deadlinePassed: lacks(what, "\(instruction) did not come back")
+      case .guestStopped: lacks(what, "\(instruction): \(error)")
       default: throw error
       }
       return nil

@@ -58,6 +58,12 @@ public struct GuestRequest: Sendable {
       REQUEST_HYPERCALL, UInt64(a0), UInt64(a1),
       UInt64(number) | (byVMMCALL ? UInt64(HYPERCALL_AMD) : 0))
   }
+  /// Makes the agent its own guest (L2), whose TSC is its own plus an offset: by SVM or by VMX. Result 0 is 0, or why not.
+  public static func enterL2(tscOffset: UInt64, bySVM: Bool) -> Self {
+    Self(REQUEST_ENTER_L2, tscOffset, bySVM ? 1 : 0)
+  }
+  /// Goes back to L1; result 0 is the reason of the exit.
+  public static func leaveL2(bySVM: Bool) -> Self { Self(REQUEST_LEAVE_L2, 0, bySVM ? 1 : 0) }
   public static func invalidOpcode(ring: Int = 0) -> Self { Self(REQUEST_UD2, ring: ring) }
   /// A code that no guest knows.
   public static var unknown: Self { Self(REQUEST_COUNT) }

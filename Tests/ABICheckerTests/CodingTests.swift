@@ -122,6 +122,9 @@ import Testing
     .declared(over: .pause, clock: .runsOn),
     .readWallClock(version: 1, seconds: .max, nanoseconds: .max),
     .paired(address: 0x40000, clock: .max, result: .min, bytes: HexBytes([0, 0xa5])),
+    .ranL2(tscOffset: .init(UInt64.max)), .leftL2,
+    .readInL2(address: 0, reading: reading, settled: true),
+    .readInL2(address: 0x10000, reading: reading, settled: false),
   ]
 
   /// A new case does not compile before it has a number, and fails until it is among `actions`.
@@ -196,6 +199,9 @@ import Testing
     case .sampled: 66
     case .declared: 67
     case .readWallClock: 68
+    case .ranL2: 69
+    case .leftL2: 70
+    case .readInL2: 71
     }
   }
 
@@ -208,7 +214,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...68))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...71))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -18,6 +18,8 @@ struct HistoryBuilder {
     var catchUp: CatchUp?
     /// The frequency of its TSC, where that is scaled.
     var scaledKHz: UInt32?
+    /// What L2's TSC is ahead of it, while L2 runs.
+    var l2Offset: UInt64?
     var isRegistered: Bool { msr & 1 == 1 }
     var address: UInt64 { msr & ~1 }
   }

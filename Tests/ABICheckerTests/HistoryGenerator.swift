@@ -175,7 +175,7 @@ struct HistoryGenerator {
 
   private mutating func action() -> Action {
     if random.chance(4) { return memoryAction() }
-    return switch random.below(46) {
+    return switch random.below(47) {
     case 0: .vmCreated
     case 1: .vcpuCreated(vcpu: vcpu())
     case 2: .featuresSet(vcpu: vcpu(), features: hex())
@@ -248,6 +248,11 @@ struct HistoryGenerator {
       .hostChanged(
         what: random.pick(["clocksource", "frequency", "suspend"]), value: "",
         error: random.pick([nil, ""]))
+    case 45:
+      random.pick([
+        .ranL2(tscOffset: hex()), .leftL2,
+        .readInL2(address: hex(), reading: reading(), settled: !random.chance(4)),
+      ])
     default: random.pick([.tick, .lacking(what: "", evidence: ""), .failed(reason: "")])
     }
   }

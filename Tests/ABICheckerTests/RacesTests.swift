@@ -97,6 +97,19 @@ import Testing
     try expectBroken("MONO-CROSS-NOSTABLE", history, "-90000 ns", "too low")
   }
 
+  /// One reading without bit 0 on one of the vCPUs makes a race one of those that the rule is about.
+  @Test(arguments: [0, 1])
+  func oneReadingWithoutBit0IsEnough(one: Int) throws {
+    let history = Self.contend { result, number, vcpu in
+      guard number == 3 else { return }
+      result.unstable = vcpu == one ? 1 : 0
+      result.worst = -90_000
+    }.history
+    try expectBroken("MONO-CROSS-NOSTABLE", history, "-90000 ns")
+    let stable = Self.contend { result, _, _ in result.unstable = 0 }.history
+    try expectNotTested("MONO-CROSS-NOSTABLE", stable, "saw 0 races without bit 0")
+  }
+
   /// A record that was made during the race may run ahead by all of it.
   @Test func aRecordMadeDuringTheRaceIsNoFault() throws {
     let history = Self.contend { result, number, _ in

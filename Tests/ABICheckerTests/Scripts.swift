@@ -84,6 +84,7 @@ enum Script {
     case .tscWays: tscWays(&host)
     case .tscFrequency: tscFrequency(&host)
     case .scaledTSC: scaledTSC(&host)
+    case .nested: nested(&host)
     case .restoreState: restoreState(&host)
     case .postCopy: postCopy(&host)
     case .hyperV: hyperV(&host)

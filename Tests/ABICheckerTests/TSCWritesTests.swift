@@ -251,6 +251,18 @@ import Testing
       "the guest's TSC did not follow")
   }
 
+  /// A second beside where it was set to, on either side: it moved, and not by what was asked for.
+  @Test(arguments: [1 << 31, 0 &- 1 << 31] as [UInt64])
+  func anOffsetThatIsNotTheOneSetIsBroken(error: UInt64) throws {
+    let history = Self.host(
+      { $0.hostWriteTSC(0, 1 << 50) },
+      then: {
+        $0.setTSCOffset(0, 1 << 45)
+        $0.vcpus[0]?.tscOffset &+= error
+      })
+    try expectBroken(Self.ways, history, "a TSC that follows when KVM_VCPU_TSC_OFFSET was set to")
+  }
+
   @Test func aHostThatMovesNoTSCIsNotJudged() throws {
     let history = Self.host(
       { $0.setTSCOffset(0, 1 << 44, takesEffect: false) },

@@ -96,7 +96,13 @@
 #define REQUEST_HLT 9
 #define REQUEST_UD2 10           /* 3; an invalid instruction, to try the fault path */
 #define REQUEST_HYPERCALL 11     /* argument2 number, | HYPERCALL_AMD for VMMCALL; argument0 a0, argument1 a1 -> result0, signed */
-#define REQUEST_COUNT 12
+/*
+ * Nesting, in long mode. argument1: 1 by SVM, 0 by VMX. ENTER_L2: argument0 TSC offset -> result0 0, and the agent is its own
+ * guest from then on; else why not. LEAVE_L2 -> result0 the reason for the exit, and the agent is in L1.
+ */
+#define REQUEST_ENTER_L2 12
+#define REQUEST_LEAVE_L2 13
+#define REQUEST_COUNT 14
 
 #define HYPERCALL_AMD 0x80000000
 
