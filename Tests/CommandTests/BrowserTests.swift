@@ -95,7 +95,7 @@ struct BrowserTests {
   func aBrokenHostsPagePrintsOnTenPages() throws {
     try Child("exec \"$K\" run --host interference -q --html a.html", in: folder).expect(1)
     let page = try folder.read("a.html")
-    #expect(page.contains("<tr class=\"cited printed\""), "proofs that stand on paper")
+    #expect(page.contains("<tr class=\"cited printed\""), "printed proofs")
     try Child(
       """
       mkdir -p profile; export HOME="$D"

@@ -11,7 +11,7 @@ struct EvidenceSection {
 
   private let histories: [(history: History, cited: Set<Int>)]
   private let shown: Set<String>
-  /// The events that stand on paper: the proofs of the findings that are open there, and the events beside.
+  /// The events that are printed: the proofs of the findings that are open in print, and the events beside them.
   private let printed: [String: Set<Int>]
 
   private static let context = 2

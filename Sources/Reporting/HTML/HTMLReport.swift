@@ -39,7 +39,7 @@ public struct HTMLReport: Sendable {
     ).text
   }
 
-  /// Findings whose first rule is open from the start, and on paper.
+  /// Findings whose first rule is open from the start, and in print.
   static let mostOpen = 6
 
   private static let timeNote = """
