@@ -57,7 +57,7 @@ extension History {
     else { return nil }
     // The kernel takes its frequency from the record and rounds it down; a record of another one is not what it should be.
     return frequencyErrorInside == 0
-      ? RateDifference(of: scale, versus: raw) : RateError.kvmclockVersusRaw(tscKHz: kHz)
+      ? RateDifference(of: scale, versus: raw) : RateDifference.kvmclockVersusRaw(tscKHz: kHz)
   }
 
   /// By how much the record's TSC frequency is off the kernel's, in parts per million, rounded up; 0 where both are the same

@@ -23,7 +23,7 @@ final class Interference: ClockServer {
 
   func guestWrites(_ msr: UInt32, _ value: UInt64, _ id: Int, _ vcpu: borrowing VCPU) -> Bool {
     do throws(KVMError) {
-      try vcpu.setMSR(msr, value)
+      try vcpu.setMSR(msr, to: value)
       if id == 0 { try setClock(ClockData(clock: 0)) }
       return true
     } catch {
@@ -43,7 +43,9 @@ final class Interference: ClockServer {
 
   func clock() throws(KVMError) -> ClockData { try vm.vm.clock() }
   func setClock(_ data: ClockData) throws(KVMError) { try vm.vm.setClock(data) }
-  func tellStopped(_ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) { try vcpu.kvmclockCtrl() }
+  func tellStopped(_ id: Int, _ vcpu: borrowing VCPU) throws(KVMError) {
+    try vcpu.markGuestPaused()
+  }
 
   private var vm: GuestSpace { space.withLock { $0! } }
 }

@@ -17,7 +17,7 @@ extension ModelClock {
         msr == MSR.tsc ? value &- (Moment.after().tsc &+ offset) : value &- adjust
       try vcpu.setTSCOffset(offset &+ step)
       // The host's write of it moves nothing.
-      try vcpu.setMSR(MSR.tscAdjust, adjust &+ step)
+      try vcpu.setMSR(MSR.tscAdjust, to: adjust &+ step)
       return true
     } catch {
       return false

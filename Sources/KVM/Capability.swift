@@ -56,7 +56,7 @@ extension Capability {
   /// Changes to the process's mappings show in the guest; the kernel's name is `KVM_CAP_SYNC_MMU`.
   public static let synchronousMMU = Capability(KVM_CAP_SYNC_MMU)
 
-  /// `VCPU.nmi()` is there; the kernel's name is `KVM_CAP_USER_NMI`.
+  /// `VCPU.injectNMI()` is there; the kernel's name is `KVM_CAP_USER_NMI`.
   public static let userNMI = Capability(KVM_CAP_USER_NMI)
 
   /// `VCPU.setGuestDebug(_:debugRegisters:)` is there.
@@ -102,7 +102,7 @@ extension Capability {
   /// The kernel's name is `KVM_CAP_TSC_DEADLINE_TIMER`.
   public static let tscDeadlineTimer = Capability(KVM_CAP_TSC_DEADLINE_TIMER)
 
-  /// `VCPU.kvmclockCtrl()` is there; the kernel's name is `KVM_CAP_KVMCLOCK_CTRL`.
+  /// `VCPU.markGuestPaused()` is there; the kernel's name is `KVM_CAP_KVMCLOCK_CTRL`.
   public static let kvmclockCtrl = Capability(KVM_CAP_KVMCLOCK_CTRL)
 
   /// Memory slots can be read-only; the kernel's name is `KVM_CAP_READONLY_MEM`.

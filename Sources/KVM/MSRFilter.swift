@@ -4,13 +4,13 @@
 /// `MSRExitReasons.filter`: then it ends the run with `VCPUExit.readMSR` or `.writeMSR`.
 public struct MSRFilter: Hashable, Sendable {
   /// Whether KVM handles the MSRs that no range covers.
-  public var defaultAllow: Bool
+  public var allowsByDefault: Bool
 
   /// At most 16 ranges, none of which overlap.
   public var ranges: [Range]
 
-  public init(defaultAllow: Bool = true, ranges: [Range] = []) {
-    self.defaultAllow = defaultAllow
+  public init(allowsByDefault: Bool = true, ranges: [Range] = []) {
+    self.allowsByDefault = allowsByDefault
     self.ranges = ranges
   }
 }

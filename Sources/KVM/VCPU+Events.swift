@@ -79,7 +79,7 @@ extension VCPU {
   ///
   /// The corresponding request is `KVM_INTERRUPT`.
   /// - Throws: `KVMError` naming the request, with `errno`.
-  public func interrupt(vector: UInt8) throws(KVMError) {
+  public func injectInterrupt(vector: UInt8) throws(KVMError) {
     var request = kvm_interrupt(irq: UInt32(vector))
     try check("KVM_INTERRUPT", ckvm_interrupt(descriptor.raw, &request))
   }
@@ -88,7 +88,7 @@ extension VCPU {
   ///
   /// The corresponding request is `KVM_NMI`.
   /// - Throws: `KVMError` naming the request, with `errno`.
-  public func nmi() throws(KVMError) {
+  public func injectNMI() throws(KVMError) {
     try check("KVM_NMI", ckvm_nmi(descriptor.raw, 0))
   }
 

@@ -28,7 +28,7 @@ extension VCPU {
   ///
   /// The corresponding request is `KVM_SET_MSRS`.
   /// - Throws: `KVMError` naming the request, with `errno`; `EINVAL` where KVM refuses the write.
-  public func setMSR(_ index: UInt32, _ value: UInt64) throws(KVMError) {
+  public func setMSR(_ index: UInt32, to value: UInt64) throws(KVMError) {
     guard try setMSRs([(index, value)]) == 1 else {
       throw Self.refusal("KVM_SET_MSRS", index)
     }

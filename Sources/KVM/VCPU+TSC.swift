@@ -6,7 +6,7 @@ extension VCPU {
   ///
   /// The corresponding request is `KVM_KVMCLOCK_CTRL`.
   /// - Throws: `KVMError` naming the request, with `errno`; `EINVAL` without an enabled clock page.
-  public func kvmclockCtrl() throws(KVMError) {
+  public func markGuestPaused() throws(KVMError) {
     try checkZero("KVM_KVMCLOCK_CTRL", ckvm_kvmclock_ctrl(descriptor.raw, 0))
   }
 

@@ -16,7 +16,7 @@ extension BinaryFraction {
   }
 
   /// The product with `count` rounded down and up; `nil` when it does not fit 128 bits.
-  public func times(_ count: UInt64) -> ClosedRange<UInt128>? {
+  public func multiplied(by count: UInt64) -> ClosedRange<UInt128>? {
     let product = UInt128(significand) * UInt128(count)
     if exponent >= 0 {
       guard product == 0 || product.leadingZeroBitCount >= exponent else { return nil }

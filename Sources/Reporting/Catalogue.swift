@@ -129,7 +129,7 @@ public enum Catalogue {
   }
 
   private static func entry(_ rule: Rule, _ faults: [String]) -> String {
-    let list = items(rule, faults: faults).map { "- *\($0.0)*: \(escape($0.1))\n" }.joined()
+    let list = items(rule, faults: faults).map { "- *\($0.0)*: \(linked($0.1))\n" }.joined()
     let kind = rule.isObservation ? " (observation)" : ""
     return "### \(rule.id)\(kind)\n\n\(escape(rule.statement))\n\n\(list)"
   }
@@ -164,6 +164,12 @@ public enum Catalogue {
     rule.scenarios.map(\.rawValue).joined(separator: ", ")
       + (rule.everywhere ? ", and the histories of all other scenarios" : "")
       + (rule.needsHostChange ? "; only with --change-host" : "")
+  }
+
+  private static func linked(_ text: String) -> String {
+    LinkedPiece.pieces(of: text).map { piece in
+      piece.address.map { "[\(escape(piece.text))](\($0))" } ?? escape(piece.text)
+    }.joined()
   }
 
   /// What Markdown would take for its own.

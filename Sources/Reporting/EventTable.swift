@@ -158,6 +158,20 @@ extension Action {
       "\(guest): \(result.reads) readings, \(result.backwards) steps back, the worst \(result.worst) ns"
     case .raced(let race, let owner, let result):
       "race \(race) on vcpu\(owner)'s record: \(result.backwards) steps back, the worst \(result.worst) ns"
+    case .watched(let guest, let owner, let address, let result):
+      "\(guest) watched vcpu\(owner)'s record at \(address): \(result.reads) readings, \(result.torn) torn"
+    case .compared(let changes):
+      changes.isEmpty
+        ? "compared the memories: nothing changed"
+        : "compared the memories: changed "
+          + changes.map { "\($0.bytes.bytes.count) bytes at \($0.offset) of memory \($0.memory)" }
+          .joined(separator: ", ")
+    case .hostClock(let name, let nanoseconds): "\(name) was \(nanoseconds) ns"
+    case .toldStopped(let vcpu, let errno):
+      "KVM_KVMCLOCK_CTRL of vcpu\(vcpu)" + (errno.isError ? ": \(errno)" : "")
+    case .setTSCOffset(let vcpu, let cycles): "set vcpu\(vcpu)'s TSC offset to \(cycles)"
+    case .tscOffset(let vcpu, let cycles): "vcpu\(vcpu)'s TSC offset is \(cycles)"
+    case .stopped(let exit): "the guest ended with \(exit)"
     case .lacking(let what, let evidence): "lacking \(what): \(evidence)"
     case .failed(let reason): "failed: \(reason)"
     case .disturbed(let how): "disturbed: \(how)"

@@ -45,6 +45,7 @@ public struct MarkdownReport: Sendable {
       switch name {
       case "rule": return "> \(text)\n"
       case "seen": return "  *\(title)*: **\(text)**"
+      case "source", "known": return "- *\(title)*: \(Markdown.linked(text))"
       case "where": return "  *\(title)*: \(text)"
       case "": return "- \(text)"
       default: return "- *\(title)*: \(text)"
@@ -54,7 +55,7 @@ public struct MarkdownReport: Sendable {
   }
 
   private func excused(_ verdict: Verdict) -> Markdown {
-    "- \(Markdown.code(verdict.rule)): \(verdict.status.rawValue); \(verdict.excuse ?? "")"
+    "- \(Markdown.code(verdict.rule)): \(verdict.status.rawValue); \(Markdown.linked(verdict.excuse ?? ""))"
   }
 
   private func group(_ group: Digest.Group) -> Markdown {

@@ -23,6 +23,8 @@ public struct Report: Sendable {
   /// What policies and faults did, where they ran.
   public var policies: PolicyMatrix?
   public var faults: FaultTable?
+  /// What a soak saw over its time.
+  var soak: SoakState?
   /// What ended the run early, such as "SIGINT".
   public var interruption: String?
   /// Why the run ended early: no guest of this host comes back. Then the host is broken, whatever its rules say.

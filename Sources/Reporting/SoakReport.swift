@@ -16,6 +16,7 @@ extension SoakState {
     report.command = "soak"
     report.repeatOptions = device == "/dev/kvm" ? "" : " --device \(device)"
     report.notes = summary
+    report.soak = self
     return report
   }
 

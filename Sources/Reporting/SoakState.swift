@@ -31,6 +31,8 @@ public struct SoakState: Hashable, Sendable, Codable {
   /// Machines whose drift could be followed no longer because the master clock got a new pair.
   public var newPairs = 0
   public var statistics = SoakStatistics()
+  /// Nil in a new soak, and in a checkpoint of an older kvmclock.
+  private(set) var course: SoakCourse?
   public private(set) var tallies: [RuleTally] = []
   /// The files of the rounds that broke a rule, by scenario; of each scenario the first.
   public var files: [String: [String]] = [:]
@@ -49,6 +51,10 @@ public struct SoakState: Hashable, Sendable, Codable {
     rounds &+= 1
     self.retries &+= UInt64(max(0, retries))
     for verdict in verdicts { add(verdict) }
+    guard let drift = statistics.drift else { return }
+    var course = course ?? SoakCourse()
+    course.add(drift, at: elapsed)
+    self.course = course
   }
 
   private mutating func add(_ verdict: Verdict) {
@@ -98,7 +104,7 @@ extension SoakState {
     }
     do {
       let state = try JSONDecoder().decode(SoakState.self, from: Data(bytes))
-      guard state.statistics.isSound else { throw Unsound() }
+      guard state.statistics.isSound, state.course?.isSound ?? true else { throw Unsound() }
       return state
     } catch {
       throw FileError(

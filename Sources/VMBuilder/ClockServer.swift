@@ -93,7 +93,7 @@ extension Machine {
     let server = options.clock
     return try withVCPU(vcpu) { handle throws(KVMError) -> Int32 in
       do throws(KVMError) {
-        if let server { try server.tellStopped(vcpu, handle) } else { try handle.kvmclockCtrl() }
+        if let server { try server.tellStopped(vcpu, handle) } else { try handle.markGuestPaused() }
         return 0
       } catch {
         guard error.result == nil else { throw error }

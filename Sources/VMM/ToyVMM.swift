@@ -155,7 +155,7 @@ final class ToyMachine: MonitoredMachine {
 
   private func tellStopped(_ numbers: some Sequence<Int>) throws(KVMError) {
     for number in numbers where number < vcpus.count {
-      do throws(KVMError) { try vcpus[number].vcpu.kvmclockCtrl() } catch {
+      do throws(KVMError) { try vcpus[number].vcpu.markGuestPaused() } catch {
         // EINVAL: no record is registered there.
         if error.errno != EINVAL { throw error }
       }
@@ -227,16 +227,16 @@ final class ToyMachine: MonitoredMachine {
       try cpu.vcpu.setRegisters(saved.registers)
       try cpu.vcpu.setMPState(saved.mpState)
       if fault == .tscsApart, cpu.number > 0 {
-        try cpu.vcpu.setMSR(MSR.tsc, saved.tsc &+ 5_000_000_000 &* UInt64(cpu.number))
+        try cpu.vcpu.setMSR(MSR.tsc, to: saved.tsc &+ 5_000_000_000 &* UInt64(cpu.number))
       } else if fault == .tscGoesBack {
-        try cpu.vcpu.setMSR(MSR.tsc, 1)
+        try cpu.vcpu.setMSR(MSR.tsc, to: 1)
       } else {
-        try cpu.vcpu.setMSR(MSR.tsc, saved.tsc)
+        try cpu.vcpu.setMSR(MSR.tsc, to: saved.tsc)
       }
       let isLost =
         fault == .recordsLost || fault == .recordLostOnOneVCPU && cpu.number == 1
       if !isLost {
-        try cpu.vcpu.setMSR(MSR.systemTime, saved.systemTime)
+        try cpu.vcpu.setMSR(MSR.systemTime, to: saved.systemTime)
       }
     }
     if fault == .vcpusRunFirst {
@@ -344,7 +344,7 @@ final class ToyMachine: MonitoredMachine {
       case (.pluggedRecordForgotten?, "r") where hasPlugged:
         guard let cpu = vcpus.last else { return }
         cpu.stop()
-        try cpu.vcpu.setMSR(MSR.systemTime, 0)
+        try cpu.vcpu.setMSR(MSR.systemTime, to: 0)
         try setClock(try vm.clock().clock + 500_000_000)
         cpu.run()
         hasPlugged = false

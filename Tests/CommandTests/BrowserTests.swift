@@ -90,6 +90,24 @@ struct BrowserTests {
     #expect(seen["overflow"] == "0", "nothing is wider than the page")
   }
 
+  /// It printed on 61 pages, and later without the proofs.
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func aBrokenHostsPagePrintsOnTenPages() throws {
+    try Child("exec \"$K\" run --host interference -q --html a.html", in: folder).expect(1)
+    let page = try folder.read("a.html")
+    #expect(page.contains("<tr class=\"cited printed\""), "printed proofs")
+    try Child(
+      """
+      mkdir -p profile; export HOME="$D"
+      chromium --headless --no-sandbox --disable-gpu --user-data-dir="$D/profile" --no-first-run \
+        --print-to-pdf="$D/a.pdf" "file://$D/a.html" 2>/dev/null
+      """, in: folder
+    ).expect(0)
+    let pages = try Child("grep -a -c '/Type /Page$' a.pdf", in: folder).output
+    let count = try #require(Int(pages.trimmingCharacters(in: .whitespacesAndNewlines)))
+    #expect((4...10).contains(count))
+  }
+
   @Test func aComparisonLoads() throws {
     try folder.writeHistory("odd", versions: [2, 3, 4])
     try folder.writeHistory("even", versions: [2, 2, 2, 2, 2, 4])

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 /// The programs under Examples/, built together with the tests.
@@ -8,6 +9,33 @@ import Testing
 
   private func run(_ example: String) throws -> Child {
     try Child("exec \"${K%/*}\"/\(example)", in: folder)
+  }
+
+  /// The manual's program lacked two calls, without which some processors run no guest in real mode.
+  @Test(arguments: [
+    ("Sources/KVM/KVM.docc/AVMInFortyLines.md", "a-vm-in-forty-lines"),
+    ("Sources/PVClock/PVClock.docc/ReadingAClockPage.md", "reading-a-clock-page"),
+  ])
+  func theManualShowsTheProgram(article: String, example: String) throws {
+    let root = URL(filePath: #filePath).appending(path: "../../..").standardized
+    func lines(_ path: String) throws -> [String] {
+      try String(contentsOf: root.appending(path: path), encoding: .utf8)
+        .components(separatedBy: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+    }
+    let text = try lines(article)
+    let program = try lines("Examples/\(example)/main.swift")
+    let shown = text.joined(separator: "\n").matches(of: /```swift\n((?s).*?)\n```/)
+      .flatMap { $0.1.components(separatedBy: "\n") }.filter { !$0.isEmpty }
+    #expect(!shown.isEmpty)
+    var rest = program[...]
+    for line in shown {
+      let place = rest.firstIndex(of: line)
+      #expect(place != nil, "\(article): \(line)")
+      if let place { rest = rest[(place + 1)...] }
+    }
+    guard example == "a-vm-in-forty-lines" else { return }
+    let calls = program.filter { $0.contains("try ") && !$0.hasPrefix("do ") }
+    for call in calls { #expect(shown.contains(call), "\(article) lacks \(call)") }
   }
 
   @Test(.enabled(if: Host.hasKVM, Host.reason))

@@ -15,7 +15,7 @@ seed() {
 }
 
 if [ -e /dev/kvm ]; then
-  "$kvmclock" run --quick --history "$work/histories" --output "$work/run.json" >/dev/null || [ $? -le 2 ]
+  "$kvmclock" run --history "$work/histories" --output "$work/run.json" >/dev/null || [ $? -le 2 ]
   "$kvmclock" soak --for 2s GETCLOCK-NONMASTER-FIELDS --checkpoint "$work/soak.json" >/dev/null 2>&1 || [ $? -le 2 ]
 fi
 for file in "$here"/../Fixtures/*.jsonl "$work"/histories/*.jsonl; do

@@ -101,7 +101,7 @@ private let vcpuStateCalls = [
   BadDescriptorCall("KVM_SET_CPUID2", "setCPUID") { try vcpu().setCPUID([]) },
   BadDescriptorCall("KVM_GET_MSRS", "msr") { _ = try vcpu().msr(0x10) },
   BadDescriptorCall("KVM_GET_MSRS", "msrs") { _ = try vcpu().msrs([0x10, 0x11]) },
-  BadDescriptorCall("KVM_SET_MSRS", "setMSR") { try vcpu().setMSR(0x10, 0) },
+  BadDescriptorCall("KVM_SET_MSRS", "setMSR") { try vcpu().setMSR(0x10, to: 0) },
   BadDescriptorCall("KVM_SET_MSRS", "setMSRs") { _ = try vcpu().setMSRs([(0x10, 0)]) },
   BadDescriptorCall("KVM_ENABLE_CAP", "vCPU enableCapability") {
     try vcpu().enableCapability(.enforcePVFeatureCPUID, arguments: [1])
@@ -109,7 +109,7 @@ private let vcpuStateCalls = [
 ]
 
 private let vcpuEventCalls = [
-  BadDescriptorCall("KVM_KVMCLOCK_CTRL", "kvmclockCtrl") { try vcpu().kvmclockCtrl() },
+  BadDescriptorCall("KVM_KVMCLOCK_CTRL", "markGuestPaused") { try vcpu().markGuestPaused() },
   BadDescriptorCall("KVM_GET_TSC_KHZ", "vCPU tscKHz") { _ = try vcpu().tscKHz() },
   BadDescriptorCall("KVM_SET_TSC_KHZ", "vCPU setTSCKHz") { try vcpu().setTSCKHz(1) },
   BadDescriptorCall("KVM_HAS_DEVICE_ATTR", "hasTSCOffset") { _ = try vcpu().hasTSCOffset() },
@@ -125,8 +125,8 @@ private let vcpuEventCalls = [
   },
   BadDescriptorCall("KVM_GET_LAPIC", "lapic") { _ = try vcpu().lapic() },
   BadDescriptorCall("KVM_SET_LAPIC", "setLAPIC") { try vcpu().setLAPIC(LocalAPIC()) },
-  BadDescriptorCall("KVM_INTERRUPT", "interrupt") { try vcpu().interrupt(vector: 32) },
-  BadDescriptorCall("KVM_NMI", "nmi") { try vcpu().nmi() },
+  BadDescriptorCall("KVM_INTERRUPT", "injectInterrupt") { try vcpu().injectInterrupt(vector: 32) },
+  BadDescriptorCall("KVM_NMI", "injectNMI") { try vcpu().injectNMI() },
   BadDescriptorCall("KVM_XEN_VCPU_SET_ATTR", "setXenTimeInfo") {
     try vcpu().setXenTimeInfo(at: 0)
   },

@@ -7,7 +7,7 @@ import Testing
 @Suite struct MSRFilterFormTests {
   @Test func `ranges and bitmaps reach the kernel's struct`() throws {
     let filter = MSRFilter(
-      defaultAllow: true,
+      allowsByDefault: true,
       ranges: [
         .init(denying: 0x11...0x12),
         .init(flags: .write, base: 0x4b56_4d00, count: 9, bitmap: [0xFD, 0x01]),
@@ -29,7 +29,7 @@ import Testing
   }
 
   @Test func `denying by default sets the kernel's flag`() throws {
-    _ = try MSRFilter(defaultAllow: false).withKernelFilter { form in
+    _ = try MSRFilter(allowsByDefault: false).withKernelFilter { form in
       #expect(form.flags == UInt32(KVM_MSR_FILTER_DEFAULT_DENY))
       return 0
     }

@@ -35,16 +35,16 @@ extension LiveKVMTests {
 
   @Test func `a guest without a clock page cannot be told that it was paused`() throws {
     let guest = try RealModeGuest([0xF4])
-    let error = try #require(throws: KVMError.self) { try guest.vcpu.kvmclockCtrl() }
+    let error = try #require(throws: KVMError.self) { try guest.vcpu.markGuestPaused() }
     #expect(error == KVMError(request: "KVM_KVMCLOCK_CTRL", errno: EINVAL))
   }
 
   @Test func `a guest with a clock page can be told that it was paused`() throws {
     let guest = try RealModeGuest([0xF4])
-    try guest.vcpu.setMSR(0x4b56_4d01, 0x3000 | 1)
+    try guest.vcpu.setMSR(0x4b56_4d01, to: 0x3000 | 1)
     try guest.expectExit(.halt)
     #expect(guest.memory.load32(at: 0x3000) != 0)
-    try guest.vcpu.kvmclockCtrl()
+    try guest.vcpu.markGuestPaused()
   }
 
   @Test func `the TSC has a frequency that can be set again`() throws {

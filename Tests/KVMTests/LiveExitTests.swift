@@ -81,7 +81,7 @@ extension LiveKVMTests {
     let guest = try RealModeGuest([0xEB, 0xFE], rflags: 0x202)
     guest.memory.write([0xB0, 0x33, 0xE6, 0x80], at: 0x1800)
     guest.memory.store32(0x0000_1800, at: 0x20 * 4)
-    try guest.vcpu.interrupt(vector: 0x20)
+    try guest.vcpu.injectInterrupt(vector: 0x20)
     try guest.expectExit(.out(port: 0x80, size: 1, count: 1, value: 0x33))
   }
 
@@ -90,7 +90,7 @@ extension LiveKVMTests {
     let guest = try RealModeGuest([0xEB, 0xFE])
     guest.memory.write([0xB0, 0x44, 0xE6, 0x80], at: 0x1800)
     guest.memory.store32(0x0000_1800, at: 2 * 4)
-    try guest.vcpu.nmi()
+    try guest.vcpu.injectNMI()
     try guest.expectExit(.out(port: 0x80, size: 1, count: 1, value: 0x44))
   }
 

@@ -9,7 +9,7 @@ private let noSuchMSR: UInt32 = 0xDEAD_BEEF
 extension LiveKVMTests {
   @Test func `MSRs read back as they were set`() throws {
     let guest = try RealModeGuest([0xF4])
-    try guest.vcpu.setMSR(sysenterEIP, 0x1234_5678)
+    try guest.vcpu.setMSR(sysenterEIP, to: 0x1234_5678)
     #expect(try guest.vcpu.msr(sysenterEIP) == 0x1234_5678)
     #expect(try guest.vcpu.setMSRs([(sysenterESP, 5), (sysenterEIP, 6)]) == 2)
     #expect(try guest.vcpu.msrs([sysenterESP, sysenterEIP]) == [5, 6])
@@ -31,7 +31,7 @@ extension LiveKVMTests {
     #expect(read.request == "KVM_GET_MSRS")
     #expect(read.errno == EINVAL)
     #expect(try #require(read.remedy).hasPrefix("The kernel refused MSR 0xdeadbeef"))
-    let write = try #require(throws: KVMError.self) { try guest.vcpu.setMSR(noSuchMSR, 1) }
+    let write = try #require(throws: KVMError.self) { try guest.vcpu.setMSR(noSuchMSR, to: 1) }
     #expect(write.request == "KVM_SET_MSRS")
     #expect(write.errno == EINVAL)
   }

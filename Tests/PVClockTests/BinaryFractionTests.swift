@@ -23,7 +23,8 @@ import Testing
   func theProductIsRoundedBothWays(
     significand: UInt32, exponent: Int, count: UInt64, product: ClosedRange<UInt128>?
   ) {
-    #expect(BinaryFraction(significand: significand, exponent: exponent).times(count) == product)
+    #expect(
+      BinaryFraction(significand: significand, exponent: exponent).multiplied(by: count) == product)
   }
 
   @Test func theLowerBoundIsWhatAGuestComputesWhereNothingIsShiftedOut() {
@@ -32,7 +33,7 @@ import Testing
       let scale = TSCScale(tscKHz: random.tscKHz(upTo: 2_000_000))
       let cycles = random.spread(UInt64.self) >> 21
       #expect(
-        scale.nanosecondsPerCycle.times(cycles)?.lowerBound
+        scale.nanosecondsPerCycle.multiplied(by: cycles)?.lowerBound
           == UInt128(scale.nanoseconds(cycles: cycles)), "\(scale), \(cycles) cycles")
     }
   }

@@ -121,7 +121,7 @@ import Testing
     reports[1] = Self.report("n2", [.holds, .broken])
     let text = Comparison(reports).render(.html)
     #expect(text.contains("<h1>BROKEN on 1 of 3 reports: 1 rule</h1>"))
-    #expect(text.contains("<th><code>B</code></th><td class=\"holds\" title=\"holds\">✓</td>"))
+    #expect(text.contains("<code>B</code></a></th><td class=\"holds\" title=\"holds\">✓</td>"))
     #expect(text.contains("<td class=\"broken\" title=\"BROKEN\">✗</td>"))
     #expect(text.contains("Holds &lt;it&gt;."))
     let ids = try text.matches(of: Regex(#"id="([^"]*)""#)).map {
@@ -130,6 +130,22 @@ import Testing
     for match in text.matches(of: try Regex(##"href="#([^"]*)""##)) {
       #expect(ids.contains(String(match.output[1].substring ?? "")))
     }
+  }
+
+  @Test func theTableBeginsWithWhatDiffersAndHasReportsOfOneKernelTogether() throws {
+    var reports = (1...3).map { Self.report("n\($0)", [.holds, .holds]) }
+    reports[1] = Self.report("n2", [.holds, .broken])
+    #expect(!Comparison(reports).render(.html).contains("class=\"kind\""), "one kernel")
+    reports[1].host.kernel = "7.3.0"
+    let text = Comparison(reports).render(.html)
+    let heads = text.matches(of: /<th class="kind" colspan="(\d)">Linux ([0-9.]+)/)
+    #expect(heads.prefix(2).map(\.output.1) == ["2", "1"] && heads.last?.output.2 == "7.3.0")
+    let names = text.matches(of: /<span>(n\d)<\/span>/).map(\.output.1)
+    #expect(names.prefix(3) == ["n1", "n3", "n2"])
+    let folded = try #require(text.range(of: "<summary>1 rule on which all agree</summary>"))
+    let differing = try #require(text.range(of: "<a href=\"#rule-B\"><code>B</code></a></th>"))
+    #expect(differing.lowerBound < folded.lowerBound)
+    #expect(text[folded.upperBound...].contains("<th><code>A</code></th>"))
   }
 
   @Test func manyReportsAreShownByGroups() {

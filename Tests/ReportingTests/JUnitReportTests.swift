@@ -39,6 +39,25 @@ import Testing
     }
   }
 
+  /// A case takes as long as all attempts at its scenario did; one whose scenario did not run has no time.
+  @Test func aCaseHasTheTimeOfItsScenario() {
+    var report = Samples.report
+    report.timings = [
+      ScenarioTiming(scenario: "version", attempt: 1, nanoseconds: 1_300_000_000),
+      ScenarioTiming(scenario: "version", attempt: 2, nanoseconds: 45_600_000),
+      ScenarioTiming(scenario: "discovery", attempt: 1, nanoseconds: 999_999),
+    ]
+    let text = JUnitReport(report).text
+    for part in [
+      #"<testcase classname="kvmclock" name="VERSION-EVEN" time="1.345">"#,
+      #"<testcase classname="kvmclock" name="MSR-INDEX-LIST" time="0.000">"#,
+      #"<testcase classname="kvmclock" name="RATE-RAW"><"#,
+      #"errors="0" time="1.324">"#,
+    ] {
+      #expect(text.contains(part), "\(part)")
+    }
+  }
+
   @Test func aKnownDeviationFailsOnlyWhenStrict() {
     var report = Samples.report
     report.verdicts = [Samples.verdicts[2]]

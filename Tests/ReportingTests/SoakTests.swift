@@ -1,6 +1,7 @@
-import ABIChecker
+import Foundation
 import Testing
 
+@testable import ABIChecker
 @testable import Reporting
 
 @Suite struct SoakTests {
@@ -136,6 +137,79 @@ import Testing
     #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"broken\"} 0\n"))
     #expect(text.contains("{rule=\"VERSION-EVEN\",outcome=\"known\"} 1\n"))
     #expect(text.hasSuffix("\nkvmclock_soak_broken_rules 0\n"))
+  }
+
+  private static func drift(_ round: Int, residual: Int64) -> SoakStatistics.Drift {
+    SoakStatistics.Drift(
+      span: Int64(round) * 1_000_000_000, gained: 0, residual: residual, uncertainty: 100)
+  }
+
+  @Test func theCourseOfADriftKeepsItsWorstInRoomThatDoesNotGrow() throws {
+    var course = SoakCourse()
+    for round in 1...1000 {
+      let drift = Self.drift(round, residual: round == 500 ? -170 : Int64(round % 90))
+      course.add(drift, at: UInt64(round) * 1_000_000_000)
+      course.add(drift, at: UInt64(round) * 1_000_000_000)
+    }
+    #expect((SoakCourse.most / 2...SoakCourse.most).contains(course.points.count))
+    #expect(course.points.reduce(0) { $0 + $1.rounds } == 1000, "a round counts once")
+    #expect(course.points.filter { $0.excess > 0 }.map(\.residual) == [-170])
+    #expect(course.points.last?.elapsed == 1_000_000_000_000)
+    #expect(course.isSound)
+  }
+
+  /// A soak with these residuals, each allowed ±100 ns, and these sizes of steps back.
+  private static func soaked(
+    residuals: [Int64], spread: [UInt64], verdict: Verdict
+  ) throws -> SoakState {
+    var state = SoakState(
+      version: "0.1.0", host: Samples.host, device: "/dev/kvm", seed: 40, rules: [verdict.rule])
+    var course = SoakCourse()
+    for (round, residual) in residuals.enumerated() {
+      course.add(drift(round, residual: residual), at: UInt64(round + 1) * 60_000_000_000)
+    }
+    state.add([verdict], retries: 0)
+    var histogram = Histogram()
+    for value in spread { histogram.add(value) }
+    func object(_ value: some Encodable) throws -> Any {
+      try JSONSerialization.jsonObject(with: JSONEncoder().encode(value))
+    }
+    var whole = try #require(try object(state) as? [String: Any])
+    var statistics = try #require(whole["statistics"] as? [String: Any])
+    statistics["spread"] = try object(histogram)
+    whole["statistics"] = statistics
+    whole["course"] = try object(course)
+    return try JSONDecoder().decode(
+      SoakState.self, from: JSONSerialization.data(withJSONObject: whole))
+  }
+
+  @Test func aSoundSoakHasSoundPictures() throws {
+    let state = try Self.soaked(
+      residuals: [3, -40, 99], spread: [0, 0, 0],
+      verdict: Self.holds("no step back", "MONO-CROSS-VCPU"))
+    let text = HTMLReport(state.report()).text
+    #expect(text.contains(#"<figure id="soak-course">"#) && text.contains("all lie in it."))
+    #expect(text.contains("0 is what a sound host shows."))
+    #expect(!text.contains(#"class="wrong""#) && !text.contains(#"class="bad""#))
+    #expect(!text.contains(#"id="soak-steps-without""#), "nothing was seen of it")
+  }
+
+  @Test func aBrokenSoaksPicturesShowIt() throws {
+    var verdict = Self.broken("a step back of 900 ns")
+    verdict.rule = "MONO-CROSS-VCPU"
+    let state = try Self.soaked(residuals: [3, 250, -5], spread: [0, 900], verdict: verdict)
+    let text = HTMLReport(state.report()).text
+    #expect(text.contains("<b>1 of 3 lie outside</b>."))
+    #expect(text.components(separatedBy: #"<circle class="wrong""#).count == 2)
+    #expect(text.contains("MONO-CROSS-VCPU is broken.") && text.contains(#"<rect class="bad""#))
+  }
+
+  @Test func anOlderCheckpointHasNoCourseAndIsRead() throws {
+    let folder = try Folder()
+    let path = "\(folder.path)/soak.json"
+    try Self.state.write(to: path)
+    #expect(try !String(contentsOfFile: path, encoding: .utf8).contains("\"course\""))
+    #expect(!HTMLReport(try SoakState.read(path).report()).text.contains("soak-course"))
   }
 
   @Test func nanosecondsAreSecondsToTheLastDigit() {

@@ -1,8 +1,8 @@
 #!/bin/bash
-# A cluster of one node on loopback, with a key and a configuration of its own; the array job; the comparison.
+# A cluster of three nodes on loopback, with a key and a configuration of its own; a run on each node; the comparison.
 # Usage: test.sh EXECUTABLE, as root; needs slurmctld, slurmd, munged and /dev/kvm.
 set -euo pipefail
-KVMCLOCK=$(realpath "$1")
+executable=$(realpath "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 started=()
@@ -27,71 +27,82 @@ munged --foreground --force --key-file="$work/munge.key" --socket="$work/munge.s
 started+=($!)
 await test -S "$work/munge.socket"
 
-node=$(hostname -s)
+host=$(hostname -s)
+tasks=3
+nodes=node[1-$tasks]
 cat >"$work/slurm.conf" <<END
 ClusterName=loopback
-SlurmctldHost=$node(127.0.0.1)
+SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=16817
-SlurmdPort=16818
 AuthType=auth/munge
 AuthInfo=socket=$work/munge.socket
 SlurmUser=root
 StateSaveLocation=$work/state
-SlurmdSpoolDir=$work/spool
+SlurmdSpoolDir=$work/spool/%n
 SlurmctldPidFile=$work/slurmctld.pid
-SlurmdPidFile=$work/slurmd.pid
+SlurmdPidFile=$work/slurmd.%n.pid
 SlurmctldLogFile=$work/slurmctld.log
-SlurmdLogFile=$work/slurmd.log
+SlurmdLogFile=$work/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SchedulerParameters=sched_interval=5
 SelectType=select/cons_tres
 ReturnToService=2
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc)
-PartitionName=all Nodes=$node Default=YES MaxTime=INFINITE State=UP
+NodeName=$nodes NodeHostname=$host NodeAddr=127.0.0.1 Port=[16818-$((16817 + tasks))] CPUs=1
+PartitionName=all Nodes=$nodes Default=YES MaxTime=INFINITE State=UP
 END
 export SLURM_CONF=$work/slurm.conf
 slurmctld -D -f "$SLURM_CONF" >"$work/slurmctld.out" 2>&1 &
 started+=($!)
-slurmd -D -f "$SLURM_CONF" -N "$node" >"$work/slurmd.out" 2>&1 &
-started+=($!)
-is_idle() { sinfo -h -o %t | grep -qx idle; }
+for number in $(seq $tasks); do
+  mkdir "$work/spool/node$number"
+  slurmd -D -f "$SLURM_CONF" -N "node$number" >"$work/slurmd.$number.out" 2>&1 &
+  started+=($!)
+done
+is_idle() { sinfo -h -N -o %t | grep -cx idle | grep -qx $tasks; }
 await is_idle
 
-# What the job says of its exit status is what submit.sh exits with; both are `kvmclock compare`'s.
+# What the job says of its exit status is what submit.sh exits with.
 export KVMCLOCK RESULTS=$work/results
 cd "$work"
-tasks=3
+# stand_in WHAT: an executable that does something before the real one. Few rules: the nodes share this machine.
+stand_in() {
+  printf '#!/bin/sh\n[ "$1" = compare ] || { %s; }\nexec "%s" "$@"\n' "$1" "$executable" >"$work/stand-in"
+  chmod 755 "$work/stand-in"
+  KVMCLOCK=$work/stand-in
+}
+newest() { scontrol -o show job | sed -n 's/^JobId=\([0-9]*\) .*/\1/p' | sort -n | tail -n 1; }
 submit() {
   status=0
   "$here/submit.sh" "$tasks" >submitted || status=$?
-  comparing=$(head -n 1 submitted)
-  scontrol -o show job "$comparing" | grep -q "ExitCode=$status:0" ||
+  scontrol -o show job "$(newest)" | grep -q "ExitCode=$status:0" ||
     complain "exit status $status: $(cat submitted)"
 }
 
+stand_in 'set -- "$@" "VERSION-*" "MSR-*"'
 submit
 # 1: a host breaks a rule.
 [ $status -le 1 ] || complain "the comparison failed: $(cat submitted)"
-reports=("$work"/results/*.json)
-[ ${#reports[@]} = "$tasks" ] || complain "${#reports[@]} reports of $tasks tasks"
+reports=("$work"/results/node[1-9].*.json)
+[ ${#reports[@]} = "$tasks" ] || complain "${#reports[@]} reports of $tasks nodes"
 for report in "${reports[@]}"; do
   grep -q '"kvmclock-report"' "$report" || complain "$report is no report"
 done
 grep -q "$tasks reports" submitted || complain "no comparison: $(cat submitted)"
-echo "slurm: $tasks tasks, $tasks reports, compared, exit status $status:"
-sed -n 2,7p submitted
+echo "slurm: $tasks nodes, $tasks reports, compared, exit status $status:"
+head -n 6 submitted
 
 # A cluster of which each host breaks a rule.
-cat >"$work/broken" <<END
-#!/bin/sh
-[ "\$1" = compare ] || set -- "\$@" SYSTIME-REWRITE-KEEPS-TIME --host interference
-exec "$KVMCLOCK" "\$@"
-END
-chmod 755 "$work/broken"
-KVMCLOCK=$work/broken
+stand_in 'set -- "$@" SYSTIME-REWRITE-KEEPS-TIME --host interference'
 submit
 [ $status = 1 ] || complain "exit status $status where every host is broken: $(cat submitted)"
 grep -q "BROKEN on $tasks of $tasks reports" submitted || complain "not said: $(cat submitted)"
 echo "slurm: where every host is broken the exit status is 1"
+
+# A node that leaves no report.
+stand_in '[ "$SLURMD_NODENAME" != node2 ] || exit 69; set -- "$@" VERSION-EVEN'
+submit
+[ $status = 69 ] || complain "exit status $status where a node left no report: $(cat submitted)"
+grep -q "2 reports from $tasks nodes" submitted || complain "not said: $(cat submitted)"
+echo "slurm: where a node leaves no report the exit status is 69"

@@ -50,7 +50,7 @@ extension Rule {
     sources: [
       .api("4.29 KVM_GET_CLOCK (\"0 on success\")"),
       .api("4.30 KVM_SET_CLOCK"),
-      .api("4.76 KVM_KVMCLOCK_CTRL"),
+      .api("4.70 KVM_KVMCLOCK_CTRL"),
       .api("4.55 KVM_SET_TSC_KHZ"),
     ],
     method:

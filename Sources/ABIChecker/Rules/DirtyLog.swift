@@ -5,7 +5,10 @@ extension Rule {
     "DIRTY-LOG-PVCLOCK",
     "In a slot with KVM_MEM_LOG_DIRTY_PAGES every update of a record marks its page dirty, even if logging began after "
       + "the registration.",
-    sources: [.api("4.8 KVM_GET_DIRTY_LOG"), .api("4.35, KVM_MEM_LOG_DIRTY_PAGES")],
+    sources: [
+      .api("4.8 KVM_GET_DIRTY_LOG"),
+      .api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES"),
+    ],
     method:
       "Fetch the log, which clears it; make an update, compare all memory, fetch it again: pages in which a record "
       + "changed are in it.",
@@ -24,7 +27,10 @@ extension Rule {
   static let dirtyLogWall = Rule(
     "DIRTY-LOG-WALL",
     "In a slot with KVM_MEM_LOG_DIRTY_PAGES a write of either wall-clock MSR marks the page of its record dirty.",
-    sources: [.api("4.8 KVM_GET_DIRTY_LOG"), .api("4.35, KVM_MEM_LOG_DIRTY_PAGES")],
+    sources: [
+      .api("4.8 KVM_GET_DIRTY_LOG"),
+      .api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES"),
+    ],
     method:
       "Fetch the log, which clears it; write 0x11 or 0x4b564d00, compare all memory, fetch it again.",
     scenarios: [.dirtyLog],
@@ -44,7 +50,7 @@ extension Rule {
       + "in a ring, or in the dirty log beside the rings, and does so again after KVM_RESET_DIRTY_RINGS.",
     sources: [
       .api("8.29 KVM_CAP_DIRTY_LOG_RING/KVM_CAP_DIRTY_LOG_RING_ACQ_REL"),
-      .api("4.35, KVM_MEM_LOG_DIRTY_PAGES"),
+      .api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES"),
     ],
     method:
       "Harvest the rings and reset them; make an update of one kind, compare all memory, harvest again: pages in which a "

@@ -90,7 +90,11 @@ extension Rule {
     "NOENFORCE-WORKS",
     "Without KVM_CAP_ENFORCE_PV_FEATURE_CPUID all four clock MSRs work, even if the guest's CPUID does not offer them: "
       + "no fault, and the record is written.",
-    sources: [.api("8.28 (\"Otherwise, a guest may use the paravirtual features regardless\")")],
+    sources: [
+      .api(
+        "8.28 KVM_CAP_ENFORCE_PV_FEATURE_CPUID (\"Otherwise, a guest may use the paravirtual features regardless\")"
+      )
+    ],
     method:
       "vCPUs with EAX 0 and 8 in CPUID leaf 0x40000001, and without the leaf, write and read all four MSRs; the memory "
       + "that the writes name is read.",

@@ -9,7 +9,7 @@ extension Rule {
     .guestStoppedSurvivesUnreachable, .guestStoppedPending,
   ]
 
-  private static let document = Source.api("KVM_KVMCLOCK_CTRL")
+  private static let document = Source.api("4.70 KVM_KVMCLOCK_CTRL")
 
   static let kvmclockctrlEINVAL = Rule(
     "KVMCLOCKCTRL-EINVAL",

@@ -10,7 +10,7 @@ extension Rule {
   static let manyVCPUsRegister = Rule(
     "MANY-VCPUS-REGISTER",
     "In a VM with many vCPUs each one's registration is served before its next instruction.",
-    sources: [msr, .api("KVM_CAP_MAX_VCPUS")],
+    sources: [msr, .api("4.7 KVM_CREATE_VCPU, KVM_CAP_MAX_VCPUS")],
     method:
       "Each of 65 vCPUs, or of as many as asked for, registers a record and reads it without an exit between.",
     scenarios: [.many], coverage: [.everyVCPU(), .observations(1, "registrations")]

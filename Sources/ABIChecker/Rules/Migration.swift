@@ -77,7 +77,7 @@ extension Rule {
     "MIG-STOPPED",
     "A guest that KVM_KVMCLOCK_CTRL tells that it was stopped sees PVCLOCK_GUEST_STOPPED after a move, whether it was told "
       + "on the old VM and entered once more, or on the new one after KVM_SET_MSRS.",
-    sources: [.api("4.76 KVM_KVMCLOCK_CTRL")],
+    sources: [.api("4.70 KVM_KVMCLOCK_CTRL")],
     method:
       "The flags in vCPU 0's readings after one move, told before, and in vCPU 1's after the next, told after it.",
     scenarios: [.migration],

@@ -228,7 +228,7 @@ extension Timeline {
   /// How much faster the record counts than CLOCK_MONOTONIC_RAW, where both count the TSC.
   private var predictedRate: RateDifference? {
     guard let kHz = history.header.host.tscKHz else { return nil }
-    return isInside ? history.rateDifference : RateError.kvmclockVersusRaw(tscKHz: kHz)
+    return isInside ? history.rateDifference : RateDifference.kvmclockVersusRaw(tscKHz: kHz)
   }
 
   /// "KVM_GET_CLOCK +41 ppb ± 180, the guest's clock +44 ppb ± 60 of CLOCK_MONOTONIC_RAW, predicted +43 ppb".

@@ -35,7 +35,7 @@ extension Rule {
     "A KVM_KVMCLOCK_CTRL that no entry followed is no part of what a save takes along: bit 1 is clear in the record that was saved, "
       + "and in the new VM's records until the host tells the guest there; then it is set.",
     sources: [
-      .document("Documentation/virt/kvm/api.rst, 4.76 KVM_KVMCLOCK_CTRL"),
+      .document("Documentation/virt/kvm/api.rst, 4.70 KVM_KVMCLOCK_CTRL"),
       .implementation(
         "arch/x86/kvm/x86.c, kvm_set_guest_paused() (pvclock_set_guest_stopped_request)"),
       .guest("VMMs whose snapshots lost the flag: Firecracker 5322 and 5494"),

@@ -106,7 +106,7 @@ extension Rule {
     "tsc_to_system_mul and tsc_shift stay the same, whatever the VMM does on one host: the guest's TSC keeps its frequency.",
     sources: [
       .guest("Linux reads them once at boot (kvm_get_tsc_khz) and calibrates its TSC by them"),
-      .document("Documentation/virt/kvm/api.rst, KVM_SET_TSC_KHZ"),
+      .document("Documentation/virt/kvm/api.rst, 4.55 KVM_SET_TSC_KHZ"),
     ], method: samplingMethod, scenarios: ScenarioName.ofVMMs,
     coverage: [.observations(2, "records before and after")]
   ) { timeline, findings in
@@ -146,7 +146,7 @@ extension Rule {
     "VMM-STOPPED-ONLY-THEN",
     "PVCLOCK_GUEST_STOPPED, once the guest has cleared it, is set only for a guest that was stopped: by a pause, a restore or a "
       + "migration.",
-    sources: [.document("Documentation/virt/kvm/api.rst, 4.75 KVM_KVMCLOCK_CTRL")],
+    sources: [.document("Documentation/virt/kvm/api.rst, 4.70 KVM_KVMCLOCK_CTRL")],
     method:
       "The guest clears the flag in all records; ask again without a stop, and after a reset and a plug.",
     scenarios: ScenarioName.ofVMMs, coverage: [.observations(2, "records before and after")]

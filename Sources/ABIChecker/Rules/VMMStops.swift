@@ -10,7 +10,7 @@ extension Rule {
   ]
 
   private static let control = Source.document(
-    "Documentation/virt/kvm/api.rst, 4.75 KVM_KVMCLOCK_CTRL")
+    "Documentation/virt/kvm/api.rst, 4.70 KVM_KVMCLOCK_CTRL")
   private static let setClock = Source.document(
     "Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (migration)")
 

@@ -16,7 +16,7 @@ extension MSRFilter {
     memory.initialize(repeating: 0, count: words.reduce(1, +))
     var filter = kvm_msr_filter()
     filter.flags = UInt32(
-      defaultAllow ? KVM_MSR_FILTER_DEFAULT_ALLOW : KVM_MSR_FILTER_DEFAULT_DENY)
+      allowsByDefault ? KVM_MSR_FILTER_DEFAULT_ALLOW : KVM_MSR_FILTER_DEFAULT_DENY)
     var next = memory
     for (slot, range) in ranges.enumerated() {
       let bytes = UnsafeMutableRawBufferPointer(start: next, count: words[slot] * 8)

@@ -7,8 +7,8 @@ extension Comparison {
 
   var html: String {
     let sections = [
+      PageSection("table", "Rules and reports", table, note: tableNote),
       PageSection("differences", "What is broken and what differs", differences),
-      PageSection("table", "Rules and reports", [table], note: tableNote),
       PageSection("reports", "Reports", [list]),
     ].filter { !$0.parts.isEmpty }
     let links = sections.map(\.link).joined(separator: "\n")
@@ -110,35 +110,75 @@ extension Comparison {
 
   private var isByGroups: Bool { !by.isEmpty || reports.count > Self.mostReports }
 
-  /// Rules that are listed above first: each with its verdict in every column.
-  private var table: HTML {
-    let columns: [(head: String, title: String, index: Int)] =
-      isByGroups
-      ? groups.indices.prefix(60).map {
-        ("\(groups[$0].members.count)", facts(groups[$0].members), $0)
-      }
-      : reports.indices.map { (names[$0], facts([$0]), $0) }
-    let heads = columns.map { column -> HTML in
-      "<th title=\"\(column.title)\"><span>\(column.head)</span></th>"
-    }
+  /// What is broken or differs, with the verdict in every column; below, folded, what is alike.
+  private var table: [HTML] {
+    let columns = self.columns
+    let places = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1.rule, $0) })
     let listed = self.listed
     let rules = Set(listed.map(\.rule))
-    let ordered = listed + rows.filter { !rules.contains($0.rule) }
-    let places = Dictionary(uniqueKeysWithValues: rows.enumerated().map { ($1.rule, $0) })
-    let lines = ordered.map { row -> HTML in
-      let place = places[row.rule] ?? 0
-      let cells = columns.map { column in
-        Self.cell(isByGroups ? groups[column.index].words[place] : row.words[column.index])
+    let rest = rows.filter { !rules.contains($0.rule) }
+    func grid(_ rows: [Row]) -> HTML {
+      let lines = rows.map { row -> HTML in
+        let place = places[row.rule] ?? 0
+        let cells = columns.map { column in
+          Self.cell(isByGroups ? groups[column.index].words[place] : row.words[column.index])
+        }
+        let name: HTML =
+          rules.contains(row.rule)
+          ? "<a href=\"#rule-\(HTML.anchor(row.rule))\"><code>\(row.rule)</code></a>"
+          : "<code>\(row.rule)</code>"
+        return "<tr><th>\(name)</th>\(cells.joined())</tr>"
       }
-      let mark: HTML = row.change == .alike && !row.isBroken ? "" : " class=\"differs\""
-      return "<tr\(mark)><th><code>\(row.rule)</code></th>\(cells.joined())</tr>"
+      return """
+        <div class="scroll"><table class="grid-table">
+        \(heads(columns))
+        \(lines.joined(separator: "\n"))
+        </table></div>
+        """
     }
-    return """
-      <div class="scroll"><table class="grid-table">
-      <tr><th></th>\(heads.joined())</tr>
-      \(lines.joined(separator: "\n"))
-      </table></div>
-      """
+    let alike = Digest.counted(rest.count, "rule")
+    return (listed.isEmpty ? [] : [grid(listed)])
+      + (rest.isEmpty
+        ? []
+        : [
+          "<details class=\"alike\"><summary>\(alike) on which all agree</summary>\n\(grid(rest))\n</details>"
+        ])
+  }
+
+  private typealias Column = (head: String, title: String, kind: String, index: Int)
+
+  /// Reports of one kernel and CPU stand beside each other.
+  private var columns: [Column] {
+    guard !isByGroups else {
+      return groups.indices.prefix(60).map {
+        ("\(groups[$0].members.count)", facts(groups[$0].members), "", $0)
+      }
+    }
+    return reports.indices.map { index in
+      let report = reports[index]
+      let kind = [Fact.kernel, .cpu].map { report.value(of: $0) }.filter { $0 != "unknown" }
+      return (names[index], facts([index]), kind.joined(separator: ", "), index)
+    }.sorted { ($0.kind, $0.index) < ($1.kind, $1.index) }
+  }
+
+  /// The names of the columns; above them, where there are several, the kernels and CPUs.
+  private func heads(_ columns: [Column]) -> HTML {
+    var kinds: [(kind: String, count: Int)] = []
+    for column in columns {
+      if kinds.last?.kind == column.kind {
+        kinds[kinds.count - 1].count += 1
+      } else {
+        kinds.append((column.kind, 1))
+      }
+    }
+    let above = kinds.map { kind, count -> HTML in
+      "<th class=\"kind\" colspan=\"\(count)\">\(kind)</th>"
+    }
+    let names = columns.map { column -> HTML in
+      "<th title=\"\(column.title)\"><span>\(column.head)</span></th>"
+    }
+    let first: HTML = kinds.count > 1 ? "<tr><th></th>\(above.joined())</tr>\n" : ""
+    return "\(first)<tr class=\"names\"><th></th>\(names.joined())</tr>"
   }
 
   private static func cell(_ word: Status?) -> HTML {

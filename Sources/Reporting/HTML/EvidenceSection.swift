@@ -11,12 +11,24 @@ struct EvidenceSection {
 
   private let histories: [(history: History, cited: Set<Int>)]
   private let shown: Set<String>
+  /// The events that are printed: the proofs of the findings that are open in print, and the events beside them.
+  private let printed: [String: Set<Int>]
 
   private static let context = 2
   private static let most = 80
   private static let proofs = 3
 
-  init(_ report: Report) {
+  init(_ report: Report, findings: some Sequence<Finding>) {
+    var printed: [String: Set<Int>] = [:]
+    var order: [String] = []
+    for finding in findings {
+      let name = finding.violation.history ?? finding.verdicts[0].scenario
+      order.append(name)
+      for event in finding.violation.events.prefix(4) {
+        printed[name, default: []].formUnion([event - 1, event, event + 1])
+      }
+    }
+    self.printed = printed
     var cited: [String: Set<Int>] = [:]
     for verdict in report.verdicts {
       guard case .broken(let violations) = verdict.outcome else { continue }
@@ -31,7 +43,12 @@ struct EvidenceSection {
       else { continue }
       histories.append((history, Set(events.sorted().prefix(Self.most))))
     }
-    self.histories = histories
+    // Those of the worst findings first.
+    func rank(_ name: String) -> Int { order.firstIndex(of: name) ?? order.count }
+    self.histories = histories.enumerated().sorted {
+      (rank($0.element.history.header.name), $0.offset)
+        < (rank($1.element.history.header.name), $1.offset)
+    }.map(\.element)
     shown = Set(
       histories.flatMap { item in item.cited.map { Self.id($0, item.history.header.name) } })
   }
@@ -50,6 +67,7 @@ struct EvidenceSection {
   var html: [HTML] { histories.map { table($0.history, $0.cited) } }
 
   private func table(_ history: History, _ cited: Set<Int>) -> HTML {
+    let printed = printed[history.header.name] ?? []
     let table = EventTable(Timeline(history), marked: cited) { number in
       cited.contains { abs($0 - number) <= Self.context }
     }
@@ -60,10 +78,10 @@ struct EvidenceSection {
         rows.append("<tr class=\"gap\"><td colspan=\"8\">⋯</td></tr>")
       }
       last = row.event.number
-      rows.append(self.row(row, history.header.name))
+      rows.append(self.row(row, history.header.name, printed.contains(row.event.number)))
     }
     return """
-      <div class="history">
+      <div class="history\(printed.isEmpty ? "" : " printed")">
       <h3>\(history.header.name)</h3>
       <div class="scroll"><table>
       <tr><th>event</th><th>by</th><th>at</th><th>took</th><th>clock, ns</th><th>advance</th>\
@@ -74,9 +92,10 @@ struct EvidenceSection {
       """
   }
 
-  private func row(_ row: EventTable.Row, _ name: String) -> HTML {
-    let mark: HTML =
-      row.isMarked ? " class=\"cited\" id=\"\(Self.id(row.event.number, name))\"" : ""
+  private func row(_ row: EventTable.Row, _ name: String, _ isPrinted: Bool) -> HTML {
+    let kinds = (row.isMarked ? ["cited"] : []) + (isPrinted ? ["printed"] : [])
+    let kind: HTML = kinds.isEmpty ? "" : " class=\"\(kinds.joined(separator: " "))\""
+    let mark: HTML = row.isMarked ? "\(kind) id=\"\(Self.id(row.event.number, name))\"" : kind
     let wrong: HTML = row.isWrong ? " class=\"wrong\"" : ""
     return "<tr\(mark)><td>\(row.event.number)</td><td>\(row.event.who)</td>"
       + "<td>\(row.at)</td><td>\(row.took)</td><td>\(row.clock)</td>"

@@ -9,10 +9,11 @@ public struct HTMLReport: Sendable {
   public var text: String {
     let digest = Digest(report)
     let gallery = Gallery(report.histories, broken: proving(digest))
-    let evidence = EvidenceSection(report)
+    let evidence = EvidenceSection(report, findings: digest.findings.prefix(Self.mostOpen))
     let sections = [
       PageSection("finding", "The finding", worst(digest)),
       PageSection("map", "All rules", map(digest), note: Self.mapNote),
+      PageSection("soak", "The soak", soak, note: Self.soakNote),
       PageSection("time", "Time", gallery.time.map(\.html), note: Self.timeNote),
       PageSection("spread", "vCPUs beside each other", gallery.spread.map(\.html)),
       PageSection("updates", "Updates of the record", gallery.updates.map(\.html)),
@@ -37,6 +38,9 @@ public struct HTMLReport: Sendable {
         """
     ).text
   }
+
+  /// Findings whose first rule is open from the start, and in print.
+  static let mostOpen = 6
 
   private static let timeNote = """
     Kvmclock and CLOCK_MONOTONIC_RAW both count nanoseconds by the TSC, so their difference should stay \
@@ -151,6 +155,7 @@ extension HTMLReport {
       <ul class="why">
       \(why.joined(separator: "\n"))
       </ul>
+      \(again(digest))
       <dl class="facts">
       \(facts.joined(separator: "\n"))
       </dl>
@@ -206,6 +211,14 @@ extension HTMLReport {
       items.append((status, "\(title): \(names)"))
     }
     return items + untested(digest)
+  }
+
+  /// How to see the worst finding again.
+  private func again(_ digest: Digest) -> HTML? {
+    guard let worst = digest.findings.first?.verdicts.first,
+      let command = report.repeatCommand(worst)
+    else { return nil }
+    return "<p class=\"again\">Repeat: <kbd>\(command)</kbd></p>"
   }
 
   private func untested(_ digest: Digest) -> [(Status, HTML)] {

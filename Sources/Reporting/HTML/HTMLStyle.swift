@@ -54,6 +54,7 @@ extension HTMLPage {
     ul.why li { border-left: 3px solid var(--tone); padding: .05rem 0 .05rem .8rem }
     ul.why em { font-style: normal; color: var(--broken) }
     ul.why a code { font-weight: 600 }
+    .again { margin: .8rem 0 0 } .again kbd { overflow-wrap: anywhere }
     dl.facts { display: flex; flex-wrap: wrap; gap: .5rem 1.8rem; margin: 1.2rem 0 0 }
     dl.facts dt { font-size: .78rem; color: var(--soft) }
     dl.facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
@@ -133,15 +134,17 @@ extension HTMLPage {
     .matrix td.broken { background: color-mix(in srgb, var(--broken) 12%, var(--card)) }
     .matrix td.rules { color: var(--ink) } .missed { color: var(--broken) }
     .grid-table th { font-weight: 400; text-align: left; padding: .1rem .6rem; white-space: nowrap }
-    .grid-table tr:first-child th { vertical-align: bottom; padding: .5rem .15rem }
-    .grid-table tr:first-child span { writing-mode: sideways-lr; writing-mode: vertical-rl;
+    .grid-table tr.names th { vertical-align: bottom; padding: .5rem .15rem }
+    .grid-table tr.names span { writing-mode: sideways-lr; writing-mode: vertical-rl;
       transform: rotate(180deg); max-height: 11rem; overflow: hidden; text-overflow: ellipsis }
     .grid-table td { text-align: center; min-width: 1.7rem; padding: .1rem .2rem; color: var(--tone);
       border: 1px solid var(--line) }
     .grid-table td.broken { background: var(--broken); color: var(--card); font-weight: 700 }
     .grid-table td.known, .grid-table td.inconclusive {
       background: color-mix(in srgb, var(--tone) 20%, var(--card)) }
-    .grid-table tr.differs th code { font-weight: 700 }
+    .grid-table th.kind { font-size: .92em; white-space: normal; vertical-align: bottom; color: var(--soft);
+      border-left: 1px solid var(--line); min-width: 6rem }
+    .alike { margin-top: .8rem } .alike summary { cursor: pointer }
     .timings table { margin: .6rem 0; width: min(100%, 40rem) }
     .timings th { font-weight: 400; text-align: left; white-space: nowrap }
     .timings td { text-align: right; padding: 0 .8rem; white-space: nowrap; font-variant-numeric: tabular-nums }
@@ -159,10 +162,11 @@ extension HTMLPage {
     svg path.predicted { stroke: var(--holds); stroke-dasharray: 4 3; opacity: 1 }
     svg path.clock { stroke-width: 2.2; opacity: 1 }
     svg .cause { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 2 3 }
+    svg rect.expected { fill: var(--holds) } svg text.expected { fill: var(--holds); font-weight: 600 }
     svg .deed { fill: var(--ink); font-weight: 600 } svg .amount { fill: var(--broken); font-weight: 700 }
     svg line.arrow { stroke: var(--broken); stroke-width: 2 }
     svg path.arrow { stroke: var(--broken); stroke-width: 2; opacity: 1 }
-    svg circle.wrong { fill: var(--broken) }
+    svg circle.wrong { fill: var(--broken) } .wrong { --c: var(--broken) } svg rect.bad { fill: var(--broken) }
     #map .parts { display: grid; gap: .25rem 1.6rem;
       grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
     .tiles { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.3fr); gap: .6rem; font-size: .86rem }
@@ -171,7 +175,7 @@ extension HTMLPage {
     .tile { width: 1.15rem; height: 1.15rem; border-radius: .2rem; display: grid; place-items: center;
       text-decoration: none; font-size: .74rem; color: var(--card); background: var(--tone) }
     details.topic > summary { cursor: pointer } details.topic > summary h3 { display: inline-flex; width: 90% }
-    #time .parts, #spread .parts, #updates .parts { display: grid; gap: 1.1rem;
+    #time .parts, #soak .parts, #spread .parts, #updates .parts { display: grid; gap: 1.1rem;
       grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)) }
     figure { margin: 0; padding: 1rem 1.1rem; background: var(--card); border: 1px solid var(--line);
       border-radius: .6rem; min-width: 0 }
@@ -219,12 +223,17 @@ extension HTMLPage {
         --link: #000; --holds: #1b7f4d; --observed: #2f6fb5; --broken: #c62f22; --known: #b06f00;
         --nottested: #777; --inconclusive: #7b46ad }
       * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
-      body { font-size: 10pt }
+      body { font-size: 9pt }
       nav, #filter { display: none !important }
       .wrap { max-width: none; padding: 0 }
-      details.topic, .proof figure, .proof + .proof, #updates, #spread, #bounds, #evidence, #run { display: none }
+      details.topic, .proof figure, .proof + .proof, #updates, #spread, #bounds, #run { display: none }
+      #evidence:not(:has(.printed)), #evidence .history:not(.printed), #evidence tr:has(td):not(.printed) {
+        display: none }
+      #evidence .history { margin: 0 0 .7rem } #evidence table { font-size: 7.5pt }
+      #evidence td, #evidence th { padding: .1rem .4rem } #evidence .what { min-width: 0; overflow-wrap: anywhere }
+      #evidence summary { list-style: none }
       #finding figure { max-width: 32rem }
-      #time .parts {
+      #time .parts, #soak .parts {
         grid-template-columns: 1fr 1fr; gap: .7rem }
       figure { padding: .5rem .7rem }
       figure, .rule, .bound, .proof, tr { break-inside: avoid }

@@ -10,7 +10,7 @@ extension HTMLReport {
     let failed = Set(failing.map(\.rule))
     var topics: [HTML] = []
     if !failing.isEmpty {
-      let open = Set(digest.findings.prefix(6).map(\.verdicts[0].rule))
+      let open = Set(digest.findings.prefix(Self.mostOpen).map(\.verdicts[0].rule))
       let rules = failing.map { rule($0, evidence, isOpen: open.contains($0.rule)) }
       topics.append(
         "<section class=\"topic\">\n<h3>Broken</h3>\n\(rules.joined(separator: "\n"))\n</section>")
@@ -52,9 +52,9 @@ extension HTMLReport {
     if case .holds(_, let closest?) = verdict.outcome { body.append(Self.gauge(closest)) }
     var items: [(String, HTML)] = []
     if let excuse = verdict.excuse {
-      items.append((verdict.status.rawValue.capitalized, "\(excuse)"))
+      items.append((verdict.status.rawValue.capitalized, .linked(excuse)))
     }
-    if let rule { items += [("Tested", "\(rule.method)"), ("Source", "\(rule.source)")] }
+    if let rule { items += [("Tested", "\(rule.method)"), ("Source", .linked(rule.source))] }
     if let command = repeatCommand(verdict) {
       items.append(("Repeat", "<kbd>\(command)</kbd>"))
     }

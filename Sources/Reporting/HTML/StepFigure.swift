@@ -78,6 +78,7 @@ struct StepFigure {
           at, 14, deed.hasPrefix("when ") ? String(deed.dropFirst(5)) : deed, "deed \(side)"))
     }
     parts += line(x, y)
+    parts += expected(x, y)
     parts += arrow(x, y)
     for (index, lane) in lanes.enumerated() {
       let height = Self.bottom + Double(index) * Self.lane + 20
@@ -115,6 +116,17 @@ struct StepFigure {
         [start, (x.place(to.raw), y.place(upper)), (x.place(to.raw), y.place(lower)), start],
         "allowed"),
       SVG.path([start, (x.place(to.raw), y.place((lower + upper) / 2))], "predicted"),
+    ]
+  }
+
+  /// Where the wrong reading had to be. The band may be too narrow to be seen behind the line.
+  private func expected(_ x: Axis, _ y: Axis) -> [HTML] {
+    let (at, top) = (x.place(to.raw), y.place(upper))
+    let height = max(6, y.place(lower) - top)
+    let middle = (top + y.place(lower)) / 2
+    return [
+      SVG.box(at - 5, middle - height / 2, 10, height, "expected"),
+      SVG.text(at - 9, middle - height / 2 - 3, "expected", "expected end"),
     ]
   }
 

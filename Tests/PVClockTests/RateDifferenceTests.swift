@@ -55,7 +55,7 @@ import Testing
   }
 }
 
-@Suite struct RateErrorTests {
+@Suite struct RateDifferenceTests {
   @Test(
     arguments: [
       (2_596_118, 43.219, 143, 3_308_761_088),
@@ -66,7 +66,7 @@ import Testing
   func knownDifferences(
     tscKHz: UInt32, partsPerBillion: Double, numerator: Int64, denominator: UInt64
   ) throws {
-    let difference = try #require(RateError.kvmclockVersusRaw(tscKHz: tscKHz))
+    let difference = try #require(RateDifference.kvmclockVersusRaw(tscKHz: tscKHz))
     #expect(abs(difference.partsPerBillion - partsPerBillion) < 0.0005)
     #expect(difference.numerator == numerator)
     #expect(difference.denominator == denominator)
@@ -83,7 +83,7 @@ import Testing
       (1_000_000, .max, 0...0),
     ] as [(UInt32, UInt64, ClosedRange<Int128>)])
   func knownDrifts(tscKHz: UInt32, elapsed: UInt64, drift: ClosedRange<Int128>) {
-    let difference = RateError.kvmclockVersusRaw(tscKHz: tscKHz)
+    let difference = RateDifference.kvmclockVersusRaw(tscKHz: tscKHz)
     #expect(difference?.drift(overNanoseconds: elapsed) == drift)
   }
 
@@ -92,7 +92,7 @@ import Testing
     for tscKHz in TSCFrequencyTests.edges + (0..<1000).map({ _ in random.tscKHz() }) {
       let raw = try #require(ClocksourceScale(tscKHz: tscKHz))
       let scale = TSCScale(tscKHz: tscKHz)
-      let difference = try #require(RateError.kvmclockVersusRaw(tscKHz: tscKHz))
+      let difference = try #require(RateDifference.kvmclockVersusRaw(tscKHz: tscKHz))
       // Both rates in 2^-48 ns per cycle.
       let counted = Int128(scale.multiplier) << (Int(scale.shift) + 16)
       let expected = Int128(raw.multiplier) << (48 - Int(raw.shift))
@@ -105,7 +105,7 @@ import Testing
   @Test func theDriftIsTheNarrowestIntervalAroundTheProduct() throws {
     var random = SeededGenerator()
     for _ in 0..<1000 {
-      let difference = try #require(RateError.kvmclockVersusRaw(tscKHz: random.tscKHz()))
+      let difference = try #require(RateDifference.kvmclockVersusRaw(tscKHz: random.tscKHz()))
       let elapsed = random.spread(UInt64.self)
       let drift = difference.drift(overNanoseconds: elapsed)
       let product = Int128(difference.numerator) * Int128(elapsed)
@@ -121,13 +121,13 @@ import Testing
     var random = SeededGenerator()
     for _ in 0..<2000 {
       let tscKHz = UInt32.random(in: 1_000_000...5_000_000, using: &random)
-      let difference = try #require(RateError.kvmclockVersusRaw(tscKHz: tscKHz))
+      let difference = try #require(RateDifference.kvmclockVersusRaw(tscKHz: tscKHz))
       #expect(abs(difference.partsPerBillion) < 250, "\(tscKHz) kHz")
     }
   }
 
   @Test func noFrequencyGivesNoDifference() {
-    #expect(RateError.kvmclockVersusRaw(tscKHz: 0) == nil)
+    #expect(RateDifference.kvmclockVersusRaw(tscKHz: 0) == nil)
     let raw = ClocksourceScale(multiplier: 0, shift: 24)
     #expect(RateDifference(of: TSCScale(multiplier: 1, shift: 0), versus: raw) == nil)
   }

@@ -1,16 +1,3 @@
-/// How much faster kvmclock runs than `CLOCK_MONOTONIC_RAW`: each rounds the TSC's rate anew.
-public enum RateError {
-  /// The difference for a host TSC of so many kHz, without TSC scaling; `nil` for 0 kHz.
-  ///
-  /// At most 250 parts per billion for 1–5 GHz.
-  ///
-  /// Source: `kvm_get_time_scale()` against `clocks_calc_mult_shift()`.
-  public static func kvmclockVersusRaw(tscKHz: UInt32) -> RateDifference? {
-    guard let raw = ClocksourceScale(tscKHz: tscKHz) else { return nil }
-    return RateDifference(of: TSCScale(tscKHz: tscKHz), versus: raw)
-  }
-}
-
 /// An exact relative difference of two rates: `numerator` / `denominator`, in lowest terms.
 public struct RateDifference: Hashable, Sendable {
   public let numerator: Int64
@@ -32,6 +19,17 @@ public struct RateDifference: Hashable, Sendable {
     else { return nil }
     self.numerator = numerator
     self.denominator = denominator
+  }
+
+  /// How much faster kvmclock runs than `CLOCK_MONOTONIC_RAW`, each of which rounds the TSC's rate, for a host TSC of so
+  /// many kHz, without TSC scaling; `nil` for 0 kHz.
+  ///
+  /// At most 250 parts per billion for 1–5 GHz.
+  ///
+  /// Source: `kvm_get_time_scale()` against `clocks_calc_mult_shift()`.
+  public static func kvmclockVersusRaw(tscKHz: UInt32) -> RateDifference? {
+    guard let raw = ClocksourceScale(tscKHz: tscKHz) else { return nil }
+    return RateDifference(of: TSCScale(tscKHz: tscKHz), versus: raw)
   }
 
   /// The difference in parts per billion, for people to read; positive when the record is fast.
