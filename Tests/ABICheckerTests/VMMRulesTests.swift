@@ -331,7 +331,7 @@ import Testing
     try expectBroken(id, restores([-Self.second]), "if it stands still, or")
     // Where it runs on in a pause, it does so up to the save, too.
     try expectHolds(id, restores([held, held], paused: pause))
-    try expectHolds(id, restores([held + gap, held + gap], paused: pause))
+    try expectHolds(id, restores([400_010_000, 400_010_000], paused: pause))
     try expectBroken(id, restores([0], paused: pause), "if it stands still, or")
     // Where it stands still in a pause, a save that takes it later has it run on until then.
     try expectBroken(id, restores([held]), "if it stands still, or")
