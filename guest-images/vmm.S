@@ -459,6 +459,13 @@ register:
 begin:
     call clear_bank
     movl $0x4b564d01, %ecx
+    xorl %eax, %eax
+    xorl %edx, %edx
+    RING0 RING0_READ_MSR
+    shlq $32, %rdx
+    orq %rdx, %rax
+    movq %rax, VMM_FOUND(%rdi)
+    movl $0x4b564d01, %ecx
     call register
     movq SHARED_GENERATION, %rax
     movq %rax, MAILBOX_ARGUMENT0(%rdi)
@@ -549,6 +556,10 @@ answer:
     movl %eax, %r9d
     call clear_bank
     movq %r12, MAILBOX_ARGUMENT0(%rdi)
+    movq VMM_FAULT(%r11), %rbx
+    movq %rbx, VMM_FAULT(%rdi)
+    movq VMM_FOUND(%r11), %rbx
+    movq %rbx, VMM_FOUND(%rdi)
     shll $5, %r9d
     movq %r11, SHARED_ANSWERS + ANSWER_BANK(%r9)
     movq %r12, SHARED_ANSWERS + ANSWER_QUESTION(%r9)

@@ -131,10 +131,10 @@ class Lab:
     def vmm(self):
         """QEMU and toy VMMs, each in a host of its own."""
         self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
-        needs.check(hosts=self.arguments.jobs, kernels=self.missing())
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools())
         bench = self.bench()
-        hosts = [host.Host([cell]) for kernel in self.kernels() for mode in self.modes("svm")
-                 for cell in vmm.cells(kernel, mode, bench.emulators["svm"].executable)]
+        hosts = [host.Host([cell]) for kind in self.hosts() for kernel in self.kernels() for mode in self.modes(kind)
+                 for cell in vmm.cells(kernel, mode, bench.emulators[kind], kind)]
         matrix.run(hosts, bench, self.arguments.jobs, say)
         return self.judge([one.cells[0] for one in hosts], hosts)
 

@@ -7,25 +7,34 @@ from pathlib import Path
 import host
 from problem import Problem
 
-# What a toy VMM does wrong that shows only where IA32_TSC can be written, and the rules that name it.
-FAULTS = {"tscs-apart": ["VMM-KEEPS-STABLE"], "tsc-goes-back": ["VMM-TSC-NEVER-BACK"]}
+# What a toy VMM does wrong that shows only where a guest's TSC can be moved: the script that shows it, and the rules that name it.
+FAULTS = {"tscs-apart": ("snapshot", ["VMM-KEEPS-STABLE"]), "tsc-goes-back": ("snapshot", ["VMM-TSC-NEVER-BACK"]),
+          "plugged-tsc-apart": ("hotplug", ["VMM-KEEPS-STABLE"]), "frequency-on-one-vcpu": ("snapshot", ["VMM-TSC-ALIKE"])}
+# The same where it can be scaled.
+SCALED_FAULTS = {"frequency-lost": ("snapshot", ["VMM-KEEPS-RATE"])}
 MACHINES = ["q35", "microvm"]
 ROMS = ["qboot.rom", "bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"]
 ROM_FOLDERS = [Path("/usr/share/qemu"), Path("/usr/share/seabios")]
 
 
-def cells(kernel, mode, qemu):
-    """QEMU with two of its machines, a toy VMM without a fault, and one for each fault that needs such a host."""
-    files, binary = qemu_files(qemu), "/usr/bin/" + Path(qemu).name
+def cells(kernel, mode, qemu, kind):
+    """A toy VMM without a fault, and one for each fault that needs such a host; on hosts with SVM also QEMU with two of its machines."""
+    if kind == "vmx":
+        return toys(kernel, mode, SCALED_FAULTS, kind)
+    files, binary = qemu_files(qemu.executable), "/usr/bin/" + Path(qemu.executable).name
     found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine, "--rounds", "1"], files) for machine in MACHINES]
-    found.append(cell(kernel, mode, "toy", ["toy"]))
-    for fault, breaks in FAULTS.items():
-        found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", "snapshot", "--fault", fault], breaks=breaks))
+    return found + toys(kernel, mode, FAULTS, kind)
+
+
+def toys(kernel, mode, faults, kind):
+    found = [cell(kernel, mode, "toy", ["toy"], kind=kind)]
+    for fault, (script, breaks) in faults.items():
+        found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", script, "--fault", fault], breaks=breaks, kind=kind))
     return found
 
 
-def cell(kernel, mode, what, command, files=(), breaks=()):
-    one = host.Cell(kernel, mode, what=what)
+def cell(kernel, mode, what, command, files=(), breaks=(), kind="svm"):
+    one = host.Cell(kernel, mode, what=what, kind=kind)
     one.command, one.files, one.breaks = ["vmm", *command], list(files), list(breaks)
     # What QEMU does in a second takes a minute here.
     one.seconds_at_most = 4 * host.RUN_SECONDS

@@ -77,6 +77,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case vmmMigration = "vmm-migration"
   case vmmReset = "vmm-reset"
   case vmmHotplug = "vmm-hotplug"
+  case vmmBeside = "vmm-beside"
 }
 
 /// One sentence of the ABI, and how to tell from a history whether it holds.

@@ -49,6 +49,7 @@ extension ScenarioName {
   /// Those in which a VMM makes the machine: `kvmclock vmm` runs them.
   public static let ofVMMs: [ScenarioName] = [
     .vmmRun, .vmmPause, .vmmSnapshot, .vmmMigration, .vmmReset, .vmmHotplug,
+    .vmmBeside,
   ]
 
   public var isOfVMMs: Bool { Self.ofVMMs.contains(self) }

@@ -114,7 +114,7 @@ public enum Catalogue {
     return """
       ## Never seen to fail
 
-      A fault in the user-space model (`kvmclock faults`), a mutated kernel ([mutants.md](mutants.md)) or a shipped kernel (*Known*) breaks \
+      A fault in the user-space model (`kvmclock faults`), one of the toy VMM (`kvmclock vmm toy`), a mutated kernel ([mutants.md](mutants.md)) or a shipped kernel (*Known*) breaks \
       every rule but these. These were tested only on histories made by hand.
 
       - Rules: \(names(false)).

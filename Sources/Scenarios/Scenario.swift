@@ -9,7 +9,8 @@ struct Scenario: Sendable {
   static func named(_ name: ScenarioName) -> Scenario {
     let script: @Sendable (Stage) throws -> Void =
       switch name {
-      case .vmmRun, .vmmPause, .vmmSnapshot, .vmmMigration, .vmmReset, .vmmHotplug:
+      case .vmmRun, .vmmPause, .vmmSnapshot, .vmmMigration, .vmmReset, .vmmHotplug,
+        .vmmBeside:
         { _ in preconditionFailure("\(name) is run by VMMRunner") }
       case .discovery: discovery
       case .registration: registration

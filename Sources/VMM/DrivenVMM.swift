@@ -111,9 +111,15 @@ private final class DrivenMachine: MonitoredMachine {
       case .request(let method, let path, let body):
         let stream = try Stream(
           path: filling.fill(file.api!), milliseconds: 20_000, isAlive: process.requireAlive)
-        try HTTP.request(
-          method, filling.fill(path), body: body.map { filling.fill($0).text }, on: stream,
-          for: verb, milliseconds: 60_000)
+        do {
+          try HTTP.request(
+            method, filling.fill(path), body: body.map { filling.fill($0).text }, on: stream,
+            for: verb, milliseconds: 60_000)
+        } catch {
+          // One that ended says more than a connection that it closed.
+          if case .noAnswer = error, process.ends(within: 1000) { try process.requireAlive() }
+          throw error
+        }
       }
     }
   }

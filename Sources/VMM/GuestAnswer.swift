@@ -4,8 +4,9 @@ internal import PVClock
 
 /// What the guest said on COM1 to one request: lines of hexadecimal numbers. guest-images/README.md has their meaning.
 package struct GuestAnswer: Sendable {
-  /// What each vCPU saw, by its number, and vector + 1 of its last WRMSR of the system-time MSR, 0 if it did not fault.
-  package var vcpus: [Int: (result: SampleResult, fault: UInt64)] = [:]
+  /// What each vCPU saw, by its number; vector + 1 of its last WRMSR of the system-time MSR, 0 if it did not fault; and what it
+  /// found in that MSR when it started.
+  package var vcpus: [Int: (result: SampleResult, fault: UInt64, found: UInt64)] = [:]
   /// vCPUs that run and did not answer in time.
   package var absent: [Int] = []
   package var wall: (fault: UInt64, version: UInt32, seconds: UInt32, nanoseconds: UInt32)?
@@ -27,7 +28,7 @@ package struct GuestAnswer: Sendable {
         current = Int(values[0])
         vcpus[Int(values[0])] = (
           Self.result(asked: values[1], seen: values[2], Array(values[3...])),
-          values[3 + Self.word(VMM_FAULT)]
+          values[3 + Self.word(VMM_FAULT)], values[3 + Self.word(VMM_FOUND)]
         )
       case ("s", Int(VMM_STRETCH_WORDS)):
         guard let current else { throw .badAnswer(line) }

@@ -101,7 +101,11 @@ final class Session {
   }
 
   /// Asks until so many vCPUs answer; their registration is what they did meanwhile.
-  private func awaitVCPUs(_ machine: Int, _ count: Int, since began: Moment) throws(VMMError) {
+  ///
+  /// - Parameter first: the first one that starts.
+  private func awaitVCPUs(
+    _ machine: Int, _ count: Int, from first: Int = 0, since began: Moment
+  ) throws(VMMError) {
     let end = Stream.now + 20_000
     while true {
       let reply = try machines[machine].console.ask("r")
@@ -111,7 +115,11 @@ final class Session {
         }
         continue
       }
-      for (vcpu, seen) in reply.answer.vcpus.sorted(by: { $0.key < $1.key }) {
+      for (vcpu, seen) in reply.answer.vcpus.sorted(by: { $0.key < $1.key }) where vcpu >= first {
+        record(
+          .vcpu(vcpu), began, reply.all,
+          .readMSR(msr: Hex(UInt64(MSR.systemTime)), value: Hex(seen.found), fault: nil),
+          of: machine)
         record(
           .vcpu(vcpu), began, reply.all,
           .wroteMSR(
@@ -192,12 +200,10 @@ final class Session {
 
   /// A migration to a place where nobody listens.
   func migrateNowhere(_ machine: Int) throws(VMMError) {
-    do {
+    try ifAllowed { () throws(VMMError) in
       try did(.migrate, machine) { () throws(VMMError) in
         try machines[machine].migrate(to: "\(place.path)/nowhere")
       }
-    } catch {
-      guard case .refused = error else { throw error }
     }
   }
 
@@ -210,11 +216,18 @@ final class Session {
     try awaitVCPUs(machine, vcpus, since: began)
   }
 
+  /// Something that a VMM may refuse, without more.
+  func ifAllowed(_ body: () throws(VMMError) -> Void) throws(VMMError) {
+    do { try body() } catch {
+      guard case .refused = error else { throw error }
+    }
+  }
+
   func plug(_ machine: Int) throws(VMMError) {
     let began = Moment.before()
     try did(.plug, machine) { () throws(VMMError) in try machines[machine].plug() }
     _ = try ask(machine, "n")
-    try awaitVCPUs(machine, vcpus + 1, since: began)
+    try awaitVCPUs(machine, vcpus + 1, from: vcpus, since: began)
   }
 
   func unplug(_ machine: Int) throws(VMMError) {

@@ -28,6 +28,20 @@ package enum ToyFault: String, CaseIterable, Sendable {
   case rewriteRestartsClock = "rewrite-restarts-clock"
   case clockSetWhileIdle = "clock-set-while-idle"
   case toldWhileRunning = "told-while-running"
+  case clockSavedEarly = "clock-saved-early"
+  case clockSavedLate = "clock-saved-late"
+  case firstSaveRestored = "first-save-restored"
+  case secondRestoreLate = "second-restore-late"
+  case vcpuLeftRunning = "vcpu-left-running"
+  case secondPauseSaves = "second-pause-saves"
+  case resumeSetsClock = "resume-sets-clock"
+  case resumeSetsOthers = "resume-sets-others"
+  case migrationClockNotSet = "migration-clock-not-set"
+  case migrationCountsTwice = "migration-counts-twice"
+  case resetKeepsRecord = "reset-keeps-record"
+  case pluggedTSCApart = "plugged-tsc-apart"
+  case frequencyLost = "frequency-lost"
+  case frequencyOnOneVCPU = "frequency-on-one-vcpu"
 
   /// What is wrong.
   package var description: String {
@@ -61,6 +75,24 @@ package enum ToyFault: String, CaseIterable, Sendable {
       "the clock is set to 0 when the guest writes the MSR, as by Linux 4.2"
     case .clockSetWhileIdle: "the clock gains 2 s while nothing is asked for"
     case .toldWhileRunning: "KVM_KVMCLOCK_CTRL without a stop"
+    case .clockSavedEarly: "KVM_GET_CLOCK 20 ms before the vCPUs are stopped"
+    case .clockSavedLate:
+      "a pause stands still, but a save takes KVM_GET_CLOCK when it is made, not at the pause"
+    case .firstSaveRestored: "each restore sets the clock that the first save took"
+    case .secondRestoreLate:
+      "a second restore of one file sets the clock later by the time since the first one"
+    case .vcpuLeftRunning: "a pause that stops vCPU 0 alone"
+    case .secondPauseSaves: "a pause of a paused machine takes the clock anew"
+    case .resumeSetsClock:
+      "a resume sets the clock of the last pause, also where the machine was not paused"
+    case .resumeSetsOthers: "a resume sets the clock of every machine"
+    case .migrationClockNotSet: "a migration without KVM_SET_CLOCK"
+    case .migrationCountsTwice: "the pause on the way of a migration is counted twice"
+    case .resetKeepsRecord: "a reset leaves MSR_KVM_SYSTEM_TIME_NEW as the guest wrote it"
+    case .pluggedTSCApart: "a plugged vCPU's TSC is set to 5e9 cycles more than vCPU 0's"
+    case .frequencyLost: "KVM_SET_TSC_KHZ with 1.5 times the frequency, at a restore"
+    case .frequencyOnOneVCPU:
+      "the same on vCPU 1 alone: on a host without TSC scaling its TSC is made to leap"
     }
   }
 
@@ -86,22 +118,40 @@ package enum ToyFault: String, CaseIterable, Sendable {
     case .rewriteRestartsClock: ["VMM-REWRITE-KEEPS-TIME"]
     case .clockSetWhileIdle: ["VMM-CLOCK-RUNS"]
     case .toldWhileRunning: ["VMM-STOPPED-ONLY-THEN"]
+    case .firstSaveRestored: ["SNAPSHOT-CLOCK", "VMM-NEVER-BACK"]
+    case .clockSavedLate, .secondRestoreLate: ["SNAPSHOT-CLOCK"]
+    case .pluggedTSCApart: ["VMM-KEEPS-STABLE"]
+    case .clockSavedEarly, .vcpuLeftRunning: ["VMM-NEVER-BACK"]
+    case .secondPauseSaves: ["PAUSE-CLOCK"]
+    case .resumeSetsClock, .resumeSetsOthers: ["VMM-CLOCK-RUNS"]
+    case .migrationClockNotSet: ["MIGRATE-CLOCK", "VMM-NEVER-BACK"]
+    case .migrationCountsTwice: ["MIGRATE-CLOCK"]
+    case .resetKeepsRecord: ["VMM-STARTS-DISABLED"]
+    case .frequencyLost: ["VMM-KEEPS-RATE"]
+    case .frequencyOnOneVCPU: ["VMM-TSC-ALIKE"]
     }
   }
 
-  /// Whether a write of IA32_TSC by the host has to take effect.
-  package var needsTSCWrites: Bool { self == .tscsApart || self == .tscGoesBack }
+  /// Whether the guest's TSC has to be one that the host can move, or let run at another rate.
+  package var needsTSCWrites: Bool {
+    [.tscsApart, .tscGoesBack, .pluggedTSCApart, .frequencyLost, .frequencyOnOneVCPU].contains(self)
+  }
 
   /// The script that shows it.
   package var scenario: ScenarioName {
     switch self {
-    case .pauseUntold, .toldOnOneVCPU, .pauseNowAndThen, .pauseHalf, .pauseLeaps: .vmmPause
-    case .migrationLeaps, .migrationGoesBack, .failedMigrationLeaps: .vmmMigration
-    case .resetRestartsClock: .vmmReset
-    case .plugRestartsClock, .replugRestartsClock, .pluggedRecordForgotten, .endsAtReplug:
+    case .pauseUntold, .toldOnOneVCPU, .pauseNowAndThen, .pauseHalf, .pauseLeaps, .toldWhileRunning,
+      .vcpuLeftRunning, .secondPauseSaves, .resumeSetsClock:
+      .vmmPause
+    case .migrationLeaps, .migrationGoesBack, .failedMigrationLeaps, .migrationClockNotSet,
+      .migrationCountsTwice:
+      .vmmMigration
+    case .resetRestartsClock, .resetKeepsRecord: .vmmReset
+    case .plugRestartsClock, .replugRestartsClock, .pluggedRecordForgotten, .endsAtReplug,
+      .pluggedTSCApart:
       .vmmHotplug
     case .rewriteRestartsClock, .clockSetWhileIdle: .vmmRun
-    case .toldWhileRunning: .vmmPause
+    case .resumeSetsOthers: .vmmBeside
     default: .vmmSnapshot
     }
   }

@@ -10,7 +10,7 @@ extension ToyMachine {
     memory.write(GuestFile.image, at: Int(monitor.entry == .real ? Self.realBase : VMM_BASE))
     for cpu in vcpus {
       try reset(cpu)
-      try cpu.vcpu.setMSR(MSR.systemTime, to: 0)
+      if monitor.fault != .resetKeepsRecord { try cpu.vcpu.setMSR(MSR.systemTime, to: 0) }
     }
   }
 

@@ -18,6 +18,10 @@ package final class ToyVMM: VirtualMachineMonitor {
   /// What stands in for files, and for sockets.
   fileprivate var states: [String: ToyState] = [:]
   fileprivate var targets: [String: ToyMachine] = [:]
+  /// What faults need to remember: the first save's clock, when each file was restored first, all machines.
+  fileprivate var firstClock: UInt64?
+  fileprivate var firstRestores: [String: UInt64] = [:]
+  fileprivate var machines: [ToyMachine] = []
 
   package init(
     _ fault: ToyFault? = nil, entry: GuestEntry = .protected,
@@ -34,13 +38,20 @@ package final class ToyVMM: VirtualMachineMonitor {
   ) throws(VMMError) -> any MonitoredMachine {
     do throws(KVMError) {
       let machine = try ToyMachine(self, vcpus: vcpus, isCancelled: isCancelled)
+      if fault == .resumeSetsOthers { machines.append(machine) }
       switch origin {
       case .boot:
         try machine.boot()
         machine.run()
       case .file(let path):
-        guard let state = states[path] else {
+        guard var state = states[path] else {
           throw KVMError(request: "open \(path)", errno: ENOENT, remedy: nil)
+        }
+        if fault == .firstSaveRestored { state.clock = firstClock ?? state.clock }
+        if fault == .secondRestoreLate {
+          let now = Moment.before().raw
+          state.clock += now - firstRestores[path, default: now]
+          firstRestores[path] = firstRestores[path] ?? now
         }
         try machine.load(state, for: .restore)
       case .migration(let place): targets[place] = machine
@@ -86,6 +97,9 @@ final class ToyMachine: MonitoredMachine {
   private var isPaused = true
   private var pauses = 0
   private var pausedAt: (clock: UInt64, raw: UInt64)?
+  /// The clock of the last pause, and whether this machine came by a migration: what faults need to remember.
+  private var lastPause: UInt64?
+  private var hasMigrated = false
   private var plugs = 0
   private var hasPlugged = false
 
@@ -171,26 +185,37 @@ final class ToyMachine: MonitoredMachine {
   // MARK: Verbs
 
   func pause() throws(VMMError) {
-    try trying(.pause) { () throws(KVMError) in
+    try trying(.pause) { () throws(KVMError) -> Void in
+      if isPaused, fault != .secondPauseSaves { return }
+      let early = try vm.clock().clock
+      if fault == .clockSavedEarly { usleep(20_000) }
       halt()
       pauses += 1
-      pausedAt = (try vm.clock().clock, Self.raw)
+      let clock = fault == .clockSavedEarly ? early : try vm.clock().clock
+      (pausedAt, lastPause) = ((clock, Self.raw), clock)
+      if fault == .vcpuLeftRunning { for cpu in vcpus.dropFirst() { cpu.run() } }
       if fault == .toldBeforeSave { try tellStopped(vcpus.indices) }
     }
   }
 
   func resume() throws(VMMError) {
     try trying(.resume) { () throws(KVMError) in
+      if fault == .vcpuLeftRunning, isPaused { halt() }
+      if fault == .resumeSetsClock, let lastPause { try setClock(lastPause) }
+      if fault == .resumeSetsOthers, let clock = pausedAt?.clock {
+        for machine in monitor.machines { try machine.setClock(clock) }
+      }
       if let (clock, at) = pausedAt {
         let gap = Self.raw - at
         switch fault {
         case .pauseNowAndThen where pauses.isMultiple(of: 2): break
         case .pauseHalf: try setClock(clock + gap / 2)
         case .pauseLeaps: try setClock(clock + gap + 1_000_000_000)
+        case .migrationCountsTwice where hasMigrated: try setClock(clock + 2 * gap)
         default: try setClock(clock)
         }
         switch fault {
-        case .pauseUntold, .toldBeforeSave: break
+        case .pauseUntold, .toldBeforeSave, .restoreUntold: break
         case .toldOnOneVCPU: try tellStopped([0])
         default: try tellStopped(vcpus.indices)
         }
@@ -201,7 +226,9 @@ final class ToyMachine: MonitoredMachine {
   }
 
   func save(to path: String) throws(VMMError) {
-    monitor.states[path] = try trying(.save) { () throws(KVMError) in try state() }
+    let saved = try trying(.save) { () throws(KVMError) in try state() }
+    monitor.states[path] = saved
+    monitor.firstClock = monitor.firstClock ?? saved.clock
   }
 
   private func state() throws(KVMError) -> ToyState {
@@ -216,7 +243,7 @@ final class ToyMachine: MonitoredMachine {
     }
     return ToyState(
       memory: memory.read(at: 0, count: memory.size), vcpus: saved,
-      clock: pausedAt?.clock ?? clock, at: Self.raw)
+      clock: fault == .clockSavedLate ? clock : pausedAt?.clock ?? clock, at: Self.raw)
   }
 
   fileprivate func load(_ state: ToyState, for verb: VMMVerb) throws(KVMError) {
@@ -233,10 +260,12 @@ final class ToyMachine: MonitoredMachine {
       } else {
         try cpu.vcpu.setMSR(MSR.tsc, to: saved.tsc)
       }
-      let isLost =
-        fault == .recordsLost || fault == .recordLostOnOneVCPU && cpu.number == 1
-      if !isLost {
-        try cpu.vcpu.setMSR(MSR.systemTime, to: saved.systemTime)
+      switch (fault, cpu.number) {
+      case (.recordsLost?, _), (.recordLostOnOneVCPU?, 1): break
+      default: try cpu.vcpu.setMSR(MSR.systemTime, to: saved.systemTime)
+      }
+      if fault == .frequencyLost || fault == .frequencyOnOneVCPU && cpu.number == 1 {
+        try cpu.vcpu.setTSCKHz(try cpu.vcpu.tscKHz() / 2 * 3)
       }
     }
     if fault == .vcpusRunFirst {
@@ -247,6 +276,7 @@ final class ToyMachine: MonitoredMachine {
     let gap = Self.raw - state.at
     switch fault {
     case .clockNotSet where verb == .restore: break
+    case .migrationClockNotSet where verb == .migrate: break
     case .clockCountsGap where verb == .restore: try setClock(state.clock + gap)
     case .migrationLeaps where verb == .migrate: try setClock(state.clock + 10_000_000_000)
     case .migrationGoesBack where verb == .migrate: try setClock(state.clock - 50_000_000)
@@ -261,6 +291,8 @@ final class ToyMachine: MonitoredMachine {
     if fault != .restoreUntold, fault != .toldBeforeSave {
       try tellStopped(fault == .toldOnOneVCPU ? [0] : Array(vcpus.indices))
     }
+    // Until it is resumed, its clock stands still as in any pause.
+    if verb == .restore { pausedAt = (try vm.clock().clock, Self.raw) }
   }
 
   func awaitState() throws(VMMError) {}
@@ -277,6 +309,7 @@ final class ToyMachine: MonitoredMachine {
       }
       try target.load(try state(), for: .migrate)
       target.pausedAt = pausedAt
+      target.hasMigrated = true
       if pausedAt == nil { target.run() }
     }
   }
@@ -301,6 +334,9 @@ final class ToyMachine: MonitoredMachine {
       }
       let cpu = vcpus[vcpus.count - 1]
       try reset(cpu)
+      if fault == .pluggedTSCApart {
+        try cpu.vcpu.setMSR(MSR.tsc, to: try cpu.vcpu.msr(MSR.tsc) &+ 5_000_000_000)
+      }
       hasPlugged = true
       switch fault {
       case .plugRestartsClock: try setClock(0)

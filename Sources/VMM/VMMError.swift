@@ -12,7 +12,9 @@ public enum VMMError: Error, Sendable, CustomStringConvertible {
   case refused(verb: VMMVerb, reason: String)
   /// The driver has nothing for it.
   case noVerb(VMMVerb)
-  /// The guest said something that is no answer.
+  /// A request was not answered.
+  case noAnswer(to: String, because: String)
+  /// The guest, or QEMU's monitor, said something that is no answer.
   case badAnswer(String)
   case badDriver(String)
   case cancelled
@@ -26,7 +28,8 @@ public enum VMMError: Error, Sendable, CustomStringConvertible {
     case .timedOut(let what, let milliseconds): "\(what) did not come within \(milliseconds) ms"
     case .refused(let verb, let reason): "the VMM refused to \(verb.rawValue): \(reason)"
     case .noVerb(let verb): "this driver has no \(verb.rawValue)"
-    case .badAnswer(let line): "the guest's answer is none: \(line)"
+    case .noAnswer(let what, let reason): "\(what) was not answered: \(reason)"
+    case .badAnswer(let line): "this is no answer: \(line)"
     case .badDriver(let reason): "the driver's file is wrong: \(reason)"
     case .cancelled: "cancelled"
     }

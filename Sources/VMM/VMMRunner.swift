@@ -57,6 +57,7 @@ extension ScenarioName {
     case .vmmMigration: [.start, .migrate]
     case .vmmReset: [.start, .reset]
     case .vmmHotplug: [.start, .plug]
+    case .vmmBeside: [.start, .pause, .resume]
     default: [.start]
     }
   }
@@ -71,6 +72,7 @@ extension Session {
     case .vmmMigration: try migrations(rounds)
     case .vmmReset: try resets(rounds)
     case .vmmHotplug: try hotplugs(rounds)
+    case .vmmBeside: try beside(rounds)
     default: preconditionFailure("\(scenario) is none of a VMM's")
     }
   }
@@ -105,13 +107,31 @@ extension Session {
       try wait(milliseconds: 20)
       try ask(machine)
     }
+    // Paused twice, and resumed twice.
+    try pause(machine)
+    try wait(milliseconds: Self.stop / 2)
+    try ifAllowed { () throws(VMMError) in try pause(machine) }
+    try wait(milliseconds: Self.stop / 2)
+    try resume(machine)
+    try ask(machine)
+    try ask(machine, "c")
+    try wait(milliseconds: 20)
+    try ifAllowed { () throws(VMMError) in try resume(machine) }
+    try ask(machine)
   }
 
   private func snapshots(_ rounds: Int) throws(VMMError) {
     var machine = try start()
+    // What the clock does until it is saved, and from the restore on: what it does over a pause.
+    try ask(machine)
+    try pause(machine)
+    try wait(milliseconds: Self.stop)
+    try resume(machine)
+    try ask(machine)
     for round in 0..<rounds {
       try ask(machine, "c")
       try pause(machine)
+      try wait(milliseconds: Self.stop / 3)
       let state = try save(machine)
       quit(machine)
       try wait(milliseconds: Self.stop)
@@ -159,6 +179,28 @@ extension Session {
       try ask(machine, "c")
       try reset(machine)
     }
+  }
+
+  /// Two machines at once: what is done to one is nothing to the other.
+  private func beside(_ rounds: Int) throws(VMMError) {
+    let (machine, other) = (try start(), try start())
+    for _ in 0..<rounds {
+      try ask(other, "c")
+      try ask(machine, "c")
+      try pause(machine)
+      try ask(other)
+      try wait(milliseconds: Self.stop)
+      try ask(other)
+      try resume(machine)
+      try ask(other)
+      try ask(machine)
+    }
+    guard monitor.verbs.contains(.migrate) else { return }
+    let target = try migrate(machine)
+    quit(machine)
+    try ask(other)
+    try ask(target)
+    try ask(other)
   }
 
   private func hotplugs(_ rounds: Int) throws(VMMError) {

@@ -127,7 +127,7 @@ struct VMMOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Only this: run, pause, snapshot, migration, reset or hotplug. May be given several times.",
+      "Only this: run, pause, snapshot, migration, reset, hotplug or beside. May be given several times.",
       valueName: "name"))
   var only: [String] = []
 
@@ -159,7 +159,8 @@ struct VMMOptions: ParsableArguments {
     let wanted = try only.map { name in
       guard let scenario = ScenarioName(rawValue: "vmm-\(name)"), scenario.isOfVMMs else {
         throw ValidationError(
-          "--only is one of run, pause, snapshot, migration, reset and hotplug, not '\(name)'.")
+          "--only is one of run, pause, snapshot, migration, reset, hotplug and beside, not '\(name)'."
+        )
       }
       return scenario
     }

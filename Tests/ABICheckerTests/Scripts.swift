@@ -97,6 +97,7 @@ enum Script {
     case .vmmMigration: vmmMigration(&host)
     case .vmmReset: vmmReset(&host)
     case .vmmHotplug: vmmHotplug(&host)
+    case .vmmBeside: return vmmBeside(host)
     }
     return host.history
   }

@@ -117,4 +117,74 @@ import Testing
     #expect(child.output.contains("QEMU by commands") && child.output.contains("SOUND"))
     #expect(child.output.contains("reset: the driver of QEMU by commands has no such verb"))
   }
+
+  /// The same by requests, as Firecracker has them, to a bridge between HTTP and QEMU.
+  @Test(
+    .enabled(if: Host.hasKVM, Host.reason),
+    .enabled(if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86")
+  )
+  func aDriverOfRequestsWorks() throws {
+    let folder = try Folder()
+    let bridge = URL(filePath: #filePath).deletingLastPathComponent()
+      .appending(path: "../http_vmm.py").standardized.path
+    func file(_ changes: [String: Any] = [:]) throws {
+      let program = ["python3", bridge, "{dir}/api"]
+      func put(_ path: String, _ body: [String: Any], _ method: String = "PUT") -> [String: Any] {
+        ["method": method, "path": path, "body": body]
+      }
+      let file: [String: Any] = [
+        "name": "QEMU by requests", "console": "stdio", "api": "{dir}/api",
+        "start": [
+          "program": program,
+          "steps": [
+            put("/machine-config", ["vcpu_count": "{vcpus}"]),
+            put("/boot-source", ["kernel_image_path": "{guest}"]),
+            put("/actions", ["action_type": "InstanceStart"]),
+          ],
+        ],
+        "pause": [put("/vm", ["state": "Paused"], "PATCH")],
+        "resume": [put("/vm", ["state": "Resumed"], "PATCH")],
+        "save": [put("/snapshot/create", ["snapshot_path": "{state}"])],
+        "restore": [
+          "program": program, "steps": [put("/snapshot/load", ["snapshot_path": "{state}"])],
+        ],
+        "reset": [put("/reset", [:])],
+      ]
+      try JSONSerialization.data(withJSONObject: file.merging(changes) { $1 }).write(
+        to: URL(fileURLWithPath: "\(folder.path)/d.json"))
+    }
+    try file()
+    let command = "TMPDIR=$D timeout 120 $K vmm --driver d.json --vcpus 1 --pause stands-still"
+    let child = try Child("\(command) --restore stands-still --verbose", in: folder)
+    child.expect(0)
+    #expect(child.output.contains("QEMU by requests") && child.output.contains("SOUND"))
+    for rule in ["PAUSE-CLOCK", "SNAPSHOT-CLOCK", "SNAPSHOT-TELLS-GUEST", "VMM-CLOCK-RUNS"] {
+      #expect(child.output.contains(rule), "\(child.output)")
+    }
+    // A refusal is told in the server's words, put together from two chunks.
+    #expect(
+      child.output.contains(
+        "PUT /reset: status 400 {\"fault_message\": \"there is no PUT /reset\"}"),
+      "\(child.output)")
+
+    try file([
+      "start": [
+        "program": ["python3", bridge, "{dir}/api"],
+        "steps": [
+          ["method": "PUT", "path": "/machine-config", "body": ["vcpu_count": "many"]]
+        ],
+      ]
+    ])
+    try Child(command, in: folder).expect(
+      69, "status 400 {\"fault_message\": \"vcpu_count is no number\"}")
+    try file([
+      "start": [
+        "program": ["sh", "-c", "echo no room >&2; exit 3"],
+        "steps": [
+          ["method": "PUT", "path": "/machine-config"]
+        ],
+      ]
+    ])
+    try Child(command, in: folder).expect(69, "exit status 3; it said: no room")
+  }
 }

@@ -104,7 +104,7 @@ import Testing
     let console = Console(
       Console.Line(
         send: { _ in true },
-        receive: { _ in Array("=+ noise ".utf8) + [UInt8](repeating: 65, count: 4000) }),
+        receive: { _ in Array("=+ noise ".utf8) + [UInt8](repeating: 65, count: 60_000) }),
       isCancelled: { false })
     #expect { _ = try console.ask("r") } throws: { "\($0)".contains("1 MiB") }
   }

@@ -35,9 +35,10 @@
 #define VMM_TSC_BACK 0x288    /* u64, readings with a lower TSC than the one before */
 #define VMM_NEVER_EVEN 0x290  /* u64, times the version stayed odd */
 #define VMM_FAULT 0x298       /* u64, vector + 1 of the WRMSR that registered the record, 0 for none */
+#define VMM_FOUND 0x2a0       /* u64, MSR_KVM_SYSTEM_TIME_NEW when the vCPU started, before that */
 
 /* Words of a `v` line, from MAILBOX_LOOP on; those of an `s` line; how many of those at most. */
-#define VMM_WORDS 52
+#define VMM_WORDS 53
 #define VMM_STRETCH_WORDS 7
 #define VMM_STRETCHES 32
 

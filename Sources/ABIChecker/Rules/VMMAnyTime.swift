@@ -5,7 +5,8 @@ internal import PVClock
 extension Rule {
   static let vmmAnyTime: [Rule] = [
     .vmmNeverBack, .vmmTSCNeverBack, .vmmOneClock, .vmmTSCAlike, .vmmKeepsRate, .vmmKeepsStable,
-    .vmmStoppedOnlyThen, .vmmClockRuns, .vmmRewriteKeepsTime, .vmmSurvives,
+    .vmmStoppedOnlyThen, .vmmClockRuns, .vmmRewriteKeepsTime, .vmmStartsDisabled,
+    .vmmSurvives,
   ]
 
   static let samplingMethod =
@@ -163,9 +164,12 @@ extension Rule {
 
   static let vmmClockRuns = keepsTime(
     "VMM-CLOCK-RUNS",
-    "While the VMM does nothing, a guest's clock advances by what CLOCK_MONOTONIC_RAW counts.",
-    method: "Ask all vCPUs, and again later.", scenarios: ScenarioName.ofVMMs
-  ) { $0.verbs.isEmpty && $0.writes.isEmpty }
+    "While the VMM does nothing with a guest, whatever it does with another one, and when it is asked to resume one that runs, the "
+      + "guest's clock advances by what CLOCK_MONOTONIC_RAW counts.",
+    method:
+      "Ask all vCPUs, and again later; the same with another guest that is paused and migrated meanwhile; resume a guest that runs.",
+    scenarios: ScenarioName.ofVMMs
+  ) { $0.writes.isEmpty && $0.verbs.allSatisfy { $0.vmm?.verb == .resume } }
 
   static let vmmRewriteKeepsTime = keepsTime(
     "VMM-REWRITE-KEEPS-TIME",
@@ -174,6 +178,39 @@ extension Rule {
     method: "Every vCPU registers its record again and again, by the new MSR and by the old one.",
     scenarios: [.vmmRun], coverage: [.each(["0x12", "0x4b564d01"], "MSRs written")],
     passages: { $0.rewrites }, matches: { _ in true })
+
+  static let vmmStartsDisabled = Rule(
+    "VMM-STARTS-DISABLED",
+    "A vCPU that starts again, after a reset or when it is plugged again, does not find its record enabled by what the guest wrote "
+      + "before: KVM writes into no memory of whatever boots next.",
+    sources: [
+      .document("Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW (bit 0 enables)"),
+      .guest(
+        "Linux, arch/x86/kernel/kvmclock.c: kvmclock_disable() before a kexec, since the record's memory gets another use"
+      ),
+    ],
+    method:
+      "Each vCPU reads MSR_KVM_SYSTEM_TIME_NEW when it starts, before it registers its record; reset; unplug and plug.",
+    scenarios: [.vmmReset, .vmmHotplug],
+    coverage: [.observations(1, "vCPUs that started again")]
+  ) { timeline, findings in
+    var written: [Int: [Int: (event: Event, value: Hex)]] = [:]
+    for event in timeline.history.events {
+      guard case .vcpu(let vcpu) = event.actor else { continue }
+      let machine = event.machine ?? 0
+      switch event.action {
+      case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
+        written[machine, default: [:]][vcpu] = (event, value)
+      case .readMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
+        guard let (write, wrote) = written[machine]?[vcpu] else { continue }
+        findings.expect(
+          value != wrote, at: [write, event],
+          "MSR_KVM_SYSTEM_TIME_NEW of vcpu\(vcpu) at its start is not \(wrote), as the guest wrote it before",
+          seen: "\(value)")
+      default: break
+      }
+    }
+  }
 
   static let vmmSurvives = Rule(
     "VMM-SURVIVES",

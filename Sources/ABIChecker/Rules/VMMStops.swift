@@ -22,7 +22,9 @@ extension Rule {
     method: "Ask all vCPUs; pause, wait, resume; ask again; as often as ten times.",
     scenarios: [.vmmPause], coverage: [.observations(2, "advances over a pause")]
   ) { timeline, findings in
-    findings.expectPolicy(over: .pause, in: timeline.passages.filter(\.isPause), timeline)
+    findings.expectPolicy(over: .pause, in: timeline.passages.filter(\.isPause), timeline) {
+      $0.allowedAdvance(from: $1, to: $2, $3, timeline)
+    }
   }
 
   static let pauseTellsGuest = tellsGuest(
@@ -35,15 +37,19 @@ extension Rule {
   static let snapshotClock = Rule(
     "SNAPSHOT-CLOCK",
     "A restored guest's clock does what is declared, or else the same thing each time: it goes on from what was saved, or it "
-      + "counts the time since; nothing between, also when one file is restored twice.",
+      + "counts the time since; nothing between, also when one file is restored twice. While it is paused, before the save and after "
+      + "the restore, it does what it does over a pause.",
     sources: [setClock],
     method:
-      "Ask all vCPUs; pause, save to a file, end the VMM; start another one from the file, resume; ask again; twice from one file, "
-      + "and with both alive.",
+      "Ask all vCPUs; pause and resume once; pause, wait, save to a file, end the VMM; start another one from the file, resume; ask "
+      + "again; twice from one file, and with both alive.",
     scenarios: [.vmmSnapshot], coverage: [.observations(2, "advances from save to restore")]
   ) { timeline, findings in
+    let paused =
+      timeline.declared(over: .pause) ?? timeline.seenPolicy(overPausesIn: timeline.passages)
     findings.expectPolicy(
-      over: .restore, in: timeline.passages.filter { $0.did(.restore) }, timeline)
+      over: .restore, in: timeline.passages.filter { $0.did(.restore) }, timeline
+    ) { $0.allowedAdvance(from: $1, to: $2, restored: $3, paused: paused, timeline) }
   }
 
   static let snapshotTellsGuest = tellsGuest(
@@ -229,7 +235,8 @@ extension Event {
 extension Findings {
   /// Over a stop the clock does what is declared, or what it did first.
   fileprivate mutating func expectPolicy(
-    over verb: VMMVerb, in passages: [Passage], _ timeline: Timeline
+    over verb: VMMVerb, in passages: [Passage], _ timeline: Timeline,
+    allows: (Passage, Passage.Answer, Passage.Answer, ClockPolicy) -> Interval
   ) {
     var policy = timeline.declared(over: verb)
     let isDeclared = policy != nil
@@ -238,7 +245,7 @@ extension Findings {
         let advance = difference(after.result.last.value, before.result.last.value)
         let allowed = Dictionary(
           uniqueKeysWithValues: ClockPolicy.allCases.map {
-            ($0, passage.allowedAdvance(from: before, to: after, $0, timeline))
+            ($0, allows(passage, before, after, $0))
           })
         let still = allowed[.standsStill]!
         let on = allowed[.runsOn]!
@@ -264,6 +271,58 @@ extension Findings {
       }
     }
     if let policy { detail = "the clock \(policy.phrase)" }
+  }
+}
+
+extension Timeline {
+  /// What the clock does over a pause, as far as one can tell.
+  fileprivate func seenPolicy(overPausesIn passages: [Passage]) -> ClockPolicy? {
+    for passage in passages where passage.isPause {
+      for (_, before, after) in passage.clocks {
+        let advance = difference(after.result.last.value, before.result.last.value)
+        let fits = ClockPolicy.allCases.filter {
+          passage.allowedAdvance(from: before, to: after, $0, self).contains(advance)
+        }
+        if fits.count == 1 { return fits[0] }
+      }
+    }
+    return nil
+  }
+}
+
+extension Passage {
+  /// What the clock of a vCPU may have advanced by over a save and a restore.
+  ///
+  /// - Parameters:
+  ///   - policy: what it does from the save to the restore.
+  ///   - paused: what it does while the guest is paused before and after; nil if nobody knows.
+  fileprivate func allowedAdvance(
+    from before: Answer, to after: Answer, restored policy: ClockPolicy, paused: ClockPolicy?,
+    _ timeline: Timeline
+  ) -> Interval {
+    func event(_ verb: VMMVerb) -> Event? {
+      verbs.first { $0.vmm?.verb == verb && $0.vmm?.failure == nil }
+    }
+    guard let pause = event(.pause), let save = event(.save), let restore = event(.restore) else {
+      return allowedAdvance(from: before, to: after, policy, timeline)
+    }
+    let resume = event(.resume) ?? restore
+    // A clock that is set at the restore may run from then on, or from the resume.
+    let held = pause.elapsed(to: save)
+    let gap = Interval(save.elapsed(to: restore).lower, save.elapsed(to: resume).upper)
+    let tail = Interval(0, restore.elapsed(to: resume).upper)
+    let stop =
+      switch (paused, policy) {
+      case (.standsStill?, .standsStill): self.stop
+      case (.standsStill?, .runsOn): held + tail
+      case (.runsOn?, .standsStill): gap
+      case (.runsOn?, .runsOn): Interval(0, 0)
+      case (nil, .standsStill): Interval(gap.lower, self.stop.upper)
+      case (nil, .runsOn): Interval(0, held.upper + tail.upper)
+      }
+    let elapsed = before.event.elapsed(to: after.event)
+    return Interval(max(0, elapsed.lower - stop.upper), max(0, elapsed.upper - stop.lower))
+      .widened(by: timeline.slack(until: after.event))
   }
 }
 
