@@ -109,7 +109,7 @@ campaign: build
 # The tests of real machines under Thread Sanitizer.
 threads:
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
-	$(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --filter LiveTests
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/threads.supp $(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --filter LiveTests
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
