@@ -13,7 +13,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
-.PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz campaign signals \
+.PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz fuzz-large campaign signals disks threads \
 	new-rule lab lab-vmm lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
@@ -24,10 +24,11 @@ build:
 # One file without any shared library: it runs in an initramfs that holds nothing else.
 static: $(STATIC)
 
-$(STATIC): FORCE
-	$(SWIFT) build -c release --product kvmclock --scratch-path .build-static -Xswiftc -static-executable
-
-FORCE:
+# The objects of the build linked once more: to compile them again takes minutes. SwiftPM names their entry kvmclock_main.
+$(STATIC): build
+	@mkdir -p $(@D)
+	$(TOOLCHAIN)swiftc -static-executable -use-ld=lld -Xlinker -z -Xlinker now -Xlinker --defsym=main=kvmclock_main \
+	  @.build/release/kvmclock.product/Objects.LinkFileList -l_FoundationCShims -l_FoundationCollections -o $@
 
 # Man pages and completions, from the command's own definitions.
 PACKAGE := .build/package
@@ -95,11 +96,20 @@ fuzz: build
 	KVMCLOCK_FUZZ=1 $(SWIFT) build -c release --sanitize=fuzzer --scratch-path .build-fuzz --product fuzz
 	@Tests/Fuzz/run.sh .build-fuzz/release/fuzz $(BUILT) $(FUZZ_RUNS)
 
+# Large histories into the same, after it: what is quadratic shows.
+fuzz-large: fuzz
+	@python3 Tests/Fuzz/large.py .build-fuzz/release/fuzz .build-fuzz/work/histories/*.jsonl
+
 # Full runs beside random loads, in search of false alarms: a table at the end.
 HOURS ?= 1
 
 campaign: build
 	@python3 Tests/campaign.py $(BUILT) --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+# The tests of real machines under Thread Sanitizer.
+threads:
+	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-thread
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/threads.supp $(SWIFT) test --skip-build --sanitize=thread --scratch-path .build-thread --filter LiveTests
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests Bench Examples
@@ -109,6 +119,12 @@ SIGNALS ?= 300
 
 signals: build
 	@python3 Tests/signals.py $(BUILT) --count $(SIGNALS) $(if $(SEED),--seed $(SEED))
+
+# Disks that are full or read-only from a random moment on, under run and vmm.
+DISKS ?= 200
+
+disks: build
+	@unshare --map-root-user --mount python3 Tests/disks.py $(BUILT) --count $(DISKS) $(if $(SEED),--seed $(SEED))
 
 # ruff and shellcheck, as .ci/run has them.
 SCRIPTS = $(shell git ls-files .ci/run lab/init '*.sh' '*.sbatch')
@@ -200,4 +216,4 @@ lab-patches:
 	@$(LAB) patches --kernels "$(KERNELS)" --mutants "$(MUTANTS)" $(if $(SIGN),--sign "$(SIGN)")
 
 clean:
-	rm -rf .build .build-static .build-docs .build-fuzz $(LISTING)
+	rm -rf .build .build-static .build-docs .build-fuzz .build-thread $(LISTING)

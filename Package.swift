@@ -22,7 +22,7 @@ let fuzzing: [Target] =
   : [
     .executableTarget(
       name: "fuzz", dependencies: ["ABIChecker", "GuestImages", "KVM", "Reporting", "VMBuilder"],
-      path: "Tests/Fuzz", exclude: ["corpus", "run.sh"],
+      path: "Tests/Fuzz", exclude: ["corpus", "large.py", "run.sh"],
       swiftSettings: [.unsafeFlags(["-parse-as-library"])])
   ]
 

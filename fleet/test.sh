@@ -25,6 +25,7 @@ echo "== Kubernetes' schemas"
 kubernetes-validate --strict "$here"/kubernetes/*.yaml
 
 echo "== LAVA's schemas"
+if /usr/bin/python3 -c 'import lava_common' 2>/dev/null; then
 /usr/bin/python3 - "$here" <<'END'
 import sys
 import voluptuous
@@ -38,6 +39,9 @@ schemas.validate(job)
 definition = yaml.safe_load(open(f"{here}/lava/kvmclock.yaml"))
 voluptuous.Schema(testdef.testdef())(definition)
 END
+else
+  echo "skipped: lava_common is not installed (Debian 12's package lava-common has it; Debian 13 has none)"
+fi
 
 echo "== LAVA's test cases"
 cat >"$work/lava-test-case" <<'END'

@@ -17,7 +17,10 @@ start:
     movq MAILBOX_ARGUMENT1(%rdi), %rbx
     lock incl RACE_ARRIVED(%rbx)
     BEGIN_LOOP
-1:  pause
+    movl $RACE_LOOKS, %ecx
+1:  decl %ecx
+    jz again
+    pause
     READ_TSC
     LEAVE_IF_OVER %rdx, again
     movl RACE_ARRIVED(%rbx), %eax
@@ -61,23 +64,25 @@ again:
     movq %r13, %rax
     movq %r14, %rdx
     movq MAILBOX_ARGUMENT1(%rdi), %r14
+    movl $CLOCK_ATTEMPTS, %r13d
 6:  lock cmpxchg16b RACE_MAXIMUM(%r14)
     je 7f
-    movq %rbx, %r13
-    subq %rax, %r13
+    decl %r13d
+    jz 7f
+    cmpq %rax, %rbx
     jns 6b
 7:  movq MAILBOX_TSC(%rdi), %rdx
     REPEAT again, %rdx
-8:  movq MAILBOX_TSC(%rdi), %rdx
+over:
+    movq MAILBOX_TSC(%rdi), %rdx
     STORE_READING LOOP_LAST
     movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
 bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start
 stayed_odd:
-    READ_TSC
-    LEAVE_IF_OVER %rdx, 8b
-    jmp again
+    TRY_AGAIN again
+    jmp over
 
     LONG_FAULT_HANDLER bell
 guest_contend_end:

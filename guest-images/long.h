@@ -79,7 +79,7 @@ fault:
 
 /*
  * Jumps to \over if the loop is over at the TSC in \tsc. A loop has a last TSC because the host cannot end it while the
- * host's own threads get no CPU, perhaps because of this loop.
+ * host's own threads get no CPU, perhaps because of this loop. It counts besides, for its TSC may be set back.
  */
 .macro LEAVE_IF_OVER tsc, over
     cmpq MAILBOX_END(%rdi), \tsc
@@ -91,6 +91,15 @@ fault:
     LEAVE_IF_OVER \tsc, 1f
     decq MAILBOX_ARGUMENT2(%rdi)
     jnz \again
+1:
+.endm
+
+/* After a READ_RECORD in vain: jumps to \again, unless the loop is over. The attempts count as readings. Uses RAX, RDX. */
+.macro TRY_AGAIN again
+    READ_TSC
+    LEAVE_IF_OVER %rdx, 1f
+    subq $CLOCK_ATTEMPTS, MAILBOX_ARGUMENT2(%rdi)
+    ja \again
 1:
 .endm
 

@@ -127,8 +127,8 @@ measure:
     jmp bell
 read_again:
     READ_TSC
-    LEAVE_IF_OVER %rdx, never_even
-    jmp complete_reading
+    REPEAT complete_reading, %rdx
+    jmp never_even
 bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start

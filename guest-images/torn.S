@@ -20,14 +20,14 @@ again:
     TRACE_READING
     incq LOOP_READS(%r15)
     REPEAT again, %rdx
-1:  movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
+over:
+    movl $STATUS_DONE, MAILBOX_STATUS(%rdi)
 bell:
     outb %al, $GUEST_DOORBELL_PORT
     jmp start
 stayed_odd:
-    READ_TSC
-    LEAVE_IF_OVER %rdx, 1b
-    jmp again
+    TRY_AGAIN again
+    jmp over
 
     LONG_FAULT_HANDLER bell
 guest_torn_end:

@@ -43,7 +43,7 @@ class Bochs:
     # Its APIC virtualization wants descriptors that are aligned to a page, where 64 bytes are enough.
     settings = 'KVM=kvm_intel\nPARAMETERS="enable_apicv=0"\n'
 
-    def __init__(self, archive, say):
+    def __init__(self, archive, say, _kvmclock):
         self.folder = cache() / "bochs"
         if not (self.folder / "bochs").exists():
             self.make(archive, say)

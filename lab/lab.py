@@ -82,7 +82,8 @@ class Lab:
         executable = Path(self.arguments.executable)
         if not executable.exists():
             raise Problem(f"{executable} does not exist", "make static")
-        return host.Bench(executable, {kind: EMULATORS[kind](self.archive, say) for kind in kinds or self.hosts()}, OUT)
+        emulators = {kind: EMULATORS[kind](self.archive, say, executable) for kind in kinds or self.hosts()}
+        return host.Bench(executable, emulators, OUT)
 
     def hosts(self):
         return chosen(self.arguments.hosts or "svm", EMULATORS, "kind of host")

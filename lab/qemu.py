@@ -1,7 +1,6 @@
 """Hosts with SVM: QEMU's emulation, in which the TSC and CLOCK_MONOTONIC_RAW are this machine's."""
 
-import ctypes
-import mmap
+import subprocess
 import time
 
 import host
@@ -15,8 +14,8 @@ class QEMU:
     settings = 'KVM=kvm_amd\nPARAMETERS=\n'
     files = []
 
-    def __init__(self, archive, say):
-        self.executable, self.khz = needs.qemu(archive, say), tsc_khz()
+    def __init__(self, archive, say, kvmclock):
+        self.executable, self.khz = needs.qemu(archive, say), tsc_khz(kvmclock)
 
     def command(self, kernel, initramfs, disks, mode, console):
         clock = f"tsc=reliable tsc_early_khz={self.khz} clocksource={mode}"
@@ -54,22 +53,6 @@ class QEMU:
             host.stopping.wait(seconds)
 
 
-def tsc_khz():
+def tsc_khz(kvmclock):
     """This machine's TSC rate: an emulated machine has the same TSC, and would measure it badly by itself."""
-    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    code.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
-    address = ctypes.addressof(ctypes.c_char.from_buffer(code))
-    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(address)
-
-    def moment():
-        best = None
-        for _ in range(2000):
-            before, raw, after = rdtsc(), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW), rdtsc()
-            if best is None or after - before < best[0]:
-                best = after - before, (before + after) // 2, raw
-        return best[1:]
-
-    tsc0, raw0 = moment()
-    time.sleep(0.3)
-    tsc1, raw1 = moment()
-    return round((tsc1 - tsc0) * 1e6 / (raw1 - raw0))
+    return int(subprocess.run([kvmclock, "tsc-rate"], check=True, capture_output=True, text=True).stdout)

@@ -85,8 +85,10 @@ public struct GuestRequest: Sendable {
   ) -> Self {
     Self(REQUEST_NOTHING, record, witness ?? record, count)
   }
-  /// The other loop of `sampler`: what a reading costs.
-  public static func measure(_ record: UInt64) -> Self { Self(REQUEST_MEASURE, record) }
+  /// The other loop of `sampler`: what a reading costs. It reads so often again at most, where the version is odd.
+  public static func measure(_ record: UInt64, attempts: UInt64 = mostReadings) -> Self {
+    Self(REQUEST_MEASURE, record, 0, attempts)
+  }
   /// The loop of `contend`: so many readings, or until it is stopped, in a race that meets at an address.
   public static func contend(
     _ record: UInt64, meetingAt: UInt64, count: UInt64 = mostReadings

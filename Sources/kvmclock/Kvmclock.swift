@@ -43,7 +43,7 @@ struct Kvmclock: ParsableCommand {
       RunCommand.self, SoakCommand.self, ListCommand.self, ExplainCommand.self, CheckCommand.self,
       ShowCommand.self,
       CompareCommand.self, VMMCommand.self, InsideCommand.self, DoctorCommand.self,
-      PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self,
+      PoliciesCommand.self, FaultsCommand.self, RestoreHostCommand.self, TSCRateCommand.self,
     ])
 
   static func main() {

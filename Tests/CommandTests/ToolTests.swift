@@ -70,6 +70,22 @@ import Testing
   }
 }
 
+/// What `make fuzz` begins with.
+@Suite struct FuzzScriptTests {
+  @Test func eachKindOfInputGetsSeeds() throws {
+    let folder = try Folder()
+    let script = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../Fuzz/run.sh").standardizedFileURL.path
+    // In the place of the fuzzer: says with which letters the seeds begin.
+    try folder.write(
+      "#!/bin/sh\nfor last; do :; done\nhead -qc 1 $last/* 2>/dev/null | fold -w 1 | sort -u | tr -d '\\n'\n",
+      to: "fuzzer")
+    let child = try Child("chmod +x fuzzer; sh '\(script)' ./fuzzer \"$K\" 1", in: folder)
+    child.expect(0)
+    #expect(child.output.hasSuffix(Host.hasKVM ? "hmrst" : "hmrt"), "\(child.output)")
+  }
+}
+
 /// A program or a file that tests compare with; Tests/tools.sh fetches those that no package installs.
 struct Tool {
   var path: String

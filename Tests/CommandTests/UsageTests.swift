@@ -122,6 +122,14 @@ import Testing
     try Child("printf '\(farewell)' | \"$K\" restore-host", in: folder).expect(0)
   }
 
+  /// The lab passes the rate to the kernels of emulated machines.
+  @Test func theTSCIsMeasuredAlikeEachTime() throws {
+    let rates = try (0..<2).map { _ in
+      try #require(Double(try kvmclock("tsc-rate").output.dropLast()))
+    }
+    #expect(rates[0] > 100_000 && abs(rates[0] - rates[1]) / rates[0] < 1e-3, "\(rates)")
+  }
+
   /// It made every command print the help and exit 0.
   @Test(.enabled(if: Host.canHideProc, Host.procReason))
   func withoutProcACommandDoesTheSame() throws {

@@ -30,7 +30,9 @@ head -c 2048 /dev/zero | sed 's/^/m/' >"$work/seeds/m"
 status=0
 "$fuzzer" -runs=0 -timeout=5 -artifact_prefix="$found/" "$here/corpus" || status=$?
 [ "$status" -eq 0 ] || { echo "fuzz: an input in $here/corpus that was mended before fails again"; exit 1; }
-"$fuzzer" -runs="$runs" -max_len=32768 -timeout=5 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -print_funcs=0 \
+# One mutation at a time: two seldom leave a history that can have happened.
+"$fuzzer" -runs="$runs" -max_len=32768 -len_control=0 -mutate_depth=1 -entropic=0 -timeout=5 -rss_limit_mb=2048 \
+  -print_final_stats=1 -verbosity=0 -print_funcs=0 \
   -artifact_prefix="$found/" "$work/new" "$work/seeds" || status=$?
 [ "$status" -eq 0 ] || echo "fuzz: the input is in $found; mend what it found, and keep it in Tests/Fuzz/corpus"
 exit "$status"

@@ -157,6 +157,31 @@ extension Live {
       #expect(try machine.finish(0).value.status == .neverEven)
     }
 
+    @Test("a loop whose last TSC never comes ends by its count, whatever it waits for")
+    func endingByCount() throws {
+      let machine = try LiveHost.machine(Machine.Options(deadlineMilliseconds: 60_000))
+      let mine = Layout.clockPage(0) + 1024
+      machine.memory.store32(7, at: Int(mine))
+      func ends(_ guest: GuestImage, _ request: GuestRequest, racers: Int = 1) throws -> GuestLoop {
+        var request = request
+        request.cycles = 1 << 62
+        try machine.boot(0, guest)
+        machine.openRace(of: racers)
+        try machine.begin(0, request)
+        _ = try machine.finish(0)
+        return machine.loop(0)
+      }
+      // A record whose version stays odd.
+      #expect(try ends(.torn, .sample(mine, count: 1 << 20)).odd > 0)
+      #expect(try ends(.contend, .contend(mine, meetingAt: Layout.shared, count: 1 << 20)).odd > 0)
+      _ = try ends(.sampler, .measure(mine, attempts: 1 << 20))
+      // A race to which nobody else comes.
+      machine.memory.store32(6, at: Int(mine))
+      let alone = try ends(
+        .contend, .contend(mine, meetingAt: Layout.shared, count: 1 << 20), racers: 2)
+      #expect(alone.reads == 1 << 20)
+    }
+
     @Test("a maximum from the future is a step back, with both ends")
     func future() throws {
       let machine = try machine()

@@ -82,6 +82,8 @@
 #define RACE_EXPECTED 0x14       /* u32, how many will come */
 #define RACE_DONE 0x18           /* u32, how many met RACE_GOAL values of others; they go on until they are stopped */
 #define RACE_GOAL 1000
+/* How often a racer looks for the others before it starts without them: some tenths of a second. */
+#define RACE_LOOKS 0x1000000
 
 /* Requests to the agent, in every CPU mode. Ring 3 serves those marked 3. */
 #define REQUEST_NOTHING 0        /* 3 */

@@ -154,6 +154,11 @@ package final class WorkerThread: @unchecked Sendable {
   /// first when he wakes. So after a yield that was long nobody looks for a while, nor after a look that was in vain: an
   /// emulated guest takes longer than anybody looks.
   ///
+  /// What each constant is worth on a busy machine (the same host, 17 processes that wait for a CPU, medians of 9 and 7 paired
+  /// runs of four scenarios of registration and of the one with many vCPUs; two figures far apart are noise): without any look
+  /// 1.08 and 0.86 times the time, without the 200 us 1.19 and 1.01, without the 1000 us 1.16 and 1.56, without the 30 us
+  /// 1.05 and 1.16; looks without the pauses 1.94 (registration alone).
+  ///
   /// By the TSC, not by CLOCK_MONOTONIC_RAW: that may be a slow device, and Linux gives whoever reads hpet at the same time
   /// as another CPU what that one found a little earlier, which would spoil the brackets.
   private func spin(microseconds: UInt64, until holds: () -> Bool) {
