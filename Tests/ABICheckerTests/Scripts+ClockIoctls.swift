@@ -107,6 +107,10 @@ extension Script {
   }
 
   static func setClockRealtime(_ host: inout HistoryBuilder) {
+    host.createMachine()
+    host.setClock(1 << 50, realtime: host.realtime - 180_000_000_000)
+    for id in [0, 1] { host.createVCPU(id) }
+    for id in [0, 1] { host.register(id) }
     host.machine(0, 1)
     for id in [0, 1, 0, 1] { host.register(id) }
     func readAll(_ host: inout HistoryBuilder) {

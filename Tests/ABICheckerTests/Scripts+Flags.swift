@@ -28,6 +28,13 @@ extension Script {
       host.register(id, at: UInt64(0x30000 + id * 0x1000))
     }
     leavePending(&host)
+    host.look(1)
+    host.clearStopped(1)
+    host.look(1)
+    host.tellStopped(1)
+    host.hostWriteMSR(1, MSR.systemTime, host.vcpus[1]!.msr)
+    host.enter(1)
+    host.look(1)
     host.replug(0, how: .initialized(by: 1))
     host.tellStopped(0)
   }

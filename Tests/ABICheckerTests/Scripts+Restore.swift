@@ -16,6 +16,11 @@ extension Script {
       host.register(2)
       host.readAndSettle()
     }
+    host.restore(saved)
+    host.readAndSettle()
+    host.createVCPU(2)
+    host.register(2)
+    host.readAndSettle()
     for isRestored in [true, false] {
       host.restore(saved, parked: (2, isRestored))
       host.readAndSettle(except: 2)

@@ -24,12 +24,15 @@ extension Rule {
     sources: [.commit("Linux f38e098ff3a3 (2.6.37)"), window, synchronize],
     method:
       "Save the TSCs; in a new VM write them with KVM_SET_MSRS, 2 ms between two vCPUs, the second one as saved, 0.6 s ahead "
-      + "and 0.6 s behind; add a vCPU; write 1 to all, as at a reset. Compare the guests' RDTSC with the host's.",
+      + "and 0.6 s behind; add a vCPU; write 1 to all, as at a reset, and add one. Compare the guests' RDTSC with the host's.",
     scenarios: [.restoreTSC],
     coverage: [
       .observations(6, "TSCs beside that of the vCPU written first"),
       .each(
-        ["restored after another one", "made later", "written again on a VM that ran"], inStep),
+        [
+          "restored after another one", "made after a restore", "made after a reset",
+          "written again on a VM that ran",
+        ], inStep),
     ], needs: [.tscWrites]
   ) { timeline, findings in
     guard findings.trustsTSCWrites(of: timeline) else { return }
@@ -278,7 +281,8 @@ extension Findings {
     cover(
       write.map {
         $0.hadEntered ? "written again on a VM that ran" : "restored after another one"
-      } ?? "made later", of: "vCPUs in step")
+      } ?? (run.groups.written[leader]?.hadEntered == true
+        ? "made after a reset" : "made after a restore"), of: "vCPUs in step")
   }
 
   /// Each vCPU's TSC goes on from the value that was written to it.

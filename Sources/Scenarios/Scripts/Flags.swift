@@ -16,6 +16,7 @@ extension Scenario {
       try moveAndDisable(stage, vcpu)
     }
     try leavePending(stage, 0)
+    try tellAndRegister(stage, 1)
     try tellAfterINIT(stage)
   }
 
@@ -113,6 +114,17 @@ extension Scenario {
     try stage.enter(vcpu)
     stage.look(vcpu)
     try stage.register(vcpu, at: stage.records[vcpu]! + 64)
+    try stage.enter(vcpu)
+    stage.look(vcpu)
+  }
+
+  /// Told, and the host registers the same record again before the vCPU enters, as it restores a VM that it has told.
+  private static func tellAndRegister(_ stage: Stage, _ vcpu: Int) throws {
+    stage.look(vcpu)
+    try stage.clearStopped(vcpu)
+    stage.look(vcpu)
+    try stage.tellStopped(vcpu)
+    try stage.hostWriteMSR(vcpu, MSR.systemTime, stage.records[vcpu]! | 1)
     try stage.enter(vcpu)
     stage.look(vcpu)
   }

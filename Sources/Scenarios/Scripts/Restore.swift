@@ -23,12 +23,20 @@ extension Scenario {
       try stage.register(2)
       try stage.readAndSettle()
     }
+    // One that is plugged hours after boot, by the others' TSCs.
+    try stage.restore(saved)
+    try stage.readAndSettle()
+    try stage.addVCPU(2)
+    try stage.register(2)
+    try stage.readAndSettle()
     for isRestored in [true, false] {
       try stage.restore(saved, parked: (2, isRestored))
       try stage.readAndSettle(except: 2)
     }
     // Ids are APIC ids, and those may have gaps.
     try stage.restore(try stage.saveRunningMachine([0, 5, 254]))
+    try stage.readAndSettle()
+    try stage.setClock(stage.random.next() >> 8)
     try stage.readAndSettle()
   }
 
