@@ -10,7 +10,9 @@ extension Rule {
     "A record holds the TSC of the guest that registered it (L1), whoever runs when it is written: made anew while a guest of the "
       + "guest (L2) runs, whose TSC is another, it gives the clock that was set at L1's TSC, to L2 and later to L1.",
     sources: [
-      .commit("Linux e79f245ddec1, \"Properly update 'tsc_offset' to represent the running guest\""),
+      .commit(
+        "Linux, \"X86/KVM: Properly update 'tsc_offset' to represent the running guest\" (e79f245ddec1)"
+      ),
       .x86("kvm_guest_time_update(), by kvm_read_l1_tsc()"),
     ],
     method:
@@ -50,7 +52,8 @@ extension Rule {
             let setting = step.machine.setting, !setting.record.hasRealtime,
             findings.expectValue(
               setting.record.clock, since: setting.event, at: reading, in: timeline,
-              why: "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; \(reason) made the "
+              why:
+                "the time that CLOCK_MONOTONIC_RAW counted since KVM_SET_CLOCK; \(reason) made the "
                 + "record due while L2 ran, and it holds L1's TSC")
           else { continue }
           findings.cover(reason, of: "reasons for an update while L2 ran")
@@ -80,7 +83,8 @@ extension Rule {
     ], needs: [.nested, .tscOffset]
   ) { timeline, findings in
     guard timeline.isTSC else {
-      return findings.lacks("the host does not run on its TSC: it may be unstable, and offsets differ")
+      return findings.lacks(
+        "the host does not run on its TSC: it may be unstable, and offsets differ")
     }
     for machine in timeline.machines {
       var walk = L1Offsets()
@@ -121,7 +125,9 @@ private struct L1Offsets {
       known[vcpu] = Known(event: step.event, cycles: cycles, wasMovedInL2: isInL2)
     case .tscOffset(_, let cycles):
       guard isInL2 else {
-        if known[vcpu]?.cycles == cycles, known[vcpu]?.wasMovedInL2 == false { trusted.insert(vcpu) }
+        if known[vcpu]?.cycles == cycles, known[vcpu]?.wasMovedInL2 == false {
+          trusted.insert(vcpu)
+        }
         return
       }
       guard trusted.contains(vcpu), let known = known[vcpu] else { return }

@@ -281,8 +281,10 @@ extension Findings {
     cover(
       write.map {
         $0.hadEntered ? "written again on a VM that ran" : "restored after another one"
-      } ?? (run.groups.written[leader]?.hadEntered == true
-        ? "made after a reset" : "made after a restore"), of: "vCPUs in step")
+      }
+        ?? (run.groups.written[leader]?.hadEntered == true
+          ? "made after a reset" : "made after a restore"),
+      of: "vCPUs in step")
   }
 
   /// Each vCPU's TSC goes on from the value that was written to it.

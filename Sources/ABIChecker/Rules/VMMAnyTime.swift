@@ -195,14 +195,19 @@ extension Rule {
     coverage: [.observations(1, "vCPUs that started again")]
   ) { timeline, findings in
     var written: [Int: [Int: (event: Event, value: Hex)]] = [:]
+    // The machines whose vCPUs, or one of them, may have started again since the guest wrote.
+    var restarted: Set<Int> = []
     for event in timeline.history.events {
-      guard case .vcpu(let vcpu) = event.actor else { continue }
       let machine = event.machine ?? 0
+      if let (verb, _) = event.vmm, [.reset, .plug].contains(verb) { restarted.insert(machine) }
+      guard case .vcpu(let vcpu) = event.actor else { continue }
       switch event.action {
       case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
         written[machine, default: [:]][vcpu] = (event, value)
       case .readMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
-        guard let (write, wrote) = written[machine]?[vcpu] else { continue }
+        guard restarted.contains(machine), let (write, wrote) = written[machine]?[vcpu] else {
+          continue
+        }
         findings.expect(
           value != wrote, at: [write, event],
           "MSR_KVM_SYSTEM_TIME_NEW of vcpu\(vcpu) at its start is not \(wrote), as the guest wrote it before",

@@ -20,6 +20,12 @@ extension Scenario {
       try stage.getClock()
       for vcpu in [0, 1] { stage.look(vcpu) }
     }
+    // Ids are APIC ids, and those may have gaps.
+    let ids = [0, 5, 254]
+    try stage.makeMachine(vcpus: ids, highest: 254)
+    for vcpu in ids { try stage.register(vcpu) }
+    try stage.setClock(stage.random.next() >> 8)
+    for vcpu in ids { try stage.read(vcpu) }
   }
 
   /// RATE-RAW, GETCLOCK-IS-GUEST-VIEW: the same two clocks, a second apart, with nothing done between. What a second does not tell,

@@ -36,8 +36,6 @@ extension Scenario {
     // Ids are APIC ids, and those may have gaps.
     try stage.restore(try stage.saveRunningMachine([0, 5, 254]))
     try stage.readAndSettle()
-    try stage.setClock(stage.random.next() >> 8)
-    try stage.readAndSettle()
   }
 
   /// TSC-FIRST-WRITE-KEPT: values near to the TSC of a vCPU that was just made, and one far from it.
