@@ -12,10 +12,16 @@ import Testing
     }
   }
 
+  /// Made once: to make the histories of all scenarios takes longer than to judge them.
+  private static let quiet = timelines { _ in .none }
+  private static let quietWithoutTSC = timelines(source: .hpet) { _ in .none }
+  private static let slow = timelines { _ in .always(50_000_000) }
+  private static let slowWithoutTSC = timelines(source: .hpet) { _ in .always(50_000_000) }
+
   @Test(arguments: Rule.all.map(\.id))
   func everyRuleHoldsOnAQuietHost(id: String) throws {
     let rule = try #require(Rule.named(id))
-    let verdict = rule.verdict(on: Self.timelines { _ in .none })
+    let verdict = rule.verdict(on: Self.quiet)
     #expect(verdict.outcome.holds, "\(verdict)")
     // A deviation that shows always is known of a kernel that does not show it.
     #expect(verdict.rule == id && verdict.known?.always != false)
@@ -73,7 +79,7 @@ import Testing
   @Test(arguments: Rule.all.map(\.id))
   func withoutTheMasterClockARuleHoldsOrIsNotTested(id: String) throws {
     let rule = try #require(Rule.named(id))
-    let outcome = rule.verdict(on: Self.timelines(source: .hpet) { _ in .none }).outcome
+    let outcome = rule.verdict(on: Self.quietWithoutTSC).outcome
     #expect(
       Self.needMasterClock.contains(id) ? outcome.isNotTested : outcome.holds, "\(id): \(outcome)")
   }
@@ -114,9 +120,7 @@ import Testing
   @Test(arguments: [SimulatedTime.Source.tsc, .hpet], judgeWidths.sorted())
   func aBracketThatIsTooWideProvesNothing(source: SimulatedTime.Source, id: String) throws {
     let rule = try #require(Rule.named(id))
-    let outcome = rule.verdict(
-      on: Self.timelines(source: source) { _ in .always(50_000_000) }
-    ).outcome
+    let outcome = rule.verdict(on: source == .tsc ? Self.slow : Self.slowWithoutTSC).outcome
     #expect(outcome.isInconclusive, "\(id): \(outcome)")
   }
 }
