@@ -138,7 +138,13 @@ in_l2:
     xorl %eax, %eax
 nested_result:
     movq %rax, BOX(MAILBOX_RESULT0)
-    jmp done
+    movl BOX(MAILBOX_REQUEST), %eax
+    subl $REQUEST_ENTER_L2, %eax
+    cmpl $(REQUEST_LEAVE_L2 - REQUEST_ENTER_L2), %eax
+    jbe done
+    /* L2 was to answer another request: L1 must not seem to be it. */
+    movl $STATUS_LEFT_L2, BOX(MAILBOX_STATUS)
+    jmp bell
 
 /* Only L2 gets an answer: L1's own hypercall comes back, and the request is unknown. */
 leave_l2:

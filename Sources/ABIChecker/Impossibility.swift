@@ -64,7 +64,7 @@ extension Event {
 private struct Machines {
   /// Whether the history shows the making of each: those of a VMM, and that around a process inside a guest, it does not.
   let areKnown: Bool
-  private var alive: [(name: Int?, vcpus: Set<Int>)] = []
+  private var alive: [(name: Int?, vcpus: Set<Int>, inL2: Set<Int>)] = []
 
   init(areKnown: Bool) { self.areKnown = areKnown }
 
@@ -73,7 +73,7 @@ private struct Machines {
     guard areKnown else { return nil }
     if event.action == .vmCreated {
       alive.removeAll { event.machine == nil || $0.name == event.machine }
-      alive.append((event.machine, []))
+      alive.append((event.machine, [], []))
       return nil
     }
     guard let vcpu = event.vcpu ?? event.owner else { return nil }
@@ -83,9 +83,27 @@ private struct Machines {
     guard let place else { return "vcpu\(vcpu) has no machine: none was made" }
     if case .vcpuCreated = event.action {
       alive[place].vcpus.insert(vcpu)
+      alive[place].inL2.remove(vcpu)
       return nil
     }
-    return alive[place].vcpus.contains(vcpu) ? nil : "vcpu\(vcpu) was not made before"
+    guard alive[place].vcpus.contains(vcpu) else { return "vcpu\(vcpu) was not made before" }
+    return alive[place].inL2.nesting(vcpu, event.action)
+  }
+}
+
+extension Set<Int> {
+  /// Follows which vCPUs run a guest of their guest; why the action cannot have happened, if so.
+  fileprivate mutating func nesting(_ vcpu: Int, _ action: Action) -> String? {
+    let isIn = contains(vcpu)
+    switch action {
+    case .ranL2 where isIn: return "vcpu\(vcpu) ran L2 already"
+    case .leftL2 where !isIn, .readInL2 where !isIn: return "vcpu\(vcpu) did not run L2"
+    case .read where isIn: return "vcpu\(vcpu) ran L2, and L1 does not read then"
+    case .ranL2: insert(vcpu)
+    case .leftL2, .booted, .replugged: remove(vcpu)
+    default: break
+    }
+    return nil
   }
 }
 

@@ -28,7 +28,15 @@ extension Stage {
   }
 
   func leaveL2(_ vcpu: Int) throws {
-    let reply = try machine.ask(vcpu, .leaveL2(bySVM: host.cpuid.nestsBySVM ?? true))
+    let bySVM = host.cpuid.nestsBySVM ?? true
+    let reply = try machine.ask(vcpu, .leaveL2(bySVM: bySVM))
+    guard reply.value.status == .done,
+      reply.value.result0 == GuestRequest.hypercallExit(bySVM: bySVM)
+    else {
+      throw MachineError.mailboxUnreadable(
+        vcpu: vcpu,
+        reason: "\(reply.value.status), reason \(reply.value.result0), where L2 was to leave")
+    }
     record(.vcpu(vcpu), reply.began, reply.ended, .leftL2)
   }
 

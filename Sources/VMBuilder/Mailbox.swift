@@ -62,8 +62,10 @@ public struct GuestRequest: Sendable {
   public static func enterL2(tscOffset: UInt64, bySVM: Bool) -> Self {
     Self(REQUEST_ENTER_L2, tscOffset, bySVM ? 1 : 0)
   }
-  /// Goes back to L1; result 0 is the reason of the exit.
+  /// Goes back to L1; result 0 is the reason of the exit, `hypercallExit`.
   public static func leaveL2(bySVM: Bool) -> Self { Self(REQUEST_LEAVE_L2, 0, bySVM ? 1 : 0) }
+  /// The reason of an exit by hypercall: SVM's VMEXIT_VMMCALL, VMX's basic exit reason of VMCALL.
+  public static func hypercallExit(bySVM: Bool) -> UInt64 { bySVM ? 0x81 : 18 }
   public static func invalidOpcode(ring: Int = 0) -> Self { Self(REQUEST_UD2, ring: ring) }
   /// A code that no guest knows.
   public static var unknown: Self { Self(REQUEST_COUNT) }
@@ -191,6 +193,10 @@ package struct Mailbox {
           instructionPointer: double(MAILBOX_FAULT_IP)))
     case STATUS_NEVER_EVEN: status = .neverEven
     case STATUS_UNKNOWN_REQUEST: status = .unknownRequest
+    case STATUS_LEFT_L2:
+      throw .mailboxUnreadable(
+        vcpu: vcpu,
+        reason: "its own guest came back unasked, for reason \(double(MAILBOX_RESULT0))")
     case STATUS_PENDING:
       throw .mailboxUnreadable(vcpu: vcpu, reason: "the doorbell rang, but no status was set")
     case let other: throw .mailboxUnreadable(vcpu: vcpu, reason: "\(other) is no status")

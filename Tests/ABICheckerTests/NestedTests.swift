@@ -125,4 +125,18 @@ import Testing
       try expectNotTested(id, host.history, "neither SVM nor VMX")
     }
   }
+
+  /// What cannot have happened blames nobody.
+  @Test func whoReadsIsInThatGuest() {
+    let history = Self.history()
+    #expect(history.impossibility == nil)
+    let without = history.changed { if case .ranL2 = $0 { $0 = .entered } }
+    #expect(without.impossibility?.reason == "vcpu0 did not run L2")
+    let twice = history.changed { if case .leftL2 = $0 { $0 = .entered } }
+    #expect(twice.impossibility?.reason == "vcpu0 ran L2, and L1 does not read then")
+    let again = history.changed {
+      if case .readInL2 = $0 { $0 = .ranL2(tscOffset: 5) }
+    }
+    #expect(again.impossibility?.reason == "vcpu0 ran L2 already")
+  }
 }

@@ -199,6 +199,18 @@ import Testing
     try expectHolds(id, reset(0xf000_0001))
     try expectBroken(id, reset(nil), "vcpu1 at its start is not 0x11001", "0x11001")
     try expectNotTested(id, guest(.vmmReset) { $0.vmm(.reset) }, "vCPUs that started again")
+    // Nothing was enabled, and nothing was reset.
+    let disabled = guest(.vmmReset) { host in
+      host.run(1, .write(MSR.systemTime, 0))
+      host.vmm(.reset)
+      host.startAgain(1)
+    }
+    try expectNotTested(id, disabled, "vCPUs that started again")
+    let refused = guest(.vmmReset) { host in
+      host.vmm(.reset, failure: .refused(reason: "not now"))
+      host.startAgain(1)
+    }
+    try expectNotTested(id, refused, "vCPUs that started again")
   }
 
   @Test func aVMMThatEndsOrSaysNothing() throws {

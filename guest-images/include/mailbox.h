@@ -119,6 +119,7 @@
 #define STATUS_FAULT 2
 #define STATUS_NEVER_EVEN 3      /* the version stayed odd: the snapshot is what stood there */
 #define STATUS_UNKNOWN_REQUEST 4
+#define STATUS_LEFT_L2 5         /* L2 came back to L1 in the middle of a request; result0 the reason */
 
 /* How often a guest looks again at an odd version before it says NEVER_EVEN. */
 #define CLOCK_ATTEMPTS 4096

@@ -36,13 +36,9 @@ extension Rule {
           if step.isEntry, step.before.l2Offset != nil, let reason = due.removeValue(forKey: vcpu) {
             made[vcpu] = reason
           }
-          if step.systemTimeWrite != nil || step.isToldStopped {
-            (due[vcpu], made[vcpu]) = (
-              step.after.l2Offset == nil
-                ? nil : step.isToldStopped ? "KVM_KVMCLOCK_CTRL" : "KVM_SET_MSRS", nil
-            )
+          if let reason = step.reason {
+            (due[vcpu], made[vcpu]) = (step.after.l2Offset == nil ? nil : reason, nil)
           }
-          if step.isEntry, step.after.l2Offset == nil { due[vcpu] = nil }
         } else if case .setClock = step.event.action {
           made = [:]
           for vcpu in step.machine.inL2 { due[vcpu] = "KVM_SET_CLOCK" }
@@ -75,8 +71,8 @@ extension Rule {
       .x86("kvm_vcpu_write_tsc_offset(), by kvm_calc_nested_tsc_offset()"),
     ],
     method:
-      "Set KVM_VCPU_TSC_OFFSET and read it back. While L2 runs: RDTSC in L2, KVM_GET_MSRS of IA32_TSC, KVM_VCPU_TSC_OFFSET; set the offset and do the same again; back in L1 "
-      + "RDTSC.",
+      "Set KVM_VCPU_TSC_OFFSET and read it back. While L2 runs: RDTSC in L2, KVM_GET_MSRS of IA32_TSC, KVM_VCPU_TSC_OFFSET; set the "
+      + "offset and do the same again; back in L1 RDTSC.",
     scenarios: [.nested],
     coverage: [
       .each(views, "views of the TSC"), .observations(8, "views of a TSC while L2 ran, and after"),
@@ -118,7 +114,7 @@ private struct L1Offsets {
     switch step.event.action {
     case .ranL2:
       ranL2.insert(vcpu)
-      if !trusted.contains(vcpu) {
+      if known[vcpu] != nil, !trusted.contains(vcpu) {
         findings.lacks("no KVM_VCPU_TSC_OFFSET of vcpu\(vcpu) that was set in L1 read back")
       }
     case .setTSCOffset(_, let cycles):
@@ -139,7 +135,8 @@ private struct L1Offsets {
     case .hostReadMSR(_, Hex(MSR.tsc), let value) where isInL2:
       judge(value.value, "KVM_GET_MSRS", vcpu, step, &findings)
     case .readInL2(_, let reading, _):
-      judge(reading.tsc &- (step.after.l2Offset ?? 0), "RDTSC in L2", vcpu, step, &findings)
+      guard let offset = step.after.l2Offset else { return }
+      judge(reading.tsc &- offset, "RDTSC in L2", vcpu, step, &findings)
     case .read(_, _, let reading, _) where !isInL2 && ranL2.contains(vcpu):
       judge(reading.tsc, "RDTSC in L1", vcpu, step, &findings)
     default:
@@ -164,7 +161,9 @@ private struct L1Offsets {
 }
 
 extension Step {
-  fileprivate var isToldStopped: Bool {
-    if case .toldStopped(_, .none) = event.action { true } else { false }
+  /// Why the vCPU's record is due, by a request that concerns this vCPU alone.
+  fileprivate var reason: String? {
+    if case .toldStopped(_, .none) = event.action { return "KVM_KVMCLOCK_CTRL" }
+    return systemTimeWrite.map { $0.isByHost ? "KVM_SET_MSRS" : "WRMSR" }
   }
 }

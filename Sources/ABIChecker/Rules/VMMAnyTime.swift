@@ -199,15 +199,17 @@ extension Rule {
     var restarted: Set<Int> = []
     for event in timeline.history.events {
       let machine = event.machine ?? 0
-      if let (verb, _) = event.vmm, [.reset, .plug].contains(verb) { restarted.insert(machine) }
+      if case (let verb, nil)? = event.vmm, [.reset, .plug].contains(verb) {
+        restarted.insert(machine)
+      }
       guard case .vcpu(let vcpu) = event.actor else { continue }
       switch event.action {
       case .wroteMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
         written[machine, default: [:]][vcpu] = (event, value)
       case .readMSR(let msr, let value, nil) where MSR.isSystemTime(msr):
-        guard restarted.contains(machine), let (write, wrote) = written[machine]?[vcpu] else {
-          continue
-        }
+        guard restarted.contains(machine), let (write, wrote) = written[machine]?[vcpu],
+          wrote.value & 1 == 1
+        else { continue }
         findings.expect(
           value != wrote, at: [write, event],
           "MSR_KVM_SYSTEM_TIME_NEW of vcpu\(vcpu) at its start is not \(wrote), as the guest wrote it before",
