@@ -126,6 +126,12 @@ extension Live {
           of: [0xc7, 0x47, 0x40, 99, 0, 0, 0, 0xe6, 0x4b])
       else { throw Unexpected() }
       #expect(reason.contains("99"))
+      // The same with 5, STATUS_LEFT_L2: L1 must not seem to have answered for L2.
+      guard
+        case .mailboxUnreadable(_, let left)? = try failure(
+          of: [0xc7, 0x47, 0x40, 5, 0, 0, 0, 0xe6, 0x4b])
+      else { throw Unexpected() }
+      #expect(left.contains("came back unasked"))
     }
 
     @Test("a guest that scribbles over its own mailbox harms nothing else")
