@@ -253,8 +253,9 @@ extension Scenario {
 
   private static func trySet(_ stage: Stage, _ record: ClockRecord) throws -> Bool {
     try stage.readHostClock("CLOCK_REALTIME")
-    defer { _ = try? stage.readHostClock("CLOCK_REALTIME") }
-    return try stage.trySetClock(record)
+    let isAccepted = try stage.trySetClock(record)
+    try stage.readHostClock("CLOCK_REALTIME")
+    return isAccepted
   }
 
   /// On two threads, with the vCPUs at rest and while they go in and out.
