@@ -82,6 +82,8 @@ class Lab:
         executable = Path(self.arguments.executable)
         if not executable.exists():
             raise Problem(f"{executable} does not exist", "make static")
+        if not needs.is_static(executable):
+            raise Problem(f"{executable} is linked to shared libraries, which a host of the lab lacks", "make static")
         emulators = {kind: EMULATORS[kind](self.archive, say, executable) for kind in kinds or self.hosts()}
         return host.Bench(executable, emulators, OUT)
 

@@ -30,7 +30,7 @@ def check(hosts=1, kernels=0, trees=0, sources=0, tools=None):
     tools = (TOOLS if hosts else FETCH_TOOLS) | (BUILD_TOOLS if trees else SOURCE_TOOLS if sources else {}) | (tools or {})
     packages = {package for tool, package in tools.items() if shutil.which(tool) is None}
     busybox = shutil.which("busybox")
-    if hosts and busybox and b"/ld-linux" in Path(busybox).read_bytes()[:4096]:
+    if hosts and busybox and not is_static(Path(busybox)):
         packages.add("busybox-static")
     wrong, remedies = [], []
     if packages:
@@ -50,6 +50,12 @@ def check(hosts=1, kernels=0, trees=0, sources=0, tools=None):
         remedies.append("set LAB_CACHE to a folder with more")
     if wrong:
         raise Problem("the lab can't run here; missing:\n    " + "\n    ".join(wrong), "; ".join(remedies))
+
+
+def is_static(executable):
+    """Whether it runs where there are no shared libraries."""
+    with executable.open("rb") as file:
+        return b"/ld-linux" not in file.read(4096)
 
 
 def places():

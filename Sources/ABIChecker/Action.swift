@@ -67,8 +67,12 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case hostClock(name: String, nanoseconds: UInt64)
   /// `KVM_SET_TSC_KHZ` of a vCPU, or of the whole VM if nil, and what KVM said if it refused.
   case setTSCKHz(vcpu: Int?, kHz: UInt32, error: Errno?)
-  /// `KVM_XEN_VCPU_SET_ATTR`: the vCPU has a Xen clock record at this address.
+  /// `KVM_XEN_VCPU_SET_ATTR`: the vCPU has Xen's vcpu_time_info, a clock record, at this address.
   case xenTimeSet(vcpu: Int, address: Hex)
+  /// `KVM_XEN_VCPU_SET_ATTR`: the vCPU has Xen's vcpu_info at this address, and in it a clock record.
+  case xenInfoSet(vcpu: Int, address: Hex)
+  /// `KVM_XEN_HVM_SET_ATTR`: the page at this address is Xen's shared_info, and in it is a wall clock.
+  case xenSharedInfoSet(address: Hex, is64Bit: Bool)
   /// `KVM_XEN_HVM_CONFIG`: whether the VM's Xen clock records leave out PVCLOCK_TSC_STABLE_BIT.
   case xenUnstableSet(Bool)
 

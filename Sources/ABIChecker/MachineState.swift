@@ -241,6 +241,7 @@ extension Event {
       .moved(let vcpu, _), .halted(let vcpu), .tscKHz(let vcpu, _), .tscOffset(let vcpu, _),
       .hostWroteMSR(let vcpu, _, _), .hostReadMSR(let vcpu, _, _), .hostMSRRefused(let vcpu, _, _),
       .hostMSRReadRefused(let vcpu, _), .xenTimeSet(let vcpu, _),
+      .xenInfoSet(let vcpu, _),
       .setTSCOffset(let vcpu, _), .toldStopped(let vcpu, _), .page(let vcpu, _, _):
       vcpu
     case .setTSCKHz(let vcpu, _, _): vcpu

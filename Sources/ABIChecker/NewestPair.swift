@@ -48,7 +48,7 @@ struct NewestPair {
       onOldMSR.insert(vcpu)
     case (.wroteMSR(let msr, _, nil), .vcpu(let vcpu)) where MSR.isSystemTime(msr):
       isNew = onOldMSR.remove(vcpu) != nil || isNew
-    case (.wroteMSR(Hex(MSR.referenceTSC), _, nil), .vcpu): isNew = true
+    case (.wroteMSR(Hex(MSR.referenceTSC), _, nil), .vcpu), (.xenSharedInfoSet, _): isNew = true
     default: break
     }
     if case .vcpu(let vcpu) = event.actor, !entered.contains(vcpu) {

@@ -4,7 +4,13 @@ internal import PVClock
 struct OtherClocks {
   enum Place: Hashable {
     case referencePage
-    case xenRecord(vcpu: Int)
+    case xenRecord(vcpu: Int, in: XenRecord)
+  }
+
+  /// Where Xen's guests find a clock record of a vCPU.
+  enum XenRecord: String, CaseIterable {
+    case timeInfo = "vcpu_time_info"
+    case info = "vcpu_info"
   }
 
   /// A look of the host at a place in guest memory.
@@ -33,11 +39,14 @@ struct OtherClocks {
     let after: Observation
   }
 
+  /// Offset of the clock record in Xen's vcpu_info, in 64-bit guests and in 32-bit ones.
+  static let recordInXenInfo: UInt64 = 32
+
   private(set) var looks: [Look] = []
   private(set) var comparisons: [Comparison] = []
   private(set) var counts: [Count] = []
   private var referencePage: UInt64?
-  private var xenRecords: [Int: UInt64] = [:]
+  private var xenRecords: [Place: UInt64] = [:]
   /// The vCPUs that entered since the clock was set, its pair was taken anew, or the flags of a place were changed. In Linux
   /// before 5.12 vCPU 0 alone renews the reference page.
   private var entered: Set<Int> = []
@@ -56,7 +65,10 @@ struct OtherClocks {
     case .setClock, .xenUnstableSet: isChange = true
     case .xenTimeSet(let vcpu, let address):
       isChange = true
-      xenRecords[vcpu] = address.value
+      xenRecords[.xenRecord(vcpu: vcpu, in: .timeInfo)] = address.value
+    case .xenInfoSet(let vcpu, let address):
+      isChange = true
+      xenRecords[.xenRecord(vcpu: vcpu, in: .info)] = address.value &+ Self.recordInXenInfo
     case .wroteMSR(Hex(MSR.referenceTSC), let value, nil):
       referencePage = value.value & 1 == 1 ? value.value & ~0xfff : nil
     default: break
@@ -81,18 +93,18 @@ struct OtherClocks {
     }
     lastReading[vcpu] = reading
     readings[.referencePage, default: []].append(reading)
-    readings[.xenRecord(vcpu: vcpu), default: []].append(reading)
+    for record in XenRecord.allCases {
+      readings[.xenRecord(vcpu: vcpu, in: record), default: []].append(reading)
+    }
   }
 
   private mutating func look(_ step: Step, _ address: UInt64, _ bytes: [UInt8]) {
     if address == referencePage, bytes.count == ReferencePage.size {
       look(Look(place: .referencePage, bytes: bytes, step: step, isCurrent: entered.contains(0)))
     }
-    for (vcpu, record) in xenRecords where record == address && bytes.count == ClockPage.size {
-      look(
-        Look(
-          place: .xenRecord(vcpu: vcpu), bytes: bytes, step: step,
-          isCurrent: entered.contains(vcpu)))
+    for (place, record) in xenRecords where record == address && bytes.count == ClockPage.size {
+      guard case .xenRecord(let vcpu, _) = place else { continue }
+      look(Look(place: place, bytes: bytes, step: step, isCurrent: entered.contains(vcpu)))
     }
   }
 

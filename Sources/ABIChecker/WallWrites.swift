@@ -2,16 +2,10 @@ internal import PVClock
 
 /// A write of a wall clock MSR, and guest memory as the host saw it before the next one.
 struct WallWrite {
-  /// Place of the event in the history, from 0.
-  var index: Int
-  var event: Event
+  var step: Step
   var msr: Hex
   var address: UInt64
   var fault: Fault?
-  /// Counts the machines and the settings of their clock, as observations do.
-  var epoch: Int
-  /// Counts the machines.
-  var machine: Int
   /// The version that the record had before, and the event that shows it.
   var before: (event: Event, version: UInt32)?
   /// The guest memory that held 0xa5.
@@ -19,6 +13,13 @@ struct WallWrite {
   /// The first look at the whole record.
   var look: (event: Event, start: UInt64, bytes: [UInt8])?
 
+  /// Place of the event in the history, from 0.
+  var index: Int { step.index }
+  var event: Event { step.event }
+  /// Counts the machines and the settings of their clock, as observations do.
+  var epoch: Int { step.machine.epoch }
+  /// Counts the machines.
+  var machine: Int { step.machine.number }
   var isByHost: Bool { event.actor == .host }
 
   /// The record's place among the bytes looked at.
@@ -61,8 +62,7 @@ private struct WallPass {
   private mutating func add(_ step: Step, _ msr: Hex, _ address: UInt64, _ fault: Fault?) {
     writes.append(
       WallWrite(
-        index: step.index, event: step.event, msr: msr, address: address, fault: fault,
-        epoch: step.machine.epoch, machine: step.machine.number, before: versions[address],
+        step: step, msr: msr, address: address, fault: fault, before: versions[address],
         filled: filled))
     (versions, filled, isOpen) = ([:], nil, true)
   }
@@ -134,33 +134,33 @@ extension Timeline {
     }.map { RealtimeSpan(first: $0, last: $1) }
   }
 
-  /// The epoch that a write of the MSR has to give: CLOCK_REALTIME less kvmclock, each read at some moment of the write.
+  /// The epoch that the host has to write in this step: CLOCK_REALTIME less kvmclock, each read at some moment of it.
   ///
   /// kvmclock's side comes from the next clock record that a guest read; CLOCK_REALTIME's from the readings before and
-  /// after the write, widened by as much as it moved against CLOCK_MONOTONIC_RAW between any two: it may be slewed or
+  /// after the step, widened by as much as it moved against CLOCK_MONOTONIC_RAW between any two: it may be slewed or
   /// stepped at any time.
   func epoch(
-    of write: WallWrite, _ spans: [RealtimeSpan]
+    of step: Step, _ spans: [RealtimeSpan]
   ) -> (allowed: Interval, isStable: Bool, events: [Event])? {
+    let event = step.event
     guard
-      let span = spans.first(where: { $0.first.index < write.index && write.index < $0.last.index }
-      ),
+      let span = spans.first(where: { $0.first.index < step.index && step.index < $0.last.index }),
       let reading = observations.first(where: {
-        $0.index > write.index && $0.epoch == write.epoch && $0.page != nil
+        $0.index > step.index && $0.epoch == step.machine.epoch && $0.page != nil
       })
     else { return nil }
     let moved = spans.map(\.offset.width).max() ?? 0
     let realtime = Interval(
-      Int128(write.event.began.raw) + span.offset.lower - moved,
-      Int128(write.event.ended.raw) + span.offset.upper + moved)
-    let elapsed = write.event.elapsed(to: reading.event)
+      Int128(event.began.raw) + span.offset.lower - moved,
+      Int128(event.ended.raw) + span.offset.upper + moved)
+    let elapsed = event.elapsed(to: reading.event)
     let slack = drift(until: reading) + rounding
     let clock = Interval(
       Int128(reading.value) - elapsed.upper - reading.lead - slack,
       Int128(reading.value) - elapsed.lower + slack)
     return (
       Interval(realtime.lower - clock.upper, realtime.upper - clock.lower), reading.isStable,
-      [span.first.event, write.event, reading.event, span.last.event]
+      [span.first.event, event, reading.event, span.last.event]
     )
   }
 }

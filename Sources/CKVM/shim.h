@@ -112,6 +112,7 @@ CKVM_VALUE_REQUEST(create_irqchip, KVM_CREATE_IRQCHIP)
 CKVM_VALUE_REQUEST(set_tss_addr, KVM_SET_TSS_ADDR)
 CKVM_POINTER_REQUEST(set_identity_map_addr, KVM_SET_IDENTITY_MAP_ADDR, uint64_t)
 CKVM_POINTER_REQUEST(xen_hvm_config, KVM_XEN_HVM_CONFIG, struct kvm_xen_hvm_config)
+CKVM_POINTER_REQUEST(xen_hvm_set_attr, KVM_XEN_HVM_SET_ATTR, struct kvm_xen_hvm_attr)
 
 // On the descriptor of a VM or of a vCPU.
 CKVM_POINTER_REQUEST(enable_cap, KVM_ENABLE_CAP, struct kvm_enable_cap)

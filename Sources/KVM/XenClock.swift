@@ -10,6 +10,24 @@ extension VirtualMachine {
     config.flags = isUnstable ? UInt32(KVM_XEN_HVM_CONFIG_PVCLOCK_TSC_UNSTABLE) : 0
     try checkZero("KVM_XEN_HVM_CONFIG", ckvm_xen_hvm_config(descriptor.raw, &config))
   }
+
+  /// Makes a page of guest memory Xen's `shared_info`, in the layout of 64-bit guests or of 32-bit ones; KVM puts the wall
+  /// clock there.
+  ///
+  /// The corresponding request is `KVM_XEN_HVM_SET_ATTR`, with `KVM_XEN_ATTR_TYPE_LONG_MODE`, then with
+  /// `KVM_XEN_ATTR_TYPE_SHARED_INFO`.
+  /// - Parameter address: guest-physical, a multiple of 4096.
+  /// - Throws: `KVMError` naming the request, with `errno`.
+  public func setXenSharedInfo(at address: UInt64, is64Bit: Bool) throws(KVMError) {
+    precondition(address % 4096 == 0, "\(address) is not the address of a page")
+    var attribute = kvm_xen_hvm_attr()
+    attribute.type = UInt16(KVM_XEN_ATTR_TYPE_LONG_MODE)
+    attribute.u.long_mode = is64Bit ? 1 : 0
+    try checkZero("KVM_XEN_HVM_SET_ATTR", ckvm_xen_hvm_set_attr(descriptor.raw, &attribute))
+    attribute.type = UInt16(KVM_XEN_ATTR_TYPE_SHARED_INFO)
+    attribute.u.shared_info.gfn = address / 4096
+    try checkZero("KVM_XEN_HVM_SET_ATTR", ckvm_xen_hvm_set_attr(descriptor.raw, &attribute))
+  }
 }
 
 extension VCPU {
@@ -18,8 +36,20 @@ extension VCPU {
   /// The corresponding request is `KVM_XEN_VCPU_SET_ATTR`, with `KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO`.
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setXenTimeInfo(at address: UInt64) throws(KVMError) {
+    try setXenAttribute(KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO, address)
+  }
+
+  /// Gives the vCPU Xen's `vcpu_info`, 64 bytes, at a guest-physical address; its clock record is at offset 32.
+  ///
+  /// The corresponding request is `KVM_XEN_VCPU_SET_ATTR`, with `KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO`.
+  /// - Throws: `KVMError` naming the request, with `errno`.
+  public func setXenInfo(at address: UInt64) throws(KVMError) {
+    try setXenAttribute(KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO, address)
+  }
+
+  private func setXenAttribute(_ type: Int32, _ address: UInt64) throws(KVMError) {
     var attribute = kvm_xen_vcpu_attr()
-    attribute.type = UInt16(KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO)
+    attribute.type = UInt16(type)
     attribute.u.gpa = address
     try checkZero("KVM_XEN_VCPU_SET_ATTR", ckvm_xen_vcpu_set_attr(descriptor.raw, &attribute))
   }

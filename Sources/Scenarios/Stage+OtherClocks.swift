@@ -51,17 +51,25 @@ extension Stage {
     }
   }
 
-  func xenRecord(of vcpu: Int) -> UInt64 { Layout.clockPage(vcpu, second: true) + 0x140 }
+  /// A vCPU's vcpu_time_info and its vcpu_info.
+  private func xenPlaces(of vcpu: Int) -> (timeInfo: UInt64, info: UInt64) {
+    let page = Layout.clockPage(vcpu, second: true)
+    return (page + 0x140, page + 0x180)
+  }
 
-  /// Gives both vCPUs a Xen clock record; whether KVM has such.
+  /// Gives both vCPUs their Xen clock records; whether KVM has such.
   func registerXenRecords() throws -> Bool {
     for vcpu in [0, 1] {
-      let address = xenRecord(of: vcpu)
+      let (timeInfo, info) = xenPlaces(of: vcpu)
       do {
-        let set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-          try vcpu.setXenTimeInfo(at: address)
+        var set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+          try vcpu.setXenTimeInfo(at: timeInfo)
         }
-        record(.host, set.began, set.ended, .xenTimeSet(vcpu: vcpu, address: Hex(address)))
+        record(.host, set.began, set.ended, .xenTimeSet(vcpu: vcpu, address: Hex(timeInfo)))
+        set = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+          try vcpu.setXenInfo(at: info)
+        }
+        record(.host, set.began, set.ended, .xenInfoSet(vcpu: vcpu, address: Hex(info)))
       } catch MachineError.kvm(let error) {
         lacks("Xen's clock record", "\(error)")
         return false
@@ -70,13 +78,33 @@ extension Stage {
     return true
   }
 
-  /// Each vCPU reads its kvmclock record; its Xen record is looked at before and after.
+  /// Each vCPU reads its kvmclock record; its Xen records are looked at before and after.
   func compareWithXen() throws {
     for vcpu in [0, 1] { try enter(vcpu) }
     for vcpu in [0, 1, 0, 1] {
-      lookAtMemory(xenRecord(of: vcpu), count: 32)
+      let places = xenPlaces(of: vcpu)
+      func look() {
+        for address in [places.timeInfo, places.info + 32] { lookAtMemory(address, count: 32) }
+      }
+      look()
       try read(vcpu)
-      lookAtMemory(xenRecord(of: vcpu), count: 32)
+      look()
+    }
+  }
+
+  /// KVM puts the wall clock into Xen's shared_info, in each of its layouts; vCPU 0 reads its kvmclock record after it.
+  func shareXenInfo() throws {
+    for is64Bit in [true, false] {
+      machine.memory.fill(0xa5, at: Int(Layout.shared), count: 4096)
+      try readHostClock("CLOCK_REALTIME")
+      try note(
+        { _ in .xenSharedInfoSet(address: Hex(Layout.shared), is64Bit: is64Bit) },
+        of: { () throws(KVMError) in
+          try machine.vm.setXenSharedInfo(at: Layout.shared, is64Bit: is64Bit)
+        })
+      lookAtMemory(Layout.shared + (is64Bit ? 0xc00 : 0x900), count: is64Bit ? 16 : 40)
+      try read(0)
+      try readHostClock("CLOCK_REALTIME")
     }
   }
 

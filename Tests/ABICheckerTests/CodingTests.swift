@@ -108,7 +108,9 @@ import Testing
     .hostClock(name: "CLOCK_REALTIME", nanoseconds: .max),
     .setTSCOffset(vcpu: 0, cycles: .max),
     .setTSCKHz(vcpu: nil, kHz: .max, error: nil), .setTSCKHz(vcpu: 1, kHz: 0, error: "EINVAL"),
-    .xenTimeSet(vcpu: .max, address: 0x31000), .xenUnstableSet(true), .xenUnstableSet(false),
+    .xenTimeSet(vcpu: .max, address: 0x31000), .xenInfoSet(vcpu: .max, address: 0x31000),
+    .xenSharedInfoSet(address: 0x1f000, is64Bit: true), .xenUnstableSet(true),
+    .xenUnstableSet(false),
     .vmm(verb: .save, other: .min, failure: nil),
     .vmm(verb: .plug, other: nil, failure: .ended(how: "signal 9")),
     .vmm(verb: .reset, other: nil, failure: .silent(about: "")),
@@ -202,6 +204,8 @@ import Testing
     case .ranL2: 69
     case .leftL2: 70
     case .readInL2: 71
+    case .xenInfoSet: 72
+    case .xenSharedInfoSet: 73
     }
   }
 
@@ -214,7 +218,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...71))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...73))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -11,16 +11,18 @@ struct SimulatedOtherClocks {
   private var made: UInt32 = 0
   var scale: UInt64 = 0
   var offset: UInt64 = 0
-  var xen: [Int: ClockPage] = [:]
+  var xen: [OtherClocks.Place: ClockPage] = [:]
   var isXenUnstable = false
 
   mutating func publish(_ record: ClockPage, on id: Int) {
-    if let old = xen[id] {
+    for each in OtherClocks.XenRecord.allCases {
+      let place = OtherClocks.Place.xenRecord(vcpu: id, in: each)
+      guard let old = xen[place] else { continue }
       var new = record
       new.version = VersionProtocol.updated(old.version)
       new.flags.remove(.guestStopped)
       if isXenUnstable { new.flags.remove(.tscStable) }
-      xen[id] = new
+      xen[place] = new
     }
     guard hasPage, wantsPage else { return }
     (wantsPage, sequence) = (false, 0)
@@ -79,15 +81,45 @@ extension HistoryBuilder {
     return tsc.multipliedFullWidth(by: others.scale).high &+ others.offset
   }
 
-  mutating func registerXenRecord(_ id: Int) {
-    bracketed(.host) { host in
-      host.others.xen[id] = ClockPage()
-      host.vcpus[id]?.wantsRecord = true
-      return [.xenTimeSet(vcpu: id, address: Hex(Self.xenRecord(of: id)))]
+  mutating func registerXenRecords(_ id: Int) {
+    for record in OtherClocks.XenRecord.allCases {
+      bracketed(.host) { host in
+        host.others.xen[.xenRecord(vcpu: id, in: record)] = ClockPage()
+        host.vcpus[id]?.wantsRecord = true
+        let address = Self.xenRecord(record, of: id)
+        return switch record {
+        case .timeInfo: [.xenTimeSet(vcpu: id, address: Hex(address))]
+        case .info:
+          [.xenInfoSet(vcpu: id, address: Hex(address - OtherClocks.recordInXenInfo))]
+        }
+      }
     }
   }
 
-  static func xenRecord(of id: Int) -> UInt64 { 0x31000 + UInt64(id) * 0x1000 }
+  static func xenRecord(_ record: OtherClocks.XenRecord, of id: Int) -> UInt64 {
+    0x31000 + UInt64(id) * 0x1000 + (record == .info ? 0x60 : 0)
+  }
+
+  static let sharedInfo: UInt64 = 0x35000
+
+  /// `KVM_XEN_ATTR_TYPE_SHARED_INFO`, in each layout.
+  mutating func shareXenInfo() {
+    for is64Bit in [true, false] {
+      let (start, count): (UInt64, Int) =
+        is64Bit ? (Self.sharedInfo + 0xc00, 16) : (Self.sharedInfo + 0x900, 40)
+      wall.store([UInt8](repeating: 0xa5, count: count), at: start)
+      readRealtime()
+      bracketed(.host) { host in
+        host.serveWall(start)
+        host.wall.store([0, 0, 0, 0], at: start + UInt64(count) - 4)
+        host.takePair()
+        return [.xenSharedInfoSet(address: Hex(Self.sharedInfo), is64Bit: is64Bit)]
+      }
+      lookAtWall(start, count: count)
+      read(0)
+      readRealtime()
+    }
+  }
 
   mutating func setXenUnstable(_ isUnstable: Bool) {
     bracketed(.host) { host in
@@ -100,15 +132,17 @@ extension HistoryBuilder {
   mutating func compareWithXen() {
     for id in [0, 1] { enter(id) }
     for id in [0, 1, 0, 1] {
-      lookAtXenRecord(id)
+      lookAtXenRecords(id)
       read(id)
-      lookAtXenRecord(id)
+      lookAtXenRecords(id)
     }
   }
 
-  private mutating func lookAtXenRecord(_ id: Int) {
-    host(
-      .memory(address: Hex(Self.xenRecord(of: id)), bytes: HexBytes(others.xen[id]!.bytes)))
+  private mutating func lookAtXenRecords(_ id: Int) {
+    for record in OtherClocks.XenRecord.allCases {
+      let bytes = others.xen[.xenRecord(vcpu: id, in: record)]!.bytes
+      host(.memory(address: Hex(Self.xenRecord(record, of: id)), bytes: HexBytes(bytes)))
+    }
   }
 
   /// KVM_HC_CLOCK_PAIRING.
@@ -178,8 +212,11 @@ extension Action {
     self = .readMSR(msr: Hex(MSR.referenceCount), value: value, fault: nil)
   }
 
-  mutating func changeXenRecord(of vcpu: Int, _ change: (inout ClockPage) -> Void) {
-    changeMemory(HistoryBuilder.xenRecord(of: vcpu)) { bytes in
+  mutating func changeXenRecord(
+    of vcpu: Int, in record: OtherClocks.XenRecord = .timeInfo,
+    _ change: (inout ClockPage) -> Void
+  ) {
+    changeMemory(HistoryBuilder.xenRecord(record, of: vcpu)) { bytes in
       var page = ClockPage(bytes: bytes)!
       change(&page)
       bytes = page.bytes

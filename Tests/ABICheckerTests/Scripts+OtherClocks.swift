@@ -20,7 +20,7 @@ extension Script {
   static func xen(_ host: inout HistoryBuilder) {
     host.movesBetweenCPUs = false
     host.machine(0, 1)
-    for id in [0, 1] { host.registerXenRecord(id) }
+    for id in [0, 1] { host.registerXenRecords(id) }
     for id in [0, 1] { host.register(id) }
     host.compareWithXen()
     for _ in 0..<2 {
@@ -29,6 +29,8 @@ extension Script {
     }
     for msr in [MSR.systemTimeOld, MSR.systemTime] {
       host.register(0, msr: msr)
+      host.compareWithXen()
+      host.shareXenInfo()
       host.compareWithXen()
     }
     for isUnstable in [true, false] {

@@ -8,25 +8,60 @@ import Testing
   static let noStep = "XEN-NO-STEP-BACK"
   static let version = "XEN-VERSION"
   static let flag = "XEN-UNSTABLE-FLAG"
+  static let wall = "XEN-WALL-VALUE"
 
   static let history = Script.history(of: .xen)
 
   @Test func oneClockUnderTwoNamesHolds() throws {
-    for id in [Self.same, Self.follows, Self.noStep, Self.version, Self.flag] {
+    for id in [Self.same, Self.follows, Self.noStep, Self.version, Self.flag, Self.wall] {
       try expectHolds(id, Self.history)
     }
   }
 
-  @Test(arguments: [3, -3] as [Int64])
-  func aXenRecordThatIsNotKvmclockIsBroken(error: Int64) throws {
+  @Test(arguments: [3, -3] as [Int64], OtherClocks.XenRecord.allCases)
+  func aXenRecordThatIsNotKvmclockIsBroken(
+    error: Int64, record: OtherClocks.XenRecord
+  ) throws {
     let history = Self.history.changed {
-      $0.changeXenRecord(of: 1) {
+      $0.changeXenRecord(of: 1, in: record) {
         $0.systemTime &+= UInt64(bitPattern: 1000 * error)
       }
     }
     try expectBroken(
-      Self.same, history, "the Xen record's time less kvmclock", "on vcpu1",
+      Self.same, history, "the time of vcpu1's \(record.rawValue) less kvmclock",
       "too \(error > 0 ? "high" : "low")")
+  }
+
+  @Test(arguments: [Self.same, Self.follows, Self.noStep, Self.version, Self.flag])
+  func aRecordThatNobodyLookedAtIsNotTested(id: String) throws {
+    var history = Self.history
+    history.events.removeAll {
+      guard case .memory(let address, _) = $0.action else { return false }
+      return [0, 1].contains { address.value == HistoryBuilder.xenRecord(.info, of: $0) }
+    }
+    try expectNotTested(id, history, "Xen records: did not see vcpu_info")
+  }
+
+  @Test(arguments: [0xc00, 0x900] as [UInt64])
+  func aWallClockOfSharedInfoThatIsAnotherIsBroken(offset: UInt64) throws {
+    let address = HistoryBuilder.sharedInfo + offset
+    let layout = offset == 0xc00 ? "64-bit" : "32-bit"
+    let places = [(4, "too"), (8, "too"), (offset == 0xc00 ? 0x0c : 0x24, "too high")]
+    for (place, words) in places {
+      let history = Self.history.changed {
+        $0.changeMemory(address) { bytes in bytes[place + 2] ^= 0x40 }
+      }
+      try expectBroken(Self.wall, history, "a \(layout) shared_info", words)
+    }
+    try expectBroken(
+      Self.wall, Self.history.changed { $0.changeMemory(address) { $0[0] |= 1 } },
+      "an even version of shared_info's wall clock")
+    try expectBroken(
+      Self.wall, Self.history.changed { $0.changeMemory(address) { $0[11] = 0xa5 } },
+      "nsec of shared_info's wall clock below 10^9")
+    try expectNotTested(
+      Self.wall, Self.history.changed { $0.changeMemory(address) { $0.removeLast(4) } },
+      "layouts: did not see \(layout)")
   }
 
   @Test func aRateOfItsOwnIsBroken() throws {
@@ -41,7 +76,7 @@ import Testing
       $0.changeXenRecord(of: 1) { $0.systemTime &-= 1_000_000_000 }
     }
     try expectBroken(
-      Self.follows, history, "the Xen record's time on vcpu1 less the value set",
+      Self.follows, history, "the time of vcpu1's vcpu_time_info less the value set",
       "1000.0 ms) too low")
   }
 
@@ -53,21 +88,21 @@ import Testing
         looks += 1
       }
     }
-    try expectBroken(Self.noStep, history, "the Xen record's time on vcpu0 at or above")
+    try expectBroken(Self.noStep, history, "the time of vcpu0's vcpu_time_info at or above")
   }
 
   @Test func aVersionThatIsOddOrStaysIsBroken() throws {
     try expectBroken(
       Self.version, Self.history.changed { $0.changeXenRecord(of: 1) { $0.version |= 1 } },
-      "an even version in vcpu1's Xen record")
+      "an even version in vcpu1's vcpu_time_info")
     try expectBroken(
       Self.version, Self.history.changed { $0.changeXenRecord(of: 1) { $0.version = 2 } },
-      "a version above 2 in vcpu1's Xen record, which changed")
+      "a version above 2 in vcpu1's vcpu_time_info, which changed")
   }
 
   @Test func aFlagThatHidesNothingIsBroken() throws {
     let history = Self.history.changed { $0.changeXenRecord(of: 0) { $0.flags.insert(.tscStable) } }
-    try expectBroken(Self.flag, history, "bit 0 of vcpu0's Xen record hidden", "flags 0x1")
+    try expectBroken(Self.flag, history, "bit 0 of vcpu0's vcpu_time_info hidden", "flags 0x1")
   }
 
   @Test func aBitThatIsHiddenWithoutTheFlagIsBroken() throws {

@@ -1,4 +1,5 @@
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -17,6 +18,15 @@ class Backport(unittest.TestCase):
     def test_none_is_for_another_release_or_for_one_that_has_no_number(self):
         self.assertIsNone(needs.backport(self.VERSIONS, 'VERSION_ID="11"\n'))
         self.assertIsNone(needs.backport(self.VERSIONS, "ID=debian\n"))
+
+
+class Static(unittest.TestCase):
+    def test_an_executable_that_names_a_loader_is_not(self):
+        self.assertFalse(needs.is_static(Path(sys.executable).resolve()))
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"\x7fELF" + bytes(8000) + b"/lib64/ld-linux-x86-64.so.2")
+            file.flush()
+            self.assertTrue(needs.is_static(Path(file.name)))
 
 
 if __name__ == "__main__":

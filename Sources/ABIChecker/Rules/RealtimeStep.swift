@@ -62,7 +62,7 @@ extension Rule {
     let spans = timeline.realtimeSpans
     for write in timeline.wallWrites {
       guard let step = steps.last(where: { $0.index < write.index }), let record = write.record,
-        let look = write.look, let epoch = timeline.epoch(of: write, spans),
+        let look = write.look, let epoch = timeline.epoch(of: write.step, spans),
         isExpressible(epoch.allowed)
       else { continue }
       findings.expect(

@@ -29,7 +29,7 @@ extension Rule {
     let spans = timeline.realtimeSpans
     for write in timeline.wallWrites {
       guard let record = write.record, let look = write.look,
-        let epoch = timeline.epoch(of: write, spans), isExpressible(epoch.allowed)
+        let epoch = timeline.epoch(of: write.step, spans), isExpressible(epoch.allowed)
       else { continue }
       if record.nanoseconds >= 1_000_000_000 {
         findings.expect(

@@ -64,7 +64,7 @@ extension Rule {
       guard let record = write.record else { continue }
       defer { last = (write, record) }
       guard let before = last, before.write.machine == write.machine,
-        before.write.epoch != write.epoch, let epoch = timeline.epoch(of: write, spans),
+        before.write.epoch != write.epoch, let epoch = timeline.epoch(of: write.step, spans),
         isExpressible(epoch.allowed)
       else { continue }
       let old = Int128(before.record.epochNanoseconds)

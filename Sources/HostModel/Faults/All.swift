@@ -24,7 +24,8 @@ extension GradedFault {
     GradedFault(
       id: "RACE-SKEW", rules: ["MONO-CROSS-VCPU"],
       meaning: "vCPU 1's record is behind, seen by guests alone", unit: "ns",
-      sizes: [10_000, 1000, 100, 10], mustCatch: 100, tries: 5
+      // From one CPU's cache to another's takes 60 to 150 ns: who reads so soon after another is chance.
+      sizes: [10_000, 1000, 100, 10], mustCatch: 1000, tries: 5
     ) { deviation, size in
       deviation.record = { clock, vcpu, _, record in
         if vcpu == 1, clock.hasMasterClock { record.systemTime &-= UInt64(size) }
@@ -64,7 +65,8 @@ extension GradedFault {
     ) { deviation, size in deviation = .torn(each: UInt64(1_000_000 / size)) },
     GradedFault(
       id: "WALL-OFF", rules: ["WALL-VALUE-EXACT"], meaning: "the wall clock is late", unit: "ns",
-      sizes: [1_000_000_000, 1_000_000, 100_000, 10_000, 1000], mustCatch: 1000, tries: 1
+      // The interval is as wide as a call of KVM_GET_CLOCK, 0.7 us and more.
+      sizes: [1_000_000_000, 1_000_000, 100_000, 10_000, 1000], mustCatch: 10_000, tries: 1
     ) { deviation, size in
       deviation.wallRecord = { _, _, record in record.move(by: Int64(size)) }
     },

@@ -18,8 +18,9 @@ extension Fault {
     },
     Fault(
       "MULTIPLIER-ONE-OFF", breaks: ["MULSHIFT-EXACT"],
-      also: ["MULSHIFT-TSCKHZ"],
-      because: "where the shift is negative, one in the multiplier can be two kHz",
+      also: ["MULSHIFT-TSCKHZ", "GETCLOCK-IS-GUEST-VIEW"],
+      because:
+        "where the shift is negative, one in the multiplier can be two kHz; it makes 1 ns in two to four seconds",
       "the multiplier is rounded up"
     ) { $0.record = { _, _, _, record in record.tscToSystemMultiplier += 1 } },
     Fault(
@@ -76,10 +77,10 @@ extension Fault {
     },
     Fault(
       "RACE-VCPU1-BEHIND", breaks: ["MONO-CROSS-VCPU"],
-      "vCPU 1's record is 100 ns behind: readings on two vCPUs are out of order"
+      "vCPU 1's record is 1 us behind: readings on two vCPUs are out of order"
     ) {
       $0.record = { clock, vcpu, _, record in
-        if vcpu == 1, clock.hasMasterClock { record.systemTime &-= 100 }
+        if vcpu == 1, clock.hasMasterClock { record.systemTime &-= 1000 }
       }
     },
     Fault(

@@ -44,6 +44,8 @@ extension Scenario {
     for msr in [MSR.systemTimeOld, MSR.systemTime] {
       try stage.register(0, msr)
       try stage.compareWithXen()
+      try stage.shareXenInfo()
+      try stage.compareWithXen()
     }
     for isUnstable in [true, false] where stage.setXenUnstable(isUnstable) {
       try stage.compareWithXen()
