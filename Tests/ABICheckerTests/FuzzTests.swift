@@ -14,14 +14,14 @@ import Testing
 
   @Test func anyHistoryIsJudged() {
     var generator = HistoryGenerator(random: SeededGenerator())
-    for _ in 0..<1000 { Self.judge(generator.history()) }
+    for _ in 0..<500 { Self.judge(generator.history()) }
   }
 
   @Test func anyHistoryFromInsideAGuestIsJudged() {
     var random = SeededGenerator(for: "anyHistoryFromInsideAGuestIsJudged")
     var generator = HistoryGenerator(random: SeededGenerator())
     let rules = Rule.all.filter { $0.inside != nil }
-    for _ in 0..<500 {
+    for _ in 0..<250 {
       var history = generator.history()
       history.header.scenario = Header.insideScenario
       if random.below(2) == 0 { history.header.host.clocksource = "kvm-clock" }
@@ -34,7 +34,7 @@ import Testing
   func aMutatedHistoryIsJudged(scenario: ScenarioName) throws {
     var random = SeededGenerator(for: "aMutatedHistoryIsJudged \(scenario.rawValue)")
     let rules = Rule.all.filter { $0.concerns(scenario.rawValue) }
-    for round in 0..<30 {
+    for round in 0..<15 {
       let source = SimulatedTime.Source.allCases[round % 3]
       var history = Script.history(of: scenario, source: source)
       for _ in 0...random.below(4) { try Self.mutate(&history, &random) }

@@ -87,7 +87,7 @@ import Testing
   @Test(arguments: SimulatedTime.Source.allCases)
   func noPreemptionBreaksARule(source: SimulatedTime.Source) {
     var seeds = SeededGenerator()
-    for _ in 0..<15 {
+    for _ in 0..<6 {
       let seed = seeds.next()
       let timelines = Self.timelines(source: source) {
         .random(SeededGenerator(seed: seed &+ UInt64($0.rawValue.utf8.count)))

@@ -48,7 +48,7 @@ import Testing
     _ rules: [Rule], source: SimulatedTime.Source, isWild: Bool, besides: Bool = false
   ) {
     var seeds = SeededGenerator()
-    for _ in 0..<200 {
+    for _ in 0..<100 {
       let seed = seeds.next()
       var history = walk(seed: seed, source: source, isWild: isWild)
       if besides {
