@@ -14,6 +14,7 @@ from pathlib import Path
 from kernels import load_order
 from problem import Problem
 
+INIT = Path(__file__).with_name("init")
 MODES = ["tsc", "hpet", "acpi_pm"]
 # About 512 MiB, in whole cylinders of 16 heads and 63 sectors.
 DISK_BYTES = 1040 * 16 * 63 * 512
@@ -68,14 +69,13 @@ def folder(name):
     return name, 0o40755, b""
 
 
-def base_archive(executable, busybox):
-    """What all hosts share."""
-    init = Path(__file__).with_name("init").read_bytes()
+def base_archive(kvmclock, init=INIT):
+    """What all hosts share, or all guests."""
     folders = [folder(name) for name in ["bin", "dev", "proc", "sys", "out", "job", "modules", "tmp"]]
     return cpio(folders + [
-        ("dev/console", 0o20600, b""), ("init", 0o100755, init),
-        ("bin/busybox", 0o100755, Path(busybox).read_bytes()),
-        ("bin/kvmclock", 0o100755, Path(executable).read_bytes())])
+        ("dev/console", 0o20600, b""), ("init", 0o100755, init.read_bytes()),
+        ("bin/busybox", 0o100755, Path(shutil.which("busybox")).read_bytes()),
+        ("bin/kvmclock", 0o100755, kvmclock)])
 
 
 class Bench:
@@ -85,8 +85,9 @@ class Bench:
         out.mkdir(parents=True, exist_ok=True)
         stripped = out / "kvmclock"
         subprocess.run(["strip", "-o", stripped, executable], check=True)
-        self.archive = base_archive(stripped, shutil.which("busybox"))
+        self.kvmclock = stripped.read_bytes()
         stripped.unlink()
+        self.archive = base_archive(self.kvmclock)
         self.emulators, self.out = emulators, out
 
 
@@ -100,6 +101,7 @@ class Cell:
         # The modes that its host went through before it, and its own; and what it was booted with, as a digest.
         self.modes, self.digest = [], None
         # What kvmclock is asked to do, and what it needs besides itself.
+        self.program = "kvmclock"
         self.command = ["run", "--change-host", *self.rules, *(["--seed", seed] if seed else [])]
         self.files = []
         self.seconds_at_most = RUN_SECONDS
@@ -116,6 +118,10 @@ class Cell:
     def may_try(self, tries):
         early = sum(fate.startswith(EARLY) for fate in self.tries)
         return len(self.tries) - early < tries and early < EARLY_TRIES
+
+    def wrong(self):
+        """What was not expected, besides verdicts: the rule or the thing, and what was seen."""
+        return []
 
     def facts(self):
         return {"kernel": self.kernel.facts, "host": self.kind, "what": self.what, "mode": self.mode, "modes": self.modes,
@@ -142,8 +148,8 @@ class Cell:
             return f"not up: {status}"
         if status == "64":
             raise Problem((place / "errors.txt").read_text().strip(), "RULES= takes ids of rules, * and ? allowed")
-        if int(status) not in (0, 1, 2):
-            return f"kvmclock ended with {status}: " + (place / "errors.txt").read_text()[:200].strip()
+        if int(status) not in (0, 1, 2) or not (place / "report.json").exists():
+            return f"{self.program} ended with {status}: " + (place / "errors.txt").read_text()[:200].strip()
         self.report = json.loads((place / "report.json").read_text())
         return "up"
 
@@ -183,7 +189,7 @@ class Host:
         order = load_order(self.kernel.folder, emulator.modules)
         order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
         settings = (f'MODES="{" ".join(cell.mode for cell in cells)}"\nSHELL_WANTED={"1" if shell else ""}\n'
-                    f'COMMAND="{" ".join(cells[0].command)}"\n{emulator.settings}')
+                    f'PROGRAM={cells[0].program}\nCOMMAND="{" ".join(cells[0].command)}"\n{emulator.settings}')
         names = "\n".join(path.name for path in order) + "\n"
         return cpio(
             [("job/settings", 0o100644, settings.encode()), ("modules/order", 0o100644, names.encode()),

@@ -14,6 +14,7 @@ from pathlib import Path
 import bochs
 import edit
 import host
+import inside
 import lot
 import matrix
 import mutants
@@ -138,6 +139,15 @@ class Lab:
         bench = self.bench()
         hosts = [host.Host([cell]) for kind in self.hosts() for kernel in self.kernels() for mode in self.modes(kind)
                  for cell in vmm.cells(kernel, mode, bench.emulators[kind], kind)]
+        matrix.run(hosts, bench, self.arguments.jobs, say)
+        return self.judge([one.cells[0] for one in hosts], hosts)
+
+    def inside(self):
+        """A Linux guest in which `kvmclock inside` runs, on a host of the same kernel."""
+        self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools(["svm"]))
+        bench = self.bench(["svm"])
+        hosts = [host.Host([inside.Cell(kernel, mode, bench)]) for kernel in self.kernels() for mode in self.modes("svm")]
         matrix.run(hosts, bench, self.arguments.jobs, say)
         return self.judge([one.cells[0] for one in hosts], hosts)
 
@@ -291,7 +301,7 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "vmm", "replay", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "vmm", "inside", "replay", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="", help="svm (QEMU), vmx (Bochs); svm if empty, and for changes those that they name")
     parser.add_argument("--kernel", help="a bzImage that you built, in the place of Debian's kernels")

@@ -20,7 +20,7 @@ def unexpected(cell):
             news.append((verdict["rule"], f"{verdict['verdict']}: expected {seen['expected']}; seen {seen['seen']}"))
         elif known and not known["shows"]:
             news.append((verdict["rule"], f"known of {known['range']}, but it did not show"))
-    return news
+    return news + cell.wrong()
 
 
 def bisection(report):

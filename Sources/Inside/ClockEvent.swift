@@ -33,7 +33,7 @@ public struct ClockEvent: Hashable, Sendable {
   public enum Kind: String, Hashable, Sendable, CaseIterable {
     /// The host says that it had stopped the guest.
     case stopped
-    /// The relation of clock and TSC moved, and the host said nothing.
+    /// The relation of clock and TSC moved, and PVCLOCK_GUEST_STOPPED was not seen.
     case moved
     /// The TSC has another frequency.
     case frequency
@@ -46,7 +46,10 @@ public struct ClockEvent: Hashable, Sendable {
 
   /// Whether PVCLOCK_GUEST_STOPPED told the guest.
   public enum Told: String, Hashable, Sendable {
-    case yes, no
+    case yes
+    /// The flag is not set: the host did not set it, or the guest's kernel has cleared it since. Older kernels, 6.1 for one, clear
+    /// it at their next reading of the clock.
+    case unseen
     /// The flag was set before: the guest's kernel had not cleared it.
     case already
   }
@@ -87,7 +90,8 @@ public struct ClockEvent: Hashable, Sendable {
     let isUpdated = new.version != old.version
     let wasSet = old.flags.contains(.guestStopped)
     let told: Told =
-      !new.flags.contains(.guestStopped) ? .no : !wasSet ? .yes : isUpdated ? .already : .no
+      !new.flags.contains(.guestStopped)
+      ? .unseen : !wasSet ? .yes : isUpdated ? .already : .unseen
     self.told = told
     isMoved = moved.magnitude >= max(1, least)
     if told == .yes || (told == .already && isMoved) {

@@ -46,7 +46,8 @@ struct WatchReport {
   private var told: String {
     switch event.told {
     case .yes: "the host told the guest (PVCLOCK_GUEST_STOPPED)"
-    case .no: "the host did not tell the guest"
+    case .unseen:
+      "PVCLOCK_GUEST_STOPPED was not seen: the host did not set it, or this guest's kernel has cleared it"
     case .already: "PVCLOCK_GUEST_STOPPED was set before and still is"
     }
   }

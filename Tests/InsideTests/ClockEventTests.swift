@@ -48,7 +48,7 @@ struct ClockEventTests {
 
   @Test func aMigrationThatNobodyTellsOf() throws {
     let move = try #require(event(Self.update(by: 117_000_000)))
-    #expect(move.kind == .moved && move.told == .no)
+    #expect(move.kind == .moved && move.told == .unseen)
     #expect(move.moved == 117_000_000 && move.stoodStill == 0)
   }
 
