@@ -37,6 +37,8 @@ extension Script {
       host.setXenUnstable(isUnstable)
       host.compareWithXen()
     }
+    for id in [0, 1] { host.tellStopped(id) }
+    host.compareWithXen()
   }
 
   static func clockPairing(_ host: inout HistoryBuilder) {

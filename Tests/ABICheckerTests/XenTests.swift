@@ -9,11 +9,14 @@ import Testing
   static let version = "XEN-VERSION"
   static let flag = "XEN-UNSTABLE-FLAG"
   static let wall = "XEN-WALL-VALUE"
+  static let stopped = "XEN-NO-GUEST-STOPPED"
 
   static let history = Script.history(of: .xen)
 
   @Test func oneClockUnderTwoNamesHolds() throws {
-    for id in [Self.same, Self.follows, Self.noStep, Self.version, Self.flag, Self.wall] {
+    for id in [
+      Self.same, Self.follows, Self.noStep, Self.version, Self.flag, Self.wall, Self.stopped,
+    ] {
       try expectHolds(id, Self.history)
     }
   }
@@ -32,7 +35,7 @@ import Testing
       "too \(error > 0 ? "high" : "low")")
   }
 
-  @Test(arguments: [Self.same, Self.follows, Self.noStep, Self.version, Self.flag])
+  @Test(arguments: [Self.same, Self.follows, Self.noStep, Self.version, Self.flag, Self.stopped])
   func aRecordThatNobodyLookedAtIsNotTested(id: String) throws {
     var history = Self.history
     history.events.removeAll {
@@ -119,6 +122,21 @@ import Testing
       $0 = .read(address: address, ring: ring, reading: reading, settled: settled)
     }
     try expectBroken(Self.flag, history, "bit 0 set in vcpu0's record", "the flag is about Xen's")
+  }
+
+  @Test(arguments: OtherClocks.XenRecord.allCases)
+  func aXenRecordThatSaysThatItsGuestWasStoppedIsBroken(record: OtherClocks.XenRecord) throws {
+    let history = Self.history.changed {
+      $0.changeXenRecord(of: 1, in: record) { $0.flags.insert(.guestStopped) }
+    }
+    try expectBroken(
+      Self.stopped, history, "bit 1 clear in vcpu1's \(record.rawValue)", "flags 0x3")
+    var untold = Self.history
+    let told = untold.events.firstIndex {
+      if case .toldStopped = $0.action { true } else { false }
+    }!
+    untold.events.removeSubrange(told...)
+    try expectNotTested(Self.stopped, untold, "did not see vcpu0, vcpu1")
   }
 
   @Test func withoutTheFlagTheRestIsJudged() throws {

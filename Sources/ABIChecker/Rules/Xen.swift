@@ -5,7 +5,7 @@ internal import PVClock
 extension Rule {
   static let xen: [Rule] = [
     .xenTimeIsKvmclock, .xenFollowsSetClock, .xenNoStepBack, .xenVersion, .xenUnstableFlag,
-    .xenWallValue,
+    .xenNoGuestStopped, .xenWallValue,
   ]
 
   private static let bothRecords = Coverage.each(
@@ -166,6 +166,37 @@ extension Rule {
         if !isHidden { shown[vcpu] = reading }
         guard reading.isStable else { continue }
         findings.cover(isHidden ? "hidden" : "shown", of: "bit 0 of Xen records")
+        findings.cover(comparison.look.place)
+      }
+    }
+  }
+
+  static let xenNoGuestStopped = Rule(
+    "XEN-NO-GUEST-STOPPED",
+    "KVM_KVMCLOCK_CTRL sets PVCLOCK_GUEST_STOPPED in the vCPU's kvmclock record and in none of its Xen clock records.",
+    sources: [
+      .commit(
+        "Linux, \"KVM: x86: Set PVCLOCK_GUEST_STOPPED only for kvmclock, not for Xen PV clock\""),
+      .api("4.70 KVM_KVMCLOCK_CTRL"),
+    ],
+    method:
+      "Tell each vCPU that it was stopped, let it enter, look at its Xen records, and read its kvmclock record.",
+    scenarios: [.xen],
+    coverage: [
+      .everyVCPU(), bothRecords, .observations(4, "Xen records of a vCPU that was told"),
+    ],
+    needs: [.xen]
+  ) { timeline, findings in
+    for clocks in timeline.otherClocks {
+      for comparison in clocks.comparisons {
+        guard case .xenRecord = comparison.look.place,
+          comparison.reading.page?.flags.contains(.guestStopped) == true,
+          let record = ClockPage(bytes: comparison.look.bytes)
+        else { continue }
+        findings.expect(
+          !record.flags.contains(.guestStopped), at: comparison.events,
+          "bit 1 clear in \(comparison.look.place); it is set in the kvmclock record",
+          seen: describe(record))
         findings.cover(comparison.look.place)
       }
     }

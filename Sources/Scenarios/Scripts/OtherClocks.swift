@@ -50,6 +50,8 @@ extension Scenario {
     for isUnstable in [true, false] where stage.setXenUnstable(isUnstable) {
       try stage.compareWithXen()
     }
+    for vcpu in [0, 1] { try stage.tellStopped(vcpu) }
+    try stage.compareWithXen()
   }
 
   /// How long a guest may take for a hypercall, in milliseconds: there are backends on which it never comes back.
