@@ -70,7 +70,8 @@ import Testing
   }
 
   @Test func theBitComesAtTheEntry() throws {
-    try expectHolds(Self.set, Self.told())
+    try expectHolds(Self.set, Script.history(of: .guestStopped))
+    try expectNotTested(Self.set, Self.told(), "saw 0 records after the entry without bit 0")
     try expectNotTested(Self.set, Self.registered { $0.settleAndLook() })
   }
 

@@ -27,6 +27,7 @@ extension Script {
       host.tellStopped(id)
       host.register(id, at: UInt64(0x30000 + id * 0x1000))
     }
+    tellWithoutMasterClock(&host)
     leavePending(&host)
     host.look(1)
     host.clearStopped(1)
@@ -37,6 +38,25 @@ extension Script {
     host.look(1)
     host.replug(0, how: .initialized(by: 1))
     host.tellStopped(0)
+  }
+
+  private static func tellWithoutMasterClock(_ host: inout HistoryBuilder) {
+    host.register(0, msr: MSR.systemTimeOld)
+    for id in [0, 1] {
+      host.clearStopped(id)
+      host.look(id)
+      host.tellStopped(id)
+      host.look(id)
+      for isCleared in [false, true] {
+        if isCleared { host.clearStopped(id) }
+        for _ in 0..<2 {
+          host.setClock(77_777_777_777)
+          host.settleAndLook()
+        }
+      }
+    }
+    host.register(0)
+    host.settleAndLook()
   }
 
   static func stoppedUnreachable(_ host: inout HistoryBuilder) {

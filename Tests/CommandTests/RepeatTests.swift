@@ -13,7 +13,8 @@ struct RepeatTests {
 
   /// Runs what a report says of each broken rule.
   ///
-  /// A race that was seen by luck may go well again: such a rule has to be judged once more, and no more than that.
+  /// What was seen by luck, in a race or because another job held a step up, may go well again, or not be seen at all in a
+  /// scenario that is not the rule's own: such a rule is one of the new run, and no more than that.
   ///
   /// - Parameter certain: the rules that are broken in each run.
   private func repeatAll(of report: String, certain: Set<String>) throws {
@@ -25,7 +26,7 @@ struct RepeatTests {
       let arguments = command.dropFirst("kvmclock".count)
       _ = try Child("exec \"$K\"\(arguments) --output again.json -q", in: folder)
       let again = try read("again.json").verdicts.first { $0.rule == entry.rule }?.verdict
-      #expect(again != nil && again != .notTested, "\(command)")
+      #expect(again != nil, "\(command)")
       #expect(again == entry.verdict || !certain.contains(entry.rule), "\(command)")
     }
   }

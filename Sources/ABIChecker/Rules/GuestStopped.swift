@@ -45,12 +45,14 @@ extension Rule {
   static let guestStoppedSet = Rule(
     "GUESTSTOPPED-SET",
     "With a record registered KVM_KVMCLOCK_CTRL succeeds, and bit 1 is set in the record at the vCPU's next entry, not "
-      + "before.",
+      + "before, with the master clock and without it.",
     sources: [document, .x86("kvm_setup_guest_pvclock()")],
-    method: "Read the record, KVM_KVMCLOCK_CTRL, read, enter, read.",
+    method:
+      "Read the record, KVM_KVMCLOCK_CTRL, read, enter, read; also while vCPU 0 uses the old MSR.",
     scenarios: [.guestStopped],
     coverage: [
       .count(2, "records before the entry"), .count(2, "records after the entry"),
+      .count(2, "records after the entry without bit 0"),
       .observations(6, "answers, and records before and after the entry"),
     ], needs: [.clockControl]
   ) { timeline, findings in
@@ -72,6 +74,9 @@ extension Rule {
           findings.expectStopped(
             true, in: look, since: request, "after KVM_KVMCLOCK_CTRL and an entry")
           findings.count("records after the entry")
+          if !look.page.flags.contains(.tscStable) {
+            findings.count("records after the entry without bit 0")
+          }
         default: continue
         }
       }

@@ -24,6 +24,8 @@ extension Fault {
     },
     Fault(
       "CTRL-TELLS-ALL", breaks: ["GUESTSTOPPED-ONE-VCPU"],
+      also: ["GUESTSTOPPED-GUEST-CLEARS"],
+      because: "a guest that has cleared the flag is told again, when another vCPU is told",
       "KVM_KVMCLOCK_CTRL tells every vCPU"
     ) {
       $0.tellStopped = { clock, vcpu in

@@ -15,6 +15,7 @@ extension Scenario {
       try tellAndClear(stage, vcpu)
       try moveAndDisable(stage, vcpu)
     }
+    try tellWithoutMasterClock(stage)
     try leavePending(stage, 0)
     try tellAndRegister(stage, 1)
     try tellAfterINIT(stage)
@@ -78,6 +79,26 @@ extension Scenario {
     try stage.clearStopped(vcpu)
     stage.look(vcpu)
     try updateOften(stage, vcpu)
+  }
+
+  /// Told, kept over an update, cleared, kept clear over an update, while vCPU 0 uses the old MSR.
+  private static func tellWithoutMasterClock(_ stage: Stage) throws {
+    try stage.register(0, MSR.systemTimeOld)
+    for vcpu in [0, 1] {
+      try stage.clearStopped(vcpu)
+      stage.look(vcpu)
+      try stage.tellStopped(vcpu)
+      stage.look(vcpu)
+      for isCleared in [false, true] {
+        if isCleared { try stage.clearStopped(vcpu) }
+        for _ in 0..<2 {
+          try stage.setClock(stage.random.next() >> 8)
+          try stage.settleAndLook()
+        }
+      }
+    }
+    try stage.register(0)
+    try stage.settleAndLook()
   }
 
   /// Updates of both kinds: the clock set, and the same record registered again.
