@@ -97,11 +97,15 @@ extension Stage {
     for is64Bit in [true, false] {
       machine.memory.fill(0xa5, at: Int(Layout.shared), count: 4096)
       try readHostClock("CLOCK_REALTIME")
-      try note(
-        { _ in .xenSharedInfoSet(address: Hex(Layout.shared), is64Bit: is64Bit) },
-        of: { () throws(KVMError) in
-          try machine.vm.setXenSharedInfo(at: Layout.shared, is64Bit: is64Bit)
-        })
+      do throws(KVMError) {
+        try note(
+          { _ in .xenSharedInfoSet(address: Hex(Layout.shared), is64Bit: is64Bit) },
+          of: { () throws(KVMError) in
+            try machine.vm.setXenSharedInfo(at: Layout.shared, is64Bit: is64Bit)
+          })
+      } catch {
+        return lacks("Xen's shared_info", "\(error)")
+      }
       lookAtMemory(Layout.shared + (is64Bit ? 0xc00 : 0x900), count: is64Bit ? 16 : 40)
       try read(0)
       try readHostClock("CLOCK_REALTIME")

@@ -1,3 +1,4 @@
+import ABIChecker
 import Foundation
 import Testing
 
@@ -64,7 +65,7 @@ import Testing
       exit $code
       """, in: folder)
     child.expect(0)
-    for word in ["a.xml validates\n", "Result: PASS\n", "Testing complete. Ran 1"] {
+    for word in ["a.xml validates\n", "Result: PASS\n", "Testing complete. Ran \(Rule.ofKVM.count) tests"] {
       #expect(child.output.contains(word), "\(child.output)")
     }
   }
