@@ -65,7 +65,9 @@ import Testing
       exit $code
       """, in: folder)
     child.expect(0)
-    for word in ["a.xml validates\n", "Result: PASS\n", "Testing complete. Ran \(Rule.ofKVM.count) tests"] {
+    for word in [
+      "a.xml validates\n", "Result: PASS\n", "Testing complete. Ran \(Rule.ofKVM.count) tests",
+    ] {
       #expect(child.output.contains(word), "\(child.output)")
     }
   }
