@@ -16,7 +16,9 @@ extension VirtualMachine {
   ///
   /// The corresponding request is `KVM_XEN_HVM_SET_ATTR`, with `KVM_XEN_ATTR_TYPE_LONG_MODE`, then with
   /// `KVM_XEN_ATTR_TYPE_SHARED_INFO`.
-  /// - Parameter address: guest-physical, a multiple of 4096.
+  /// - Parameters:
+  ///   - address: guest-physical, a multiple of 4096.
+  ///   - is64Bit: whether the layout is that of 64-bit guests.
   /// - Throws: `KVMError` naming the request, with `errno`.
   public func setXenSharedInfo(at address: UInt64, is64Bit: Bool) throws(KVMError) {
     precondition(address % 4096 == 0, "\(address) is not the address of a page")
