@@ -47,8 +47,8 @@ public struct ClockEvent: Hashable, Sendable {
   /// Whether PVCLOCK_GUEST_STOPPED told the guest.
   public enum Told: String, Hashable, Sendable {
     case yes
-    /// The flag is not set: the host did not set it, or the guest's kernel has cleared it since. Older kernels, 6.1 for one, clear
-    /// it at their next reading of the clock.
+    /// The flag is not set: the host did not set it, or the guest's kernel has cleared it since. In guests of 5.10 and 6.1 it
+    /// is gone before a look that comes 200 ms later.
     case unseen
     /// The flag was set before: the guest's kernel had not cleared it.
     case already

@@ -90,7 +90,7 @@ extension HistoryBuilder {
         return switch record {
         case .timeInfo: [.xenTimeSet(vcpu: id, address: Hex(address))]
         case .info:
-          [.xenInfoSet(vcpu: id, address: Hex(address - OtherClocks.recordInXenInfo))]
+          [.xenInfoSet(vcpu: id, address: Hex(address - 32))]
         }
       }
     }

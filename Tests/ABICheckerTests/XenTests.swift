@@ -45,6 +45,15 @@ import Testing
     try expectNotTested(id, history, "Xen records: did not see vcpu_info")
   }
 
+  @Test func aWallClockIsOneObservation() throws {
+    var history = Self.history
+    let set = history.events.indices.filter {
+      if case .xenSharedInfoSet = history.events[$0].action { true } else { false }
+    }
+    history.events.removeSubrange(set[2]...)
+    try expectNotTested(Self.wall, history, "saw 2 wall clocks")
+  }
+
   @Test(arguments: [0xc00, 0x900] as [UInt64])
   func aWallClockOfSharedInfoThatIsAnotherIsBroken(offset: UInt64) throws {
     let address = HistoryBuilder.sharedInfo + offset
