@@ -71,9 +71,10 @@ import Testing
     try expectBroken(
       Self.wall, Self.history.changed { $0.changeMemory(address) { $0[11] = 0xa5 } },
       "nsec of shared_info's wall clock below 10^9")
+    // Without the upper half of the seconds there is no wall clock of this layout.
     try expectNotTested(
       Self.wall, Self.history.changed { $0.changeMemory(address) { $0.removeLast(4) } },
-      "layouts: did not see \(layout)")
+      "saw 2 wall clocks")
   }
 
   @Test func aRateOfItsOwnIsBroken() throws {
