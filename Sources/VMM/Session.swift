@@ -16,15 +16,15 @@ final class Session {
 
   init(
     _ scenario: ScenarioName, _ monitor: any VirtualMachineMonitor, _ plan: VMMPlan,
-    host: HostFacts,
-    isCancelled: @escaping () -> Bool
+    attempt: Int, host: HostFacts, isCancelled: @escaping () -> Bool
   ) throws(VMMError) {
     self.monitor = monitor
     self.isCancelled = isCancelled
     vcpus = plan.vcpus
     var host = host
     host.vmm = monitor.name
-    history = History(header: Header(scenario: scenario.rawValue, seed: plan.seed, host: host))
+    history = History(
+      header: Header(scenario: scenario.rawValue, seed: plan.seed, attempt: attempt, host: host))
     place = try Workplace()
     for (verb, clock) in plan.declared.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
       note(.declared(over: verb, clock: clock), of: 0)

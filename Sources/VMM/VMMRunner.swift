@@ -15,36 +15,39 @@ package struct VMMPlan: Sendable {
 }
 
 package enum VMMRunner {
-  /// Runs the scripts, each with machines of its own.
+  /// How often a script may be run again because a verdict was inconclusive.
+  private static let retries = 3
+
+  /// Runs the scripts, each with machines of its own, and again where the host was too busy to tell.
   ///
+  /// - Returns: how many runs there were beyond the first ones.
   /// - Throws: if the guest has not booted once before it is clear that it does not.
   package static func run(
     _ plan: VMMPlan, on monitor: any VirtualMachineMonitor, host: HostFacts,
     isCancelled: @escaping () -> Bool, keep: (History) -> Void
-  ) throws(VMMError) {
+  ) throws(VMMError) -> Int {
     var hasBooted = false
+    var retried = 0
     for scenario in plan.scenarios where !isCancelled() {
-      let session = try Session(scenario, monitor, plan, host: host, isCancelled: isCancelled)
-      let missing = scenario.verbs.filter { !monitor.verbs.contains($0) }
-      do throws(VMMError) {
-        if let verb = missing.first {
-          session.note(
-            .lacking(
-              what: verb.rawValue, evidence: "the driver of \(monitor.name) has no such verb"),
-            of: 0)
-        } else {
-          try session.run(scenario, rounds: plan.rounds)
+      let rules = Rule.all.filter { $0.isExercised(by: scenario.rawValue) }
+      var timelines: [Timeline] = []
+      for attempt in 1...(1 + retries) {
+        let session = try Session(
+          scenario, monitor, plan, attempt: attempt, host: host, isCancelled: isCancelled)
+        let failure = session.perform(scenario, rounds: plan.rounds)
+        if let failure, !hasBooted, !session.hasBooted, !isCancelled() {
+          throw .cannotStart(what: "the guest under \(monitor.name)", reason: "\(failure)")
         }
-      } catch {
-        if !hasBooted, !session.hasBooted, !isCancelled() {
-          throw .cannotStart(what: "the guest under \(monitor.name)", reason: "\(error)")
-        }
-        session.note(error)
+        hasBooted = hasBooted || session.hasBooted
+        keep(session.history)
+        if attempt > 1 { retried += 1 }
+        let timeline = Timeline(session.history)
+        timelines.append(timeline)
+        let isOpen = rules.contains { $0.verdict(on: timelines).outcome.isInconclusive }
+        if !isOpen || timeline.failure != nil || isCancelled() { break }
       }
-      session.end()
-      hasBooted = hasBooted || session.hasBooted
-      keep(session.history)
     }
+    return retried
   }
 }
 
@@ -64,7 +67,25 @@ extension ScenarioName {
 }
 
 extension Session {
-  fileprivate func run(_ scenario: ScenarioName, rounds: Int) throws(VMMError) {
+  /// The whole script; what it failed of is in the history too.
+  fileprivate func perform(_ scenario: ScenarioName, rounds: Int) -> VMMError? {
+    defer { end() }
+    if let verb = scenario.verbs.first(where: { !monitor.verbs.contains($0) }) {
+      note(
+        .lacking(
+          what: verb.rawValue, evidence: "the driver of \(monitor.name) has no such verb"), of: 0)
+      return nil
+    }
+    do {
+      try run(scenario, rounds: rounds)
+      return nil
+    } catch {
+      note(error)
+      return error
+    }
+  }
+
+  private func run(_ scenario: ScenarioName, rounds: Int) throws(VMMError) {
     switch scenario {
     case .vmmRun: try justRun(rounds)
     case .vmmPause: try pauses(rounds)

@@ -189,10 +189,11 @@ struct VMMOptions: ParsableArguments {
     do { host = try HostInspection.facts(device: "/dev/kvm") } catch { throw Failure(error) }
     let began = ContinuousClock.now
     let tracer: Tracer?
+    let retries: Int
     do throws(VMMError) {
       tracer = try trace.map { folder throws(VMMError) in try Tracer(folder: folder) }
       let monitor = try make(tracer, isCancelled)
-      try VMMRunner.run(
+      retries = try VMMRunner.run(
         plan, on: monitor, host: host, isCancelled: isCancelled, keep: { keeper.keep($0) })
     } catch {
       let isBadData = if case .badDriver = error { true } else { false }
@@ -209,6 +210,7 @@ struct VMMOptions: ParsableArguments {
     var report = Report(
       version: Kvmclock.version, host: keeper.histories.first?.header.host ?? host, seed: nil,
       verdicts: verdicts, planned: rules.count)
+    report.retries = retries
     report.nanoseconds = UInt64((ContinuousClock.now - began) / .nanoseconds(1))
     keeper.describe(&report)
     report = try options.settled(report)

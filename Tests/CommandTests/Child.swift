@@ -44,7 +44,7 @@ struct Child {
   func expect(
     _ code: Int32, _ complaint: String? = nil, at location: SourceLocation = #_sourceLocation
   ) {
-    #expect(self.code == code, "\(self.complaint)", sourceLocation: location)
+    #expect(self.code == code, "\(self.complaint)\n\(output)", sourceLocation: location)
     if let complaint {
       #expect(self.complaint.contains(complaint), sourceLocation: location)
     } else {

@@ -1,4 +1,6 @@
 import ABIChecker
+import Foundation
+import Synchronization
 import Testing
 
 @testable import VMM
@@ -13,7 +15,7 @@ extension Live {
       plan.scenarios = scenarios
       plan.declared = [.restore: .standsStill]
       var timelines: [Timeline] = []
-      try VMMRunner.run(
+      _ = try VMMRunner.run(
         plan, on: try ToyVMM(fault), host: HostFacts(kernel: "here", clocksource: "tsc"),
         isCancelled: { false }, keep: { timelines.append(Timeline($0)) })
       for timeline in timelines { #expect(timeline.failure == nil) }
@@ -32,6 +34,31 @@ extension Live {
 
     @Test func aToyWithoutAFaultIsSound() throws {
       #expect(try broken(nil, ScenarioName.ofVMMs).isEmpty)
+    }
+
+    /// A host that is too busy to tell is asked again; the answers of the first run come late.
+    @Test func aRunThatCannotTellIsRepeated() throws {
+      _ = try LiveHost.machine()
+      let runs = Mutex(0)
+      let isSlow = { @Sendable in
+        if runs.withLock({ $0 == 0 }) { usleep(15_000) }
+        return false
+      }
+      var plan = VMMPlan()
+      (plan.vcpus, plan.rounds, plan.scenarios) = (1, 1, [.vmmRun])
+      var timelines: [Timeline] = []
+      let retries = try VMMRunner.run(
+        plan, on: try ToyVMM(isCancelled: isSlow),
+        host: HostFacts(kernel: "here", clocksource: "tsc"), isCancelled: { false },
+        keep: { history in
+          timelines.append(Timeline(history))
+          runs.withLock { $0 += 1 }
+        })
+      #expect(retries >= 1 && timelines.count == retries + 1)
+      #expect(timelines.map(\.history.header.attempt) == Array(1...timelines.count))
+      let rule = try #require(Rule.all.first { $0.id == "VMM-CLOCK-RUNS" })
+      #expect(rule.judge(timelines[0]).isInconclusive)
+      #expect(rule.verdict(on: timelines).status == .holds)
     }
 
     @Test(arguments: ToyFault.allCases.filter { !$0.needsTSCWrites })
