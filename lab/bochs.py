@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import edit
-from kernels import cache
+from kernels import PVH_NOTE, cache
 from problem import Problem
 
 HERE = Path(__file__).with_name("vmx")
@@ -149,6 +149,9 @@ def boot_rom(folder):
 
 def loaded(image):
     """What an ELF kernel has in memory: its lowest address, its bytes, and where its PVH note has it start."""
+    if PVH_NOTE not in image:
+        raise Problem("a host with VMX cannot start this kernel: it has no PVH entry, or is packed by other means than gzip, "
+                      "xz or zstd", "build it with CONFIG_PVH=y and CONFIG_KERNEL_GZIP=y; or HOSTS=svm")
     offset, = struct.unpack_from("<Q", image, 32)
     count, = struct.unpack_from("<H", image, 56)
     segments, entry = [], None
@@ -158,7 +161,7 @@ def loaded(image):
             segments.append((address, image[start:start + size]))
         while kind == 4 and size > 0:
             lengths = [-(-length // 4) * 4 for length in struct.unpack_from("<II", image, start)]
-            if image[start + 8:start + 16] == b"\x12\0\0\0Xen\0":
+            if image[start + 8:start + 16] == PVH_NOTE:
                 entry, = struct.unpack_from("<I", image, start + 12 + lengths[0])
             start, size = start + 12 + sum(lengths), size - 12 - sum(lengths)
     base = min(address for address, _ in segments)

@@ -266,11 +266,17 @@ class Boot:
                             self.emulator.ask(process)
                         return wrong
                     if process.returncode is not None:
-                        return None if not self.waiting else f"the emulator ended with {process.returncode}"
+                        return None if not self.waiting else f"the emulator ended with {process.returncode}{self.last_words()}"
             finally:
                 process.kill()
                 process.wait()
                 running.discard(process)
+
+    def last_words(self):
+        """What the emulator, or the kernel, said last."""
+        lines = self.emulator.output(self.log).read_text(errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"; last words: {said[:200]}" if said else ""
 
     def look(self, text):
         """Takes the results that the host says are there; what is wrong with it, if anything is."""

@@ -60,13 +60,22 @@ extension Findings {
   mutating func expectNoStepBack(
     from earlier: Observation, to later: Observation, in timeline: Timeline
   ) {
-    let slack = timeline.allowedStepBack(from: earlier, to: later)
-    let step = difference(later.value, earlier.value)
+    expectNoStepBack(
+      of: later.name, from: Int128(earlier.value), by: difference(later.value, earlier.value),
+      slack: timeline.allowedStepBack(from: earlier, to: later),
+      at: [earlier.event, later.event], before: "\(earlier.name) before it")
+  }
+
+  /// A clock goes on from what it gave before, by `step`, and back by `slack` at most.
+  mutating func expectNoStepBack(
+    of clock: String, from earlier: Int128, by step: Int128, slack: Int128, at events: [Event],
+    before: String = "what it was before"
+  ) {
     expect(
-      step >= -slack, at: [earlier.event, later.event],
-      "\(later.name) at or above \(earlier.value) ns, \(earlier.name) before it"
-        + (slack > 0 ? ", less \(nanoseconds(slack))" : ""),
-      seen: "\(later.value) ns, a step of \(nanoseconds(step))")
+      step >= -slack, at: events,
+      "\(clock) at or above \(nanoseconds(earlier))"
+        + (slack > 0 ? " minus \(nanoseconds(slack))" : "") + ", \(before)",
+      seen: "\(nanoseconds(earlier + step)), a step of \(nanoseconds(step))")
   }
 
   /// PVCLOCK_TSC_STABLE_BIT of a record.

@@ -52,15 +52,27 @@ struct Digest {
     }
   }
 
-  /// The answer in one sentence.
+  /// Whose clock it is, as the subject of a sentence.
+  var subject: String {
+    if let vmm = report.host.vmm { return "the clock of guests under \(vmm)" }
+    if report.host.clock != nil { return "the clock under test" }
+    return report.command == "inside" ? "this guest's clock" : "this host's clock"
+  }
+
+  /// The answer in one sentence; in a second one, whose clock it is where it is not the host's.
   var sentence: String {
+    guard let clock = report.host.clock else { return verdict }
+    return "\(verdict) The clock under test is not this host's own: \(clock)."
+  }
+
+  private var verdict: String {
     if let reason = report.noGuestRuns { return "no guest runs: \(reason)." }
     let tested = report.verdicts.count - report.count(.notTested)
     let scope =
       report.planned < Rule.ofKVM.count && report.host.vmm == nil
       ? " (of \(Rule.ofKVM.count) in all)" : ""
     switch answer {
-    case .nothing: return "this run says nothing about the clock of this host."
+    case .nothing: return "this run says nothing about \(subject)."
     case .undecided:
       return "no rule is broken, but \(Self.counted(report.count(.inconclusive), "rule")) of "
         + "\(tested) could not be decided\(scope)."

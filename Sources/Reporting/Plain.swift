@@ -17,6 +17,12 @@ public enum Plain {
     return result
   }
 
+  /// The same with a full stop, unless it is cut off or has one.
+  static func sentence(_ text: String, limit: Int) -> String {
+    let line = oneLine(text, limit: limit)
+    return line.hasSuffix("…") || line.hasSuffix(".") ? line : "\(line)."
+  }
+
   /// Breaks a text at spaces into lines of at most `width` characters; nil keeps it whole.
   public static func wrap(_ text: String, width: Int?) -> [String] {
     guard let width, text.count > width else { return [text] }

@@ -150,7 +150,7 @@ import Testing
     guard case .getClock(let before) = host.events.last?.action else { return }
     host.getClock()
     host.amendClock { $0.clock = before.clock - 1 }
-    try expectBroken(Self.mono, host.history, "\(before.clock) ns or above", "a step of -1 ns")
+    try expectBroken(Self.mono, host.history, "at or above \(before.clock) ns", "a step of -1 ns")
   }
 
   @Test func aThreadBehindAnotherIsBroken() throws {

@@ -66,7 +66,39 @@ import Testing
     #expect(answer.lowerBound < why.lowerBound && why.lowerBound < pictures.lowerBound)
     let sound = HTMLReport(TextSummaryTests.usual).text
     #expect(sound.contains("<h1>This host’s clock is sound</h1>"))
-    #expect(sound.contains("Known deviations of this kernel: <a href=\"#rule-SYSTIME-CROSSPAGE"))
+    #expect(
+      sound.contains(
+        "Known bugs of this kernel, which do not count as broken: <a href=\"#rule-SYSTIME-CROSSPAGE"
+      ))
+  }
+
+  /// A fault in a model, a VMM's clock and a guest's say nothing of this host's own.
+  @Test func itSaysWhoseClockItIs() {
+    var report = Self.report
+    report.host.clock = "user-space model with the fault X"
+    #expect(HTMLReport(report).text.contains("<h1>The clock under test is not sound</h1>"))
+    #expect(
+      report.answer.hasSuffix(
+        "(of 201 in all). The clock under test is not this host's own: user-space model with the fault X."
+      ))
+    #expect(TextReport(report).text.contains("The clock under test is not this host's own"))
+    report.host.clock = nil
+    report.host.vmm = "QEMU 10.0"
+    #expect(
+      HTMLReport(report).text.contains("<h1>The clock of guests under QEMU 10.0 is not sound</h1>"))
+    report.host.vmm = nil
+    report.command = "inside"
+    #expect(HTMLReport(report).text.contains("<h1>This guest’s clock is not sound</h1>"))
+  }
+
+  /// What is no step of the clock is told by what the rule says, not by a record's fields alone.
+  @Test func aFindingWithoutAStepSaysWhatDoesNotHold() throws {
+    let text = HTMLReport(Self.report).text
+    let rule = try #require(Rule.named("VERSION-EVEN"))
+    #expect(text.contains("<code>VERSION-EVEN</code></a> broken: <b>\(rule.statement)</b> Seen: "))
+    #expect(text.contains("<kbd>kvmclock explain "))
+    #expect(Plain.sentence("abc def", limit: 5) == "abc d…")
+    #expect(Plain.sentence("abc.", limit: 5) == "abc." && Plain.sentence("abc", limit: 5) == "abc.")
   }
 
   @Test func anObservationIsDrawnBesideItsInterval() {

@@ -1,3 +1,4 @@
+import gzip
 import sys
 import tempfile
 import unittest
@@ -5,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import bochs  # noqa: E402
 import kernels  # noqa: E402
 import matrix  # noqa: E402
 from problem import Problem  # noqa: E402
@@ -40,6 +42,20 @@ class Local(unittest.TestCase):
         with self.assertRaises(Problem) as raised:
             kernels.LocalKernel(image).fetch(None, print)
         self.assertIn("is no bzImage", str(raised.exception))
+
+    def test_a_kernel_without_a_pvh_entry_is_started_from_its_bzimage(self):
+        def bzimage(payload):
+            head = bytearray(0x400)
+            head[0x1F1] = 1
+            head[0x248:0x250] = (0).to_bytes(4, "little") + len(payload).to_bytes(4, "little")
+            return bytes(head) + payload
+
+        with_entry = b"\x7fELF" + bytes(100) + kernels.PVH_NOTE + bytes(8)
+        self.assertEqual(kernels.startable(bzimage(gzip.compress(with_entry))), with_entry)
+        for payload in [gzip.compress(b"\x7fELF" + bytes(100)), b"\x04\x22\x4d\x18 packed by LZ4"]:
+            self.assertEqual(kernels.startable(bzimage(payload)), bzimage(payload))
+            with self.assertRaisesRegex(Problem, "CONFIG_PVH=y"):
+                bochs.loaded(bzimage(payload))
 
 
 if __name__ == "__main__":

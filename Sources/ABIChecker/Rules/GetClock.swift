@@ -122,8 +122,8 @@ extension Rule {
             ? timeline.drift(from: step.machine.began, until: step.event) + timeline.rounding : 0
           findings.expect(
             run.backwards == 0 || Int128(run.worst) >= -allowed, at: [step.event],
-            "no step back in \(run.calls) calls on \(run.threads) threads"
-              + (allowed > 0 ? ", less \(nanoseconds(allowed))" : ""),
+            "no step back\(allowed > 0 ? " by more than \(nanoseconds(allowed))" : "") in "
+              + "\(run.calls) calls on \(run.threads) threads",
             seen: "\(run.backwards) steps back, the worst by \(nanoseconds(-Int128(run.worst))): "
               + "\(run.worstBefore) ns, then \(run.worstAfter) ns")
           calls = calls.addingReportingOverflow(run.calls).partialValue
@@ -140,11 +140,10 @@ extension Rule {
             before.isStable == clock.isStable
             && (!clock.isStable || !timeline.mayHaveNewPair(from: before.event, to: clock.event))
           let slack = isExact ? 0 : timeline.drift(until: clock) + timeline.rounding
-          let change = difference(clock.value, before.value)
-          findings.expect(
-            change >= -slack, at: [before.event, clock.event],
-            "KVM_GET_CLOCK at \(before.value) ns or above (less \(nanoseconds(slack)))",
-            seen: "\(clock.value) ns, a step of \(nanoseconds(change))")
+          findings.expectNoStepBack(
+            of: "KVM_GET_CLOCK", from: Int128(before.value),
+            by: difference(clock.value, before.value), slack: slack,
+            at: [before.event, clock.event])
         }
       }
     }

@@ -122,11 +122,9 @@ extension Rule {
       for (earlier, later) in zip(values, values.dropFirst()) where earlier.epoch == later.epoch {
         let isSame = !timeline.mayHaveNewPair(from: earlier.event, to: later.event)
         let slack = isSame ? 0 : later.age + timeline.rounding + 2 * ReferencePage.unit
-        findings.expect(
-          later.time >= earlier.time - slack, at: [earlier.event, later.event],
-          "\(what) at or above \(earlier.time) ns, what it was before"
-            + (slack > 0 ? ", less \(nanoseconds(slack))" : ""),
-          seen: "\(later.time) ns, a step of \(nanoseconds(later.time - earlier.time))")
+        findings.expectNoStepBack(
+          of: what, from: earlier.time, by: later.time - earlier.time, slack: slack,
+          at: [earlier.event, later.event])
       }
     }
     for clocks in timeline.otherClocks {

@@ -192,11 +192,11 @@ extension Findings {
       // The clock saved may be below this reading by so much, and the new machine goes on from the clock saved.
       let slack = timeline.allowedStepBack(from: before, to: move.saved.observation)
       for reading in move.after {
-        expect(
-          difference(reading.value, before.value) >= -slack, at: [before.event, reading.event],
-          "\(reading.name) after the move at or above \(before.value) ns, \(before.name) before it"
-            + (slack > 0 ? ", less \(nanoseconds(slack))" : ""),
-          seen: "\(reading.value) ns")
+        expectNoStepBack(
+          of: "\(reading.name) after the move", from: Int128(before.value),
+          by: difference(reading.value, before.value), slack: slack,
+          at: [before.event, reading.event],
+          before: "\(before.name) before it")
       }
     }
   }

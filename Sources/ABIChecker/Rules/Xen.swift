@@ -78,11 +78,9 @@ extension Rule {
       defer { last[place] = (reading, time) }
       guard let (earlier, before) = last[place], earlier.epoch == reading.epoch else { continue }
       let slack = timeline.allowedStepBack(from: earlier, to: reading)
-      findings.expect(
-        difference(time, before) >= -slack, at: [earlier.event] + comparison.events,
-        "the time of \(place) at or above \(before) ns, what it was before"
-          + (slack > 0 ? ", less \(nanoseconds(slack))" : ""),
-        seen: "\(time) ns, a step of \(nanoseconds(difference(time, before)))")
+      findings.expectNoStepBack(
+        of: "the time of \(place)", from: Int128(before), by: difference(time, before),
+        slack: slack, at: [earlier.event] + comparison.events)
       findings.cover(place)
     }
   }

@@ -125,15 +125,16 @@ struct PageSection {
 // The first screen.
 extension HTMLReport {
   private func hero(_ digest: Digest) -> HTML {
+    let subject = Self.capitalized(digest.subject).replacing("'", with: "’")
     let (kind, seal, title) =
       switch digest.answer {
-      case .sound: ("holds", "✓", "This host’s clock is sound")
-      case .broken: ("broken", "✗", "This host’s clock is not sound")
+      case .sound: ("holds", "✓", "\(subject) is sound")
+      case .broken: ("broken", "✗", "\(subject) is not sound")
       case .undecided: ("inconclusive", "?", "Undecided")
       case .nothing: ("nottested", "–", "Nothing was tested")
       }
     let facts = report.facts.map { "<div><dt>\($0.0)</dt><dd>\($0.1)</dd></div>" as HTML }
-    let sentence = digest.sentence.prefix(1).uppercased() + digest.sentence.dropFirst()
+    let sentence = Self.capitalized(digest.sentence)
     let interruption = digest.interruption.map { "<p class=\"alert\">\($0)</p>" as HTML }
     let why = self.why(digest).map { "<li class=\"\($0.0.kind)\">\($0.1)</li>" as HTML }
     return """
@@ -164,6 +165,10 @@ extension HTMLReport {
       """
   }
 
+  private static func capitalized(_ text: String) -> String {
+    text.prefix(1).uppercased() + text.dropFirst()
+  }
+
   private var counts: HTML {
     Status.allCases.filter { report.count($0) > 0 }.map { status -> HTML in
       "<li class=\"\(status.kind)\"><b>\(report.count(status))</b> \(status.plural)</li>"
@@ -188,9 +193,9 @@ extension HTMLReport {
       return (
         .broken,
         finding.step == nil
-          ? "\(rules)\(more). Seen: \(Plain.oneLine(finding.violation.seen, limit: 160)). "
-            + "Expected: \(Plain.oneLine(finding.violation.expected, limit: 160))."
-          : "<b>\(Plain.oneLine(finding.sentence, limit: 200)).</b> Breaks \(rules)\(more)."
+          ? "\(rules)\(more) broken: <b>\(statement(of: finding))</b> "
+            + "Seen: \(Plain.sentence(finding.violation.seen, limit: 160))"
+          : "<b>\(Plain.sentence(finding.sentence, limit: 200))</b> Breaks \(rules)\(more)."
       )
     }
     if findings.count > 4 {
@@ -201,7 +206,8 @@ extension HTMLReport {
       (.inconclusive, "\(link($0.rules[0])) \($0.reason)")
     }
     let titles: [(Status, String)] = [
-      (.known, "Known deviations of this kernel"), (.differs, "Differs from Linux"),
+      (.known, "Known bugs of this kernel, which do not count as broken"),
+      (.differs, "Differs from Linux"),
       (.notOwed, "Not owed by this kernel"),
     ]
     for (status, title) in titles {
@@ -213,12 +219,21 @@ extension HTMLReport {
     return items + untested(digest)
   }
 
-  /// How to see the worst finding again.
+  /// What the rule that shows it best says.
+  private func statement(of finding: Finding) -> String {
+    let rule = finding.verdicts[0].rule
+    return Plain.sentence(Rule.named(rule)?.statement ?? rule, limit: 240)
+  }
+
+  /// How to see the worst finding again, and what its rule rests on.
   private func again(_ digest: Digest) -> HTML? {
     guard let worst = digest.findings.first?.verdicts.first,
       let command = report.repeatCommand(worst)
     else { return nil }
-    return "<p class=\"again\">Repeat: <kbd>\(command)</kbd></p>"
+    return """
+      <p class="again">Repeat: <kbd>\(command)</kbd></p>
+      <p class="again">What the rule rests on: <kbd>kvmclock explain \(worst.rule)</kbd></p>
+      """
   }
 
   private func untested(_ digest: Digest) -> [(Status, HTML)] {
