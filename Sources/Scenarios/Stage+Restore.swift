@@ -19,8 +19,8 @@ extension Stage {
     return saved
   }
 
-  /// TSCs by IA32_TSC, or by KVM_VCPU_TSC_OFFSET.
-  enum RestoreStep { case clock, records, tscs, offsets }
+  /// TSCs by IA32_TSC, or by KVM_VCPU_TSC_OFFSET; CPUID as it was set before.
+  enum RestoreStep { case clock, records, tscs, offsets, cpuid }
 
   /// Goes on with `saved` in a new VM, one vCPU after the other.
   ///
@@ -53,6 +53,7 @@ extension Stage {
         // One for all: their TSCs go on in step.
         let offset = saved.vcpus[vcpus[0]]!.tsc &- Moment.before().tsc
         for vcpu in vcpus { try setTSCOffset(vcpu, offset) }
+      case .cpuid: for vcpu in vcpus { try setCPUIDAgain(vcpu) }
       }
     }
     if let parked, parked.isRestored {

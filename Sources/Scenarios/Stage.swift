@@ -136,10 +136,20 @@ extension Stage {
 
   func addVCPU(_ vcpu: Int) throws {
     try note({ .vcpuCreated(vcpu: vcpu) }, of: { try machine.addVCPU(vcpu, cpuid: cpuid) })
-    if let leaf = cpuid.first(where: { $0.function == featuresLeaf }) {
-      note(.featuresSet(vcpu: vcpu, features: Hex(leaf.eax)))
-    }
+    noteFeatures(vcpu)
     try boot(vcpu, .agentLong)
+  }
+
+  /// KVM_SET_CPUID2 once more, as it was.
+  func setCPUIDAgain(_ vcpu: Int) throws {
+    let cpuid = cpuid
+    _ = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setCPUID(cpuid) }
+    noteFeatures(vcpu)
+  }
+
+  private func noteFeatures(_ vcpu: Int) {
+    guard let leaf = cpuid.first(where: { $0.function == featuresLeaf }) else { return }
+    note(.featuresSet(vcpu: vcpu, features: Hex(leaf.eax)))
   }
 
   func boot(_ vcpu: Int, _ image: GuestImage) throws {

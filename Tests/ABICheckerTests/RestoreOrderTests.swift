@@ -139,6 +139,14 @@ import Testing
     try expectNotTested(Self.order, history, "orders: did not see TSCs records clock")
   }
 
+  @Test func withoutALateCPUIDTheOrderIsNotTested() throws {
+    var history = Script.history(of: .restoreOrder)
+    history.events.removeAll {
+      if case .featuresSet(_, 0x0100_0009) = $0.action { true } else { false }
+    }
+    try expectNotTested(Self.order, history, "KVM_SET_CPUID2: did not see after the records")
+  }
+
   @Test func writesOfTSCsThatAreIgnoredLeaveTheOrderUntested() throws {
     let history = Self.history(.restoreOrder) { host in
       let saved = host.saveRunningMachine()

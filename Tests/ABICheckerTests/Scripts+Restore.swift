@@ -85,6 +85,11 @@ extension Script {
     let byOffset = restoreOrders.map { $0.map { $0 == .tscs ? .offsets : $0 } }
     for (number, order) in (restoreOrders + byOffset).enumerated() {
       host.restore(saved, in: order)
+      if number == 0 {
+        for vcpu in host.vcpus.keys.sorted() {
+          host.host(.featuresSet(vcpu: vcpu, features: 0x0100_0009))
+        }
+      }
       fault(&host, number)
       host.readAndSettle()
     }

@@ -102,10 +102,12 @@ extension Rule {
       .api("4.30 KVM_SET_CLOCK, and 4.19 KVM_SET_MSRS"),
     ],
     method:
-      "From one save a new VM for each of the six orders, TSCs hours ahead of the new VM's; each vCPU enters and reads.",
+      "From one save a new VM for each of the six orders, TSCs hours ahead of the new VM's, and one with KVM_SET_CPUID2 once more "
+      + "behind all of it; each vCPU enters and reads.",
     scenarios: [.restoreOrder],
     coverage: [
       .observations(12, "readings after a restore"), .everyVCPU(), .each(orders, "orders"),
+      .each(["after the records"], "KVM_SET_CPUID2"),
     ], needs: [.tscWrites]
   ) { timeline, findings in
     for restored in timeline.restoredMachines where !restored.isByOffset {
@@ -234,6 +236,8 @@ private struct RestoredMachine {
   /// What followed, until the clock was set again.
   let steps: ArraySlice<Step>
   let isByOffset: Bool
+  /// Whether KVM_SET_CPUID2 came after the records.
+  let hasLateCPUID: Bool
   /// Why the writes of TSCs prove nothing, if so.
   let ignored: String?
 }
@@ -253,6 +257,7 @@ extension Findings {
         lacks(ignored)
       } else {
         cover(order, of: "orders")
+        if restored.hasLateCPUID { cover("after the records", of: "KVM_SET_CPUID2") }
         cover(vcpu: reading.vcpu)
         count("readings after a restore")
       }
@@ -267,6 +272,7 @@ extension Timeline {
       var order: [String] = []
       var first: (vcpu: Int, what: String, offset: TSCOffsetRange)?
       var isByOffset = false
+      var hasLateCPUID = false
       for step in before {
         let kind: String? =
           switch step.event.action {
@@ -297,6 +303,7 @@ extension Timeline {
           default: nil
           }
         if let kind, order.last != kind { order.append(kind) }
+        if case .featuresSet = step.event.action, order.contains("records") { hasLateCPUID = true }
       }
       guard Set(order).count == 3, order.count == 3, let first,
         let setting = before.last?.machine.setting, !setting.record.hasRealtime
@@ -307,7 +314,7 @@ extension Timeline {
       return RestoredMachine(
         order: order, set: (setting.event, setting.record),
         readings: span.flatMap(\.observations).filter { $0.vcpu != nil }, steps: span,
-        isByOffset: isByOffset,
+        isByOffset: isByOffset, hasLateCPUID: hasLateCPUID,
         ignored: off.flatMap {
           $0.contains(0)
             ? nil

@@ -16,8 +16,8 @@ extension Rule {
       .document("Documentation/virt/kvm/api.rst, 4.30 KVM_SET_CLOCK (a request of the VM)"),
     ],
     method:
-      "In a new VM restore memory, system-time MSRs and clock; all read; INIT from another vCPU; KVM_GET_MSRS; set the clock, "
-      + "enter, look at both records; register again and read.",
+      "In a new VM restore memory, system-time MSRs and clock; each vCPU goes to KVM_MP_STATE_UNINITIALIZED and "
+      + "back; all read; INIT from another vCPU; KVM_GET_MSRS; set the clock, enter, look at both records; register again and read.",
     scenarios: [.restoreState],
     coverage: [
       .each(["MSR", "record", "clock of the vCPU", "clock of another"], "what INIT did"),

@@ -81,7 +81,7 @@ extension Rule {
       .x86("pvclock_gtod_update_fn(): for each VM and each vCPU"),
     ],
     method:
-      "Three VMs alive; tsc to another clocksource, back, and both again. After each switch every vCPU of every VM enters "
+      "Three VMs alive, after a fourth was destroyed; tsc to another clocksource, back, and both again. After each switch every vCPU of every VM enters "
       + "until bit 0 of vCPU 0 is clear or 5 s are over, and every record is read; back on tsc the clock is set first.",
     scenarios: [.clocksourceTwice],
     coverage: [

@@ -1,4 +1,6 @@
 internal import ABIChecker
+internal import KVM
+internal import VMBuilder
 
 extension Scenario {
   /// RESTORE-PENDING-FLAG, RESTORE-INIT: the guests are told that they were stopped, and do not enter before they are saved.
@@ -38,6 +40,17 @@ extension Scenario {
 }
 
 extension Stage {
+  /// KVM_SET_MP_STATE to what a vCPU has before its start, and back: so VMMs hold vCPUs that wait for one.
+  private func park(_ vcpu: Int) throws {
+    for state in [MPState.uninitialized, .runnable] {
+      let call = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in try vcpu.setMPState(state) }
+      record(
+        .host, call.began, call.ended,
+        .returned(
+          request: "KVM_SET_MP_STATE of vcpu\(vcpu) with mp_state \(state.rawValue)", result: 0))
+    }
+  }
+
   /// Goes on with a saved machine in a new one; whether that has KVM's interrupt controllers.
   fileprivate func goOn(with saved: SavedMachine) throws -> Bool {
     let hasIRQChip = try makeMachineWithIRQChip(for: "INIT after a restore")
@@ -45,6 +58,7 @@ extension Stage {
     records = saved.records
     for vcpu in [0, 1] { try hostWriteMSR(vcpu, MSR.systemTime, saved.vcpus[vcpu]!.systemTime) }
     try setClock(saved.clock.clock)
+    if hasIRQChip { for vcpu in [0, 1] { try park(vcpu) } }
     return hasIRQChip
   }
 }
