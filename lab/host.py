@@ -11,7 +11,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-from kernels import load_order
 from problem import Problem
 
 INIT = Path(__file__).with_name("init")
@@ -186,7 +185,7 @@ class Host:
         return self
 
     def archive(self, cells, emulator, shell=False):
-        order = load_order(self.kernel.folder, emulator.modules)
+        order = self.kernel.load_order(emulator.modules)
         order = [self.modules / path.name if (self.modules / path.name).exists() else path for path in order]
         settings = (f'MODES="{" ".join(cell.mode for cell in cells)}"\nSHELL_WANTED={"1" if shell else ""}\n'
                     f'PROGRAM={cells[0].program}\nCOMMAND="{" ".join(cells[0].command)}"\n{emulator.settings}')

@@ -174,6 +174,10 @@ class Kernel:
             self.facts = json.loads(facts.read_text())
         return facts.exists()
 
+    def load_order(self, wanted):
+        """The files of the modules that a host loads, in order."""
+        return load_order(self.folder, wanted)
+
     def fetch(self, archive, say):
         name, version, release = newest(archive, self.series)
         part = self.folder.with_name(self.folder.name + ".part")
@@ -202,7 +206,8 @@ class LocalKernel(Kernel):
     """A kernel that somebody built: its bzImage, and the folder that its modules are in."""
 
     # For each module that a host loads, the option that makes it.
-    OPTIONS = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_blk": "CONFIG_VIRTIO_BLK", "kvm-amd": "CONFIG_KVM_AMD"}
+    OPTIONS = {"virtio_pci": "CONFIG_VIRTIO_PCI", "virtio_blk": "CONFIG_VIRTIO_BLK", "kvm-amd": "CONFIG_KVM_AMD",
+               "kvm-intel": "CONFIG_KVM_INTEL"}
 
     def __init__(self, image, modules=None):
         self.bzimage, self.source = Path(image), Path(modules) if modules else None
@@ -233,10 +238,12 @@ class LocalKernel(Kernel):
             if inner.startswith(MODULE_FOLDERS) and re.search(r"\.ko(\.xz|\.gz|\.zst)?$", path.name):
                 self.take(path)
         self.facts = {"series": self.series, "release": release, "image": str(self.bzimage)}
+
+    def load_order(self, wanted):
         try:
-            load_order(self.folder, list(self.OPTIONS))
+            return super().load_order(wanted)
         except Problem as problem:
-            options = ", ".join(self.OPTIONS.values())
+            options = ", ".join(self.OPTIONS[module] for module in wanted)
             raise Problem(f"{self.source or self.bzimage}: {str(problem).splitlines()[0]}",
                           f"MODULES= names the folder of this kernel's modules; it needs {options} as y or m, and "
                           "CONFIG_BLK_DEV_INITRD, CONFIG_SERIAL_8250_CONSOLE and CONFIG_DEVTMPFS") from None
@@ -318,8 +325,8 @@ def load_order(kernel, wanted):
         if path is None and module_name(name) in built_in:
             return
         if path is None:
-            raise Problem(f"{by} needs the module {name}, which the lab did not take from the package",
-                          "add its folder to MODULE_FOLDERS in lab/kernels.py")
+            raise Problem(f"{by} needs the module {name}, which is not there",
+                          "for a package's module: add its folder to MODULE_FOLDERS in lab/kernels.py")
         if path in order:
             return
         depends = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())

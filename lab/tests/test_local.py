@@ -43,6 +43,15 @@ class Local(unittest.TestCase):
             kernels.LocalKernel(image).fetch(None, print)
         self.assertIn("is no bzImage", str(raised.exception))
 
+    def test_a_module_that_a_host_needs_is_named_by_its_option(self):
+        kernel = kernels.LocalKernel(self.tree / "bzImage", self.tree)
+        kernel.folder = self.tree
+        (self.tree / "modules").mkdir()
+        (self.tree / "modules.builtin").write_text("kernel/virtio_pci.ko kernel/virtio_blk.ko kernel/kvm-amd.ko")
+        self.assertEqual(kernel.load_order(["virtio_pci", "virtio_blk", "kvm-amd"]), [])
+        with self.assertRaisesRegex(Problem, "needs the module kvm-intel, which is not there[^$]*it needs CONFIG_KVM_INTEL as y or m"):
+            kernel.load_order(["kvm-intel"])
+
     def test_a_kernel_without_a_pvh_entry_is_started_from_its_bzimage(self):
         def bzimage(payload):
             head = bytearray(0x400)

@@ -53,7 +53,7 @@ extension HTMLPage {
     ul.why { margin: 1.1rem 0 0; display: grid; gap: .45rem }
     ul.why li { border-left: 3px solid var(--tone); padding: .05rem 0 .05rem .8rem }
     ul.why em { font-style: normal; color: var(--broken) }
-    ul.why a code { font-weight: 600 }
+    ul.why a code { font-weight: 600; white-space: nowrap }
     .again { margin: .8rem 0 0 } .again kbd { overflow-wrap: anywhere }
     dl.facts { display: flex; flex-wrap: wrap; gap: .5rem 1.8rem; margin: 1.2rem 0 0 }
     dl.facts dt { font-size: .78rem; color: var(--soft) }
