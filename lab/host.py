@@ -57,6 +57,9 @@ def cpio(entries):
     return bytes(out)
 
 
+NO_RESULTS = "no results on the disk: the console says why"
+
+
 def lean(module):
     """A module without its signature, which takes longer to verify under emulation than all else that loads it, and its types."""
     with tempfile.NamedTemporaryFile(suffix=".ko") as file:
@@ -137,7 +140,10 @@ class Cell:
                         target.parent.mkdir(parents=True, exist_ok=True)
                         target.write_bytes(tar.extractfile(member).read())
         except tarfile.TarError:
-            return "no results on the disk"
+            return NO_RESULTS
+        # A disk that was never written is an empty archive.
+        if not (place / "status").exists():
+            return NO_RESULTS
         self.place = place
         status = (place / "status").read_text().strip()
         # It ended, with a report, but for a thread that the kernel does not give back.

@@ -61,21 +61,22 @@ extension Findings {
     from earlier: Observation, to later: Observation, in timeline: Timeline
   ) {
     expectNoStepBack(
-      of: later.name, from: Int128(earlier.value), by: difference(later.value, earlier.value),
+      of: later.name, from: earlier.value, to: later.value,
       slack: timeline.allowedStepBack(from: earlier, to: later),
       at: [earlier.event, later.event], before: "\(earlier.name) before it")
   }
 
-  /// A clock goes on from what it gave before, by `step`, and back by `slack` at most.
+  /// A clock goes on from what it gave before, and back by `slack` at most. A step is modulo 2^64.
   mutating func expectNoStepBack(
-    of clock: String, from earlier: Int128, by step: Int128, slack: Int128, at events: [Event],
+    of clock: String, from earlier: UInt64, to later: UInt64, slack: Int128, at events: [Event],
     before: String = "what it was before"
   ) {
+    let step = difference(later, earlier)
     expect(
       step >= -slack, at: events,
-      "\(clock) at or above \(nanoseconds(earlier))"
+      "\(clock) at or above \(nanoseconds(Int128(earlier)))"
         + (slack > 0 ? " minus \(nanoseconds(slack))" : "") + ", \(before)",
-      seen: "\(nanoseconds(earlier + step)), a step of \(nanoseconds(step))")
+      seen: "\(nanoseconds(Int128(later))), a step of \(nanoseconds(step))")
   }
 
   /// PVCLOCK_TSC_STABLE_BIT of a record.

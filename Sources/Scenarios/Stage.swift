@@ -389,37 +389,3 @@ extension Stage {
     if let best { record(.host, best.began, best.ended, best.action) }
   }
 }
-
-// MARK: From the machine's types to the history's
-
-extension Fault {
-  init?(_ fault: GuestFault?) {
-    guard let fault else { return nil }
-    self.init(
-      vector: fault.vector, errorCode: fault.errorCode, address: fault.instructionPointer)
-  }
-}
-
-extension Reading {
-  init(_ reading: GuestReading) { self.init(tsc: reading.tsc, page: reading.page) }
-}
-
-extension ClockRecord {
-  init(_ data: ClockData) {
-    self.init(
-      clock: data.clock, flags: data.flags.rawValue, realtime: data.realtime,
-      hostTSC: data.hostTSC)
-  }
-}
-
-extension LoopResult {
-  init(_ loop: GuestLoop, of guest: GuestImage) {
-    self.init(
-      reads: loop.reads, backwards: loop.backwards, beyond: loop.beyond,
-      excess: guest == .rewriter ? loop.excess : nil, negative: loop.negative, worst: loop.worst,
-      unstable: loop.unstable, versions: loop.versions, minimum: loop.minimum,
-      witnessed: guest == .sampler ? loop.witnessed : nil,
-      first: Reading(loop.first), last: Reading(loop.last), worstBefore: loop.worstBefore,
-      worstAfter: Reading(loop.worstAfter))
-  }
-}

@@ -72,21 +72,23 @@ extension Script {
   }
 
   static func clocksourceTwice(
-    _ host: HistoryBuilder, rounds: Int = 2, heardBy heard: Set<Int> = [0, 1, 2]
+    _ host: HistoryBuilder, rounds: Int = 2, heardBy heard: Set<Int> = [0, 1, 2],
+    destroyed: Bool = true
   ) -> History {
     guard host.time.source == .tsc else {
       var host = host
       host.host(.lacking(what: "a tsc clocksource", evidence: "the host has another one"))
       return host.history
     }
-    var vms = Sisters(host)
-    for name in 0..<3 {
+    var vms = Sisters(host, count: 4)
+    for name in 0..<4 {
       vms.with(name) { host in
         host.machine(0, 1)
         for id in [0, 1] { host.register(id) }
         host.settleAndLook()
       }
     }
+    if destroyed { vms.with(3) { $0.machine() } }
     for _ in 0..<rounds {
       for source in [SimulatedTime.Source.hpet, .tsc] {
         vms.switchClocksource(to: source, heardBy: heard)

@@ -7,6 +7,11 @@ import Testing
   static let master = "SISTERS-KEEP-MASTER-CLOCK"
   static let every = "CLOCKSOURCE-EVERY-VM"
 
+  @Test func withoutAVMThatEndedTheSwitchesAreNotTested() throws {
+    let history = Script.clocksourceTwice(HistoryBuilder(.clocksourceTwice), destroyed: false)
+    try expectNotTested(Self.every, history, "other VMs: did not see destroyed before a switch")
+  }
+
   @Test func sistersThatGoOnHold() throws {
     for id in [Self.time, Self.master] {
       try expectHolds(id, Script.severalVMs(HistoryBuilder(.severalVMs)))

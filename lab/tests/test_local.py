@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bochs  # noqa: E402
+import host  # noqa: E402
 import kernels  # noqa: E402
 import matrix  # noqa: E402
 from problem import Problem  # noqa: E402
@@ -51,6 +52,12 @@ class Local(unittest.TestCase):
         self.assertEqual(kernel.load_order(["virtio_pci", "virtio_blk", "kvm-amd"]), [])
         with self.assertRaisesRegex(Problem, "needs the module kvm-intel, which is not there[^$]*it needs CONFIG_KVM_INTEL as y or m"):
             kernel.load_order(["kvm-intel"])
+
+    def test_a_disk_that_was_never_written_has_no_results(self):
+        disk = self.tree / "disk"
+        disk.write_bytes(bytes(1 << 16))
+        kernel = kernels.LocalKernel(self.tree / "bzImage", self.tree)
+        self.assertEqual(host.Cell(kernel, "tsc").take(disk, self.tree / "place"), host.NO_RESULTS)
 
     def test_a_kernel_without_a_pvh_entry_is_started_from_its_bzimage(self):
         def bzimage(payload):

@@ -47,7 +47,7 @@ static void write_disk(int number) {
 
 int main(int count, char **arguments) {
   if (iopl(3)) {
-    perror("iopl");
+    perror("the kernel needs CONFIG_X86_IOPL_IOPERM=y: iopl");
     return 1;
   }
   if (count == 3 && !strcmp(arguments[1], "disk"))

@@ -141,8 +141,7 @@ extension Rule {
             && (!clock.isStable || !timeline.mayHaveNewPair(from: before.event, to: clock.event))
           let slack = isExact ? 0 : timeline.drift(until: clock) + timeline.rounding
           findings.expectNoStepBack(
-            of: "KVM_GET_CLOCK", from: Int128(before.value),
-            by: difference(clock.value, before.value), slack: slack,
+            of: "KVM_GET_CLOCK", from: before.value, to: clock.value, slack: slack,
             at: [before.event, clock.event])
         }
       }

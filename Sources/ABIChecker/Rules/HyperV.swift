@@ -122,9 +122,12 @@ extension Rule {
       for (earlier, later) in zip(values, values.dropFirst()) where earlier.epoch == later.epoch {
         let isSame = !timeline.mayHaveNewPair(from: earlier.event, to: later.event)
         let slack = isSame ? 0 : later.age + timeline.rounding + 2 * ReferencePage.unit
-        findings.expectNoStepBack(
-          of: what, from: earlier.time, by: later.time - earlier.time, slack: slack,
-          at: [earlier.event, later.event])
+        // Units of 100 ns may pass 2^64 ns.
+        findings.expect(
+          later.time >= earlier.time - slack, at: [earlier.event, later.event],
+          "\(what) at or above \(nanoseconds(earlier.time))"
+            + (slack > 0 ? " minus \(nanoseconds(slack))" : "") + ", what it was before",
+          seen: "\(nanoseconds(later.time)), a step of \(nanoseconds(later.time - earlier.time))")
       }
     }
     for clocks in timeline.otherClocks {

@@ -193,8 +193,7 @@ extension Findings {
       let slack = timeline.allowedStepBack(from: before, to: move.saved.observation)
       for reading in move.after {
         expectNoStepBack(
-          of: "\(reading.name) after the move", from: Int128(before.value),
-          by: difference(reading.value, before.value), slack: slack,
+          of: "\(reading.name) after the move", from: before.value, to: reading.value, slack: slack,
           at: [before.event, reading.event],
           before: "\(before.name) before it")
       }

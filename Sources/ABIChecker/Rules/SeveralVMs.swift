@@ -86,6 +86,7 @@ extension Rule {
     scenarios: [.clocksourceTwice],
     coverage: [
       .different(3, "VMs"), .different(4, "switches"),
+      .each(["destroyed before a switch"], "other VMs"),
       .observations(12, "results of KVM_GET_CLOCK after switches"),
     ], needs: [.hostChange, .masterClock]
   ) { timeline, findings in
@@ -107,6 +108,7 @@ extension Rule {
           guard let change, let cause else { continue }
           findings.expectStable(change.isTSC, in: record, at: [cause, step.event])
           findings.cover("VM \(machine.number)", of: "VMs")
+          if timeline.hasLostAVM { findings.cover("destroyed before a switch", of: "other VMs") }
           findings.cover("event \(change.event.number)", of: "switches")
         default: continue
         }
@@ -116,6 +118,14 @@ extension Rule {
 }
 
 extension Timeline {
+  /// Whether a VM was destroyed before the host changed: another one took its place.
+  fileprivate var hasLostAVM: Bool {
+    let names = history.events.prefix {
+      if case .hostChanged = $0.action { false } else { true }
+    }.filter { $0.action == .vmCreated }.map(\.machine)
+    return Set(names).count < names.count
+  }
+
   /// What was done to other machines between two places of the history.
   fileprivate func acts(
     on machine: Int, from start: Int, to end: Int

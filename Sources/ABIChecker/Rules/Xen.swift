@@ -79,8 +79,8 @@ extension Rule {
       guard let (earlier, before) = last[place], earlier.epoch == reading.epoch else { continue }
       let slack = timeline.allowedStepBack(from: earlier, to: reading)
       findings.expectNoStepBack(
-        of: "the time of \(place)", from: Int128(before), by: difference(time, before),
-        slack: slack, at: [earlier.event] + comparison.events)
+        of: "the time of \(place)", from: before, to: time, slack: slack,
+        at: [earlier.event] + comparison.events)
       findings.cover(place)
     }
   }

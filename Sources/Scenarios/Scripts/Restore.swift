@@ -35,7 +35,7 @@ extension Scenario {
     }
     // Ids are APIC ids: they may have gaps, and with x2APIC they go beyond what a byte holds.
     let identifiers = Int(try stage.host.system.checkExtension(.maxVCPUID))
-    try stage.restore(try stage.saveRunningMachine([0, 5, max(254, min(identifiers, 1000) - 1)]))
+    try stage.restore(try stage.saveRunningMachine([0, 5, max(254, min(identifiers, 300) - 1)]))
     try stage.readAndSettle()
   }
 
