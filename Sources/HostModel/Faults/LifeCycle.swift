@@ -4,8 +4,7 @@ extension Fault {
   static let lifeCycle: [Fault] = [
     Fault(
       "RESTART-IN-REAL-MODE", breaks: ["MODE-INDEPENDENT"],
-      also: ["SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU"],
-      because: restart,
+      also: restartBreaks, because: restart,
       "the second write, which a guest in real mode makes, restarts time"
     ) {
       $0.beforeWrite { clock, _, _ in
@@ -35,11 +34,7 @@ extension Fault {
     },
     Fault(
       "RESTART-AFTER-INIT", breaks: ["INIT-REREGISTER-KEEPS-TIME", "REPLUG-VCPU0-KEEPS-TIME"],
-      also: [
-        "MONO-CROSS-VCPU", "MONO-VCPU", "GETCLOCK-MONO", "CLOCK-BRACKET",
-        "SYSTIME-REWRITE-KEEPS-TIME",
-        "SETCLOCK-SETS-ALL-VCPUS",
-      ], because: restart,
+      also: restartBreaks, because: restart,
       "a registration after INIT restarts time: what Linux 4.2 did to a re-plugged vCPU 0"
     ) {
       $0.reset = { clock, vcpu in

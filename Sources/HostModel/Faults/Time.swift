@@ -47,7 +47,7 @@ extension Fault {
     },
     Fault(
       "STEP-ON-RETURN", breaks: ["MONO-VCPU"],
-      also: ["MONO-CROSS-VCPU", "SCHEDCLOCK-CONSTANT-OFFSET", "SYSTIME-REWRITE-KEEPS-TIME"],
+      also: restartBreaks + ["SCHEDCLOCK-CONSTANT-OFFSET"],
       because: "it is a write that loses time, and the guest's constant is of the time before",
       "a vCPU that registers a second time finds time 1 h back"
     ) {
@@ -94,8 +94,7 @@ extension Fault {
     },
     Fault(
       "STORM-STEPS", breaks: ["OLDMSR-STORM-MONO"],
-      also: ["MONO-VCPU", "SYSTIME-REWRITE-KEEPS-TIME"],
-      because: "each of these writes is one that loses time",
+      also: restartBreaks, because: "each of these writes is one that loses time",
       "every 100th write of the old MSR loses 1 s"
     ) {
       $0.beforeWrite { clock, access, _ in
@@ -168,11 +167,7 @@ extension Fault {
     ) { $0 = .hostOldMSRCounts },
     Fault(
       "RESTART-ON-CHANGE-OF-MSR", breaks: ["OLDMSR-KEEPS-TIME"],
-      also: [
-        "MONO-CROSS-VCPU", "SYSTIME-REWRITE-KEEPS-TIME", "MONO-VCPU", "CLOCK-BRACKET",
-        "GETCLOCK-MONO",
-        "GETCLOCK-NONMASTER-IS-RAW",
-      ], because: restart,
+      also: restartBreaks + ["GETCLOCK-NONMASTER-IS-RAW"], because: restart,
       "time restarts where vCPU 0 goes from one MSR to the other"
     ) {
       $0.beforeWrite { clock, access, _ in
@@ -200,10 +195,7 @@ extension Fault {
     },
     Fault(
       "HOTPLUG-RESTARTS", breaks: ["HOTPLUG-KEEPS-TIME"],
-      also: [
-        "MONO-CROSS-VCPU", "MONO-VCPU", "GETCLOCK-MONO", "SETCLOCK-SETS-ALL-VCPUS", "CLOCK-BRACKET",
-        "HOTPLUG-NO-RESNAP",
-      ], because: restart,
+      also: restartBreaks + ["HOTPLUG-NO-RESNAP"], because: restart,
       "the first registration of a late vCPU restarts time"
     ) {
       $0.beforeWrite { clock, access, _ in

@@ -8,7 +8,7 @@ struct HTMLPage {
   /// pictures are drawn by style attributes, which can fetch nothing.
   private static let policy = """
     default-src 'none'; script-src 'sha256-lyF2mOPJtRibzgwgAO/QsZsLnnCOf+bW6sTZ9dUIIlQ='; \
-    style-src 'unsafe-inline'; style-src-elem 'sha256-kYYgqhwio+xtrHLtuEKWkg7Oz17HfsQ4aTBrSn58zsM='; \
+    style-src 'unsafe-inline'; style-src-elem 'sha256-v41tg3T7CX1W0kr9JMiwwfj7pglwgoVjC1kEUPpRSl4='; \
     style-src-attr 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'
     """
 
