@@ -14,7 +14,7 @@ DESTDIR ?=
 VERSION = $(shell sed -n 's/.*static let version = "\(.*\)"/\1/p' Sources/kvmclock/Kvmclock.swift)
 
 .PHONY: all build static install man completions dist deb run test lint lint-scripts format docs documentation guests bench clean fuzz fuzz-large campaign signals disks threads \
-	new-rule lab lab-vmm lab-inside lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
+	new-rule lab lab-vmm lab-inside lab-kills lab-replay lab-shell lab-fetch lab-mutants lab-fixes lab-patches
 
 all: build
 
@@ -127,7 +127,7 @@ disks: build
 	@unshare --map-root-user --mount python3 Tests/disks.py $(BUILT) --count $(DISKS) $(if $(SEED),--seed $(SEED))
 
 # ruff and shellcheck, as .ci/run has them.
-SCRIPTS = $(shell git ls-files .ci/run lab/init lab/inside '*.sh' '*.sbatch')
+SCRIPTS = $(shell git ls-files .ci/run lab/init lab/inside lab/kills '*.sh' '*.sbatch')
 
 lint-scripts:
 	ruff check
@@ -201,6 +201,12 @@ lab-vmm: static
 # kvmclock inside, in a Linux guest that is paused and moved.
 lab-inside: static
 	@$(LAB) inside $(LAB_CHOICE)
+
+# Runs that change their host, killed at random moments: the host is as it was.
+KILLS ?= 200
+
+lab-kills: static
+	@$(LAB) kills --count $(KILLS) $(LAB_CHOICE)
 
 lab-shell: static
 	@$(LAB) shell $(LAB_CHOICE)

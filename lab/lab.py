@@ -15,6 +15,7 @@ import bochs
 import edit
 import host
 import inside
+import kills
 import lot
 import matrix
 import mutants
@@ -150,6 +151,17 @@ class Lab:
         hosts = [host.Host([inside.Cell(kernel, mode, bench)]) for kernel in self.kernels() for mode in self.modes("svm")]
         matrix.run(hosts, bench, self.arguments.jobs, say)
         return self.judge([one.cells[0] for one in hosts], hosts)
+
+    def kills(self):
+        """SIGKILL while a run changes its host: as many times on each as are asked for."""
+        self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
+        needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools(["svm"]))
+        seed = self.arguments.seed or str(secrets.randbelow(1 << 16))
+        say(f"the moments have seed {seed}")
+        cells = [kills.Cell(kernel, mode, self.arguments.count, seed) for kernel in self.kernels() for mode in self.modes("svm")]
+        hosts = [host.Host([cell]) for cell in cells]
+        matrix.run(hosts, self.bench(["svm"]), self.arguments.jobs, say)
+        return self.judge(cells, hosts)
 
     def judge(self, cells, hosts):
         """Says what was not expected, keeps all of it, and gives the exit status."""
@@ -301,7 +313,7 @@ class Lab:
 
 def main():
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["run", "vmm", "inside", "replay", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
+    parser.add_argument("command", choices=["run", "vmm", "inside", "kills", "replay", "bisect", "shell", "fetch", "mutants", "fixes", "patches"])
     parser.add_argument("--kernels", default="", help="series, such as 6.12; all if empty")
     parser.add_argument("--hosts", default="", help="svm (QEMU), vmx (Bochs); svm if empty, and for changes those that they name")
     parser.add_argument("--kernel", help="a bzImage that you built, in the place of Debian's kernels")
@@ -310,6 +322,7 @@ def main():
     parser.add_argument("--modes", default="", help="tsc, hpet, acpi_pm; all if empty")
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
+    parser.add_argument("--count", type=int, default=200, help="of kills on each host")
     parser.add_argument("--cell", default="", help="the host under Bochs to replay, such as 6.12-vmx-tsc")
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
     parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")

@@ -7,9 +7,10 @@ import Testing
 @Suite struct DiscussionTests {
   /// A VM that has been up for an hour; then what `guest` does.
   static func outcome(
-    _ guest: DiscussionGuest, _ run: (inout HistoryBuilder) -> Void
+    _ guest: DiscussionGuest, source: SimulatedTime.Source = .tsc,
+    _ run: (inout HistoryBuilder) -> Void
   ) -> PolicyOutcome {
-    var host = HistoryBuilder(.registration)
+    var host = HistoryBuilder(.registration, source: source)
     host.machine(0, 1)
     host.setClock(DiscussionGuest.uptime)
     run(&host)
@@ -96,6 +97,17 @@ import Testing
       return
     }
     #expect(reason.contains("too late"))
+    // It came before 2 ms had passed. What it reads is below vCPU 0's reading, but not by more than the record may run ahead.
+    let slow = Self.outcome(.behind, source: .hpet) { host in
+      host.register(0)
+      host.bracket = 1_500_000
+      host.stepClock(by: -2_000_000)
+      host.register(1)
+    }
+    guard case .notShown = slow else {
+      Issue.record("\(slow)")
+      return
+    }
     guard case .notShown = Self.outcome(.sles10, { _ in }) else {
       Issue.record("shown")
       return

@@ -10,6 +10,26 @@ import Testing
     #expect(keeper.restore().isEmpty)
   }
 
+  /// The second would take for the host's own what the first has changed, and leave the host with it.
+  @Test func oneHostHasOneKeeperAtATime() throws {
+    let keeper = try HostKeeper(["/bin/sh", "-c", "echo ready; cat > /dev/null"])
+    #expect {
+      try HostKeeper(["/bin/sh", "-c", "echo ready"], patience: .milliseconds(100))
+    } throws: {
+      "\($0)".contains("another `kvmclock run --change-host`")
+    }
+    #expect(keeper.restore().isEmpty)
+    #expect(try HostKeeper(["/bin/sh", "-c", "echo ready; cat > /dev/null"]).restore().isEmpty)
+  }
+
+  /// After SIGKILL of the first process, the host is the second one's until all is put back.
+  @Test func whoPutsTheHostBackKeepsIt() throws {
+    let began = ContinuousClock.now
+    _ = try HostKeeper(["/bin/sh", "-c", "echo ready; exec sleep 1"])
+    #expect(try HostKeeper(["/bin/sh", "-c", "echo ready; cat > /dev/null"]).restore().isEmpty)
+    #expect(ContinuousClock.now - began > .milliseconds(900))
+  }
+
   @Test func oneThatEndedBeforeIsReported() throws {
     let keeper = try HostKeeper(["/bin/sh", "-c", "echo ready; exit 64"])
     usleep(200_000)

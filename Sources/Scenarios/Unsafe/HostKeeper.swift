@@ -4,20 +4,25 @@ internal import Glibc
 ///
 /// A second process knows them too and waits for the end of its input, which only this process writes: should this
 /// process die, whatever the reason, that one puts them back. Nothing is changed before it has said that it is there.
+/// One host has one keeper at a time: a second one would take for the host's own what the first one has changed.
 public final class HostKeeper {
   struct CannotKeep: Error, CustomStringConvertible {
     var description: String
   }
 
-  private let settings = HostSettings.found()
+  private let settings: HostSettings
   private var process: pid_t = 0
   /// Its input and its output are the other end. The kernel closes this one when this process ends.
   private var socket: Int32 = -1
 
-  init(_ restorer: [String]) throws(CannotKeep) {
+  init(_ restorer: [String], patience: Duration = .seconds(60)) throws(CannotKeep) {
     guard let path = restorer.first else {
       throw CannotKeep(description: "the host is not changed where nothing would put it back")
     }
+    // The second process has it too: a host whose first process was killed is not free before all is put back.
+    let lock = try Self.lock(patience)
+    defer { close(lock) }
+    settings = HostSettings.found()
     var ends: [Int32] = [-1, -1]
     let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
     guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw Self.failed("socketpair", errno) }
@@ -27,6 +32,7 @@ public final class HostKeeper {
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_adddup2(&actions, ends[1], 0)
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+    posix_spawn_file_actions_adddup2(&actions, lock, Self.lockOfRestorer)
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -47,6 +53,30 @@ public final class HostKeeper {
       throw CannotKeep(
         description: "the host is not changed: \(path), which would put it back, did not start")
     }
+  }
+
+  private static let lockOfRestorer: Int32 = 3
+
+  /// Takes the host for this keeper alone, by a lock that ends with the last process that has it open.
+  private static func lock(_ patience: Duration) throws(CannotKeep) -> Int32 {
+    let descriptor = open(HostSettings.clocksource, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw failed("open of \(HostSettings.clocksource)", errno) }
+    let deadline = ContinuousClock.now + patience
+    while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+      let error = errno
+      if error == EWOULDBLOCK, ContinuousClock.now < deadline {
+        usleep(20_000)
+      } else if error != EINTR {
+        close(descriptor)
+        guard error == EWOULDBLOCK else {
+          throw failed("flock of \(HostSettings.clocksource)", error)
+        }
+        throw CannotKeep(
+          description: "the host is not changed: another `kvmclock run --change-host` changes it, "
+            + "for more than \(patience); run one after the other")
+      }
+    }
+    return descriptor
   }
 
   /// What the second process says once it would put the host back.
