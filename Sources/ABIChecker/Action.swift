@@ -127,6 +127,9 @@ public indirect enum Action: Hashable, Sendable, Codable {
   case compared(changes: [MemoryChange])
   /// The pages, by number, that `KVM_GET_DIRTY_LOG` named; it clears the log.
   case dirtyLog(slot: Int, pages: [Int])
+  /// The same where the log keeps its pages, on a VM with KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2; then `KVM_CLEAR_DIRTY_LOG` cleared
+  /// these.
+  case dirtyLogCleared(slot: Int, pages: [Int])
   /// The pages that the vCPUs' dirty rings named, taken from there, and the dirty log where there is one beside them; then
   /// `KVM_RESET_DIRTY_RINGS`.
   case dirtyRings(pages: [NamedPage])

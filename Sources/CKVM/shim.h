@@ -104,6 +104,7 @@ CKVM_VALUE_REQUEST(create_vcpu, KVM_CREATE_VCPU)
 CKVM_POINTER_REQUEST(set_user_memory_region, KVM_SET_USER_MEMORY_REGION,
                      struct kvm_userspace_memory_region)
 CKVM_POINTER_REQUEST(get_dirty_log, KVM_GET_DIRTY_LOG, struct kvm_dirty_log)
+CKVM_POINTER_REQUEST(clear_dirty_log, KVM_CLEAR_DIRTY_LOG, struct kvm_clear_dirty_log)
 CKVM_VALUE_REQUEST(reset_dirty_rings, KVM_RESET_DIRTY_RINGS)
 CKVM_POINTER_REQUEST(get_clock, KVM_GET_CLOCK, struct kvm_clock_data)
 CKVM_POINTER_REQUEST(set_clock, KVM_SET_CLOCK, struct kvm_clock_data)

@@ -7,7 +7,7 @@ enum Remedy {
       switch request {
       case "KVM_CREATE_VM", "KVM_CREATE_VCPU", "KVM_CREATE_IRQCHIP":
         ofCreation(request: request, errno: errno)
-      case "KVM_SET_USER_MEMORY_REGION", "KVM_GET_DIRTY_LOG", "mmap":
+      case "KVM_SET_USER_MEMORY_REGION", "KVM_GET_DIRTY_LOG", "KVM_CLEAR_DIRTY_LOG", "mmap":
         ofMemory(request: request, errno: errno)
       case "KVM_ENABLE_CAP", "KVM_SET_CPUID2", "KVM_KVMCLOCK_CTRL", "KVM_GET_TSC_KHZ", "KVM_RUN":
         ofUse(request: request, errno: errno)
@@ -70,7 +70,7 @@ enum Remedy {
       Both addresses and the size must be whole pages; a slot's size and its read-only flag can \
       change only by deleting it.
       """
-    case ("KVM_GET_DIRTY_LOG", ENOENT):
+    case ("KVM_GET_DIRTY_LOG", ENOENT), ("KVM_CLEAR_DIRTY_LOG", ENOENT):
       "Set the slot with the flag that logs dirty pages first."
     case ("KVM_GET_DIRTY_LOG", EFAULT):
       "The slot has more pages than were asked for: ask for all of them."

@@ -65,10 +65,23 @@ extension VirtualMachine {
   ///
   /// `pageCount` is the slot's whole size in pages; pages beyond the slot's end read as clean.
   ///
-  /// The corresponding request is `KVM_GET_DIRTY_LOG`, which also clears the log.
+  /// The corresponding request is `KVM_GET_DIRTY_LOG`, which also clears the log, except where
+  /// `Capability.manualDirtyLogProtect` is enabled.
   /// - Throws: `KVMError` naming the request, with `errno`; `EFAULT` where the slot has more pages.
   public func dirtyLog(slot: UInt32, pageCount: Int) throws(KVMError) -> [Bool] {
     try DirtyBitmap(pageCount: pageCount).fetch(from: descriptor, slot: slot)
+  }
+
+  /// Takes pages out of a slot's log and watches them again.
+  ///
+  /// `pages` has one value for each page of 4 KiB of the whole slot. This is for VMs with
+  /// `Capability.manualDirtyLogProtect`: on others the log is clear once it was fetched.
+  ///
+  /// The corresponding request is `KVM_CLEAR_DIRTY_LOG`.
+  /// - Throws: `KVMError` naming the request, with `errno`; `EINVAL` where the slot has fewer pages, `ENOENT` where it
+  ///   has no log.
+  public func clearDirtyLog(slot: UInt32, pages: [Bool]) throws(KVMError) {
+    try DirtyBitmap(pageCount: pages.count).clear(pages, from: descriptor, slot: slot)
   }
 
   /// Watches the pages again that were taken from the vCPUs' dirty rings; how many entries became free.

@@ -112,8 +112,13 @@ final class Memories {
   }
 
   func dirtyLog(_ slot: UInt32) throws {
+    let isByHand = stage.machine.clearsLogItself
     _ = try stage.note(
-      { .dirtyLog(slot: Int(slot), pages: $0) }, of: { try stage.machine.dirtyPages(of: slot) })
+      { pages in
+        isByHand
+          ? .dirtyLogCleared(slot: Int(slot), pages: pages)
+          : .dirtyLog(slot: Int(slot), pages: pages)
+      }, of: { try stage.machine.dirtyPages(of: slot) })
   }
 
   func dirtyRings() throws {

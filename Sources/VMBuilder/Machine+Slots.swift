@@ -74,11 +74,22 @@ extension Machine {
     space.change { $0.removeAll { $0.slot == slot } }
   }
 
+  /// Has the dirty log keep its pages until KVM_CLEAR_DIRTY_LOG, and name all pages of a slot at first.
+  public func clearDirtyLogByHand() throws(MachineError) {
+    do {
+      try vm.enableCapability(.manualDirtyLogProtect, arguments: [1 | 2])
+    } catch {
+      throw .kvm(error)
+    }
+    clearsLogItself = true
+  }
+
   /// The pages of a slot that were written since the last call, by their numbers.
   public func dirtyPages(of slot: UInt32) throws(MachineError) -> [Int] {
     let (pageCount, own) = takeOwnWrites(to: slot)
     do {
       let isDirty = try vm.dirtyLog(slot: slot, pageCount: pageCount)
+      if clearsLogItself { try vm.clearDirtyLog(slot: slot, pages: isDirty) }
       return isDirty.indices.filter { isDirty[$0] || own.contains($0) }
     } catch {
       throw .kvm(error)

@@ -98,7 +98,8 @@ import Testing
     .dirtyRings(pages: [
       NamedPage(vcpu: 0, slot: .max, page: .min), NamedPage(vcpu: nil, slot: 1, page: 0),
     ]),
-    .dirtyLog(slot: 1, pages: []), .dirtyLog(slot: 1, pages: [0, .max]),
+    .dirtyLogCleared(slot: .max, pages: [1]), .dirtyLog(slot: 1, pages: []),
+    .dirtyLog(slot: 1, pages: [0, .max]),
     .setTSCOffset(vcpu: 0, cycles: .max), .setTSCOffset(vcpu: .max, cycles: 0),
     .toldStopped(vcpu: 0, errno: .none),
     .saved, .toldStopped(vcpu: .max, errno: "EINVAL"),
@@ -206,6 +207,7 @@ import Testing
     case .readInL2: 71
     case .xenInfoSet: 72
     case .xenSharedInfoSet: 73
+    case .dirtyLogCleared: 74
     }
   }
 
@@ -218,7 +220,7 @@ import Testing
   }
 
   @Test func everyActionSurvivesTheRoundTrip() throws {
-    #expect(Set(Self.actions.map(Self.number)) == Set(0...73))
+    #expect(Set(Self.actions.map(Self.number)) == Set(0...74))
     for action in Self.actions {
       for actor in [Actor.host, .vcpu(0), .vcpu(.max)] {
         let event = Self.event(action, by: actor)

@@ -3,7 +3,9 @@ import Testing
 @testable import ABIChecker
 
 @Suite struct DirtyLogTests {
-  static func logged(_ fault: SimulatedMemory.Fault? = nil, flags: UInt64 = 1) -> History {
+  static func logged(
+    _ fault: SimulatedMemory.Fault? = nil, flags: UInt64 = 1, isClearedByHand: Bool = true
+  ) -> History {
     MemoryTests.history(.dirtyLog, fault) { host in
       host.setSlot(1, at: 0x1000_0000, 1)
       host.register(0, at: 0x1000_1000)
@@ -11,15 +13,22 @@ import Testing
       for round in 0..<4 {
         // From then on the registration is younger than the log.
         if round == 2 { host.register(0, at: 0x1000_1000) }
-        host.dirtyLog(1)
+        let byHand = round % 2 == 1 && isClearedByHand
+        host.dirtyLog(1, byHand: byHand)
         host.update()
-        host.dirtyLog(1)
+        host.dirtyLog(1, byHand: byHand)
         host.compare()
+        host.tellStopped(0)
+        host.enter(0)
+        host.compare()
+        host.dirtyLog(1, byHand: byHand)
+        host.compare()
+        if round == 3 { host.register(0, at: 0x1000_1000) }
         host.requestWall(
           0, at: 0x1000_2ffc, msr: round % 2 == 0 ? MSR.wallClock : MSR.wallClockOld)
         host.compare()
       }
-      host.dirtyLog(1)
+      host.dirtyLog(1, byHand: isClearedByHand)
     }
   }
 
@@ -29,13 +38,18 @@ import Testing
     let page = id == "DIRTY-LOG-WALL" ? 3 : 1
     try expectBroken(id, Self.logged(.doesNotLog), "page \(page) of slot 1", "pages []")
     try expectNotTested(id, Self.logged(flags: 0))
+    try expectNotTested(id, Self.logged(isClearedByHand: false), "did not see KVM_CLEAR_DIRTY_LOG")
   }
 
   @Test func eachSidesLogIsItsOwn() throws {
     var history = Self.logged()
     for at in history.events.indices {
-      if case .dirtyLog(let slot, let pages) = history.events[at].action {
+      switch history.events[at].action {
+      case .dirtyLog(let slot, let pages):
         history.events[at].action = .dirtyLog(slot: slot, pages: pages.filter { $0 != 3 })
+      case .dirtyLogCleared(let slot, let pages):
+        history.events[at].action = .dirtyLogCleared(slot: slot, pages: pages.filter { $0 != 3 })
+      default: break
       }
     }
     try expectHolds("DIRTY-LOG-PVCLOCK", history)

@@ -147,11 +147,14 @@ extension HistoryBuilder {
     compare(change)
   }
 
-  mutating func dirtyLog(_ slot: Int) {
+  mutating func dirtyLog(_ slot: Int, byHand: Bool = false) {
     let number = memory.slots[slot]!.memory
     let pages = memory.dirty.filter { $0 >> 48 == UInt64(number) }
     memory.dirty.subtract(pages)
-    host(.dirtyLog(slot: slot, pages: pages.map { Int($0 & 0xffff_ffff) }.sorted()))
+    let numbers = pages.map { Int($0 & 0xffff_ffff) }.sorted()
+    host(
+      byHand
+        ? .dirtyLogCleared(slot: slot, pages: numbers) : .dirtyLog(slot: slot, pages: numbers))
   }
 
   /// Takes what the rings name; the first page of each memory is named by the dirty log beside them.

@@ -157,7 +157,10 @@ struct HistoryGenerator {
       random.next() % 2 == 0
         ? .remapped(memory: small(), shows: small())
         : .protected(memory: small(), access: random.pick(HostAccess.allCases))
-    case 4: .dirtyLog(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
+    case 4:
+      random.next() % 2 == 0
+        ? .dirtyLog(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
+        : .dirtyLogCleared(slot: small(), pages: (0..<random.below(3)).map { _ in small() })
     case 5:
       .dirtyRings(
         pages: (0..<random.below(3)).map { _ in

@@ -36,7 +36,7 @@ extension Script {
     let ids = 0..<9
     host.createMachine()
     for id in ids { host.createVCPU(id) }
-    for id in ids { host.register(id) }
+    for id in ids { host.register(id, at: 0x10000 + UInt64(id) * 64) }
     for id in ids.reversed() { host.read(id) }
     host.setClock(77_777_777_777)
     for id in ids { host.read(id) }

@@ -59,6 +59,9 @@ private let machineCalls = [
   BadDescriptorCall("KVM_GET_DIRTY_LOG", "dirtyLog") {
     _ = try machine().dirtyLog(slot: 0, pageCount: 1)
   },
+  BadDescriptorCall("KVM_CLEAR_DIRTY_LOG", "clearDirtyLog") {
+    try machine().clearDirtyLog(slot: 0, pages: [true])
+  },
   BadDescriptorCall("KVM_RESET_DIRTY_RINGS", "resetDirtyRings") {
     try machine().resetDirtyRings()
   },

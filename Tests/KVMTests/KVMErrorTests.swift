@@ -53,6 +53,7 @@ import Testing
     ("KVM_SET_USER_MEMORY_REGION", EINVAL, "whole pages"),
     ("KVM_GET_DIRTY_LOG", ENOENT, "logs dirty pages"),
     ("KVM_GET_DIRTY_LOG", EFAULT, "more pages"),
+    ("KVM_CLEAR_DIRTY_LOG", ENOENT, "logs dirty pages"),
     ("KVM_ENABLE_CAP", EINVAL, "does not have the capability"),
     ("KVM_SET_CPUID2", EINVAL, "before the vCPU first runs"),
     ("KVM_KVMCLOCK_CTRL", EINVAL, "clock page"),

@@ -17,6 +17,21 @@ extension LiveKVMTests {
     #expect(try !guest.machine.dirtyLog(slot: 0, pageCount: 8).contains(true))
   }
 
+  @Test(
+    .enabled(if: Host.has(.manualDirtyLogProtect), "KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 is missing"))
+  func `a log that is cleared by hand keeps its pages until then`() throws {
+    let guest = try RealModeGuest([0xC6, 0x06, 0x45, 0x23, 0x01, 0xF4, 0xF4])
+    try guest.machine.enableCapability(.manualDirtyLogProtect, arguments: [1])
+    try guest.machine.setMemoryRegion(
+      slot: 0, flags: .logDirtyPages, guestPhysicalAddress: 0, memory: guest.memory)
+    try guest.expectExit(.halt)
+    let written = try guest.machine.dirtyLog(slot: 0, pageCount: 8)
+    #expect(written[2])
+    #expect(try guest.machine.dirtyLog(slot: 0, pageCount: 8) == written)
+    try guest.machine.clearDirtyLog(slot: 0, pages: written)
+    #expect(try !guest.machine.dirtyLog(slot: 0, pageCount: 8).contains(true))
+  }
+
   @Test(.enabled(if: Host.has(.dirtyLogRing), "KVM_CAP_DIRTY_LOG_RING is missing"))
   func `a dirty ring names the written page, once for each reset`() throws {
     // mov byte [0x2345], 1; hlt; mov byte [0x2345], 2; hlt

@@ -4,39 +4,44 @@ extension Rule {
   static let dirtyLogPVClock = Rule(
     "DIRTY-LOG-PVCLOCK",
     "In a slot with KVM_MEM_LOG_DIRTY_PAGES every update of a record marks its page dirty, even if logging began after "
-      + "the registration.",
+      + "the registration, and however the log is cleared.",
     sources: [
-      .api("4.8 KVM_GET_DIRTY_LOG"),
+      .api("4.8 KVM_GET_DIRTY_LOG"), .api("4.117 KVM_CLEAR_DIRTY_LOG"),
       .api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES"),
     ],
     method:
-      "Fetch the log, which clears it; make an update, compare all memory, fetch it again: pages in which a record "
-      + "changed are in it.",
+      "Fetch the log and clear it, as it is fetched or by KVM_CLEAR_DIRTY_LOG; make an update, compare all memory, fetch "
+      + "it again: pages in which a record changed are in it.",
     scenarios: [.dirtyLog],
     coverage: [
       .observations(4, "updates of records in a slot that is logged"),
-      .each(["before", "after"], "orders of logging and registration"),
+      .each(["before", "after"], "orders of logging and registration"), DirtyPages.clearings,
+      .each(
+        [LoggedWrite.Kind.registration, .setting, .stop].map(\.rawValue), "kinds of writes"),
     ]
   ) { timeline, findings in
     findings.expectNamed(by: .log, in: timeline, \.recordWrites) { write, slot, findings in
       let order = slot.began < write.event.number ? "before" : "after"
       findings.cover(order, of: "orders of logging and registration")
+      if let kind = write.kind { findings.cover(kind.rawValue, of: "kinds of writes") }
     }
   }
 
   static let dirtyLogWall = Rule(
     "DIRTY-LOG-WALL",
-    "In a slot with KVM_MEM_LOG_DIRTY_PAGES a write of either wall-clock MSR marks the page of its record dirty.",
+    "In a slot with KVM_MEM_LOG_DIRTY_PAGES a write of either wall-clock MSR marks the page of its record dirty, however "
+      + "the log is cleared.",
     sources: [
-      .api("4.8 KVM_GET_DIRTY_LOG"),
+      .api("4.8 KVM_GET_DIRTY_LOG"), .api("4.117 KVM_CLEAR_DIRTY_LOG"),
       .api("4.35 KVM_SET_USER_MEMORY_REGION, KVM_MEM_LOG_DIRTY_PAGES"),
     ],
     method:
-      "Fetch the log, which clears it; write 0x11 or 0x4b564d00, compare all memory, fetch it again.",
+      "Fetch the log and clear it, as it is fetched or by KVM_CLEAR_DIRTY_LOG; write 0x11 or 0x4b564d00, compare all "
+      + "memory, fetch it again.",
     scenarios: [.dirtyLog],
     coverage: [
       .observations(4, "writes of the wall clock in a slot that is logged"),
-      .each(MSR.wallClocks.map(\.description), "MSRs"),
+      .each(MSR.wallClocks.map(\.description), "MSRs"), DirtyPages.clearings,
     ]
   ) { timeline, findings in
     findings.expectNamed(by: .log, in: timeline, \.wallWrites) { write, _, findings in
@@ -119,10 +124,15 @@ private enum DirtyPages: String {
   case log = "in the log"
   case rings = "in a dirty ring"
 
+  /// The log is cleared as it is fetched, or by a request of its own.
+  static let clearings = Coverage.each(
+    ["KVM_GET_DIRTY_LOG", "KVM_CLEAR_DIRTY_LOG"], "requests that clear the log")
+
   /// The pages of each slot that an event names; nil if it is no such question.
   func named(by action: Action) -> ((_ slot: Int) -> Set<Int128>?)? {
     switch (self, action) {
-    case (.log, .dirtyLog(let number, let pages)):
+    case (.log, .dirtyLog(let number, let pages)),
+      (.log, .dirtyLogCleared(let number, let pages)):
       { $0 == number ? Set(pages.map { Int128($0) }) : nil }
     case (.rings, .dirtyRings(let pages)):
       { slot in Set(pages.filter { $0.slot == slot }.map { Int128($0.page) }) }
@@ -184,6 +194,12 @@ extension Findings {
               "page \(page) of slot \(number), in which a record was written, \(source.rawValue)",
               seen: "pages \(pages.sorted())")
             covering(write, slot, &self)
+            if case .log = source {
+              let isCleared = if case .dirtyLogCleared = step.event.action { true } else { false }
+              cover(
+                isCleared ? "KVM_CLEAR_DIRTY_LOG" : "KVM_GET_DIRTY_LOG",
+                of: "requests that clear the log")
+            }
           }
           logged[number]?.written = []
           logged[number]?.cleared = step.index

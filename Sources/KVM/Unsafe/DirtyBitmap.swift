@@ -41,4 +41,25 @@ struct DirtyBitmap: ~Copyable {
       return byte >> UInt8(page % 8) & 1 == 1
     }
   }
+
+  /// Takes `pages`, one value per page from the slot's first, out of the slot's log in the kernel.
+  ///
+  /// - Throws: `KVMError` naming `KVM_CLEAR_DIRTY_LOG`, with `errno`.
+  func clear(
+    _ pages: [Bool], from vm: borrowing FileDescriptor, slot: UInt32
+  ) throws(KVMError) {
+    require(pages.count == pageCount, "room for \(pageCount) pages, not \(pages.count)")
+    for first in stride(from: 0, to: pageCount, by: 8) {
+      let bits = pages[first..<min(first + 8, pageCount)].enumerated().map {
+        UInt8($1 ? 1 : 0) << $0
+      }
+      memory.base.storeBytes(
+        of: bits.reduce(0, |), toByteOffset: start + first / 8, as: UInt8.self)
+    }
+    var log = kvm_clear_dirty_log()
+    log.slot = slot
+    log.num_pages = UInt32(pageCount)
+    log.dirty_bitmap = memory.base + start
+    try check("KVM_CLEAR_DIRTY_LOG", ckvm_clear_dirty_log(vm.raw, &log))
+  }
 }
