@@ -112,13 +112,10 @@ final class Memories {
   }
 
   func dirtyLog(_ slot: UInt32) throws {
-    let isByHand = stage.machine.clearsLogItself
+    let (number, isManual) = (Int(slot), stage.machine.hasManualDirtyLog)
     _ = try stage.note(
-      { pages in
-        isByHand
-          ? .dirtyLogCleared(slot: Int(slot), pages: pages)
-          : .dirtyLog(slot: Int(slot), pages: pages)
-      }, of: { try stage.machine.dirtyPages(of: slot) })
+      { isManual ? .dirtyLogCleared(slot: number, pages: $0) : .dirtyLog(slot: number, pages: $0) },
+      of: { try stage.machine.dirtyPages(of: slot) })
   }
 
   func dirtyRings() throws {

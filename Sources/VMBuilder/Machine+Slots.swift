@@ -75,13 +75,13 @@ extension Machine {
   }
 
   /// Has the dirty log keep its pages until KVM_CLEAR_DIRTY_LOG, and name all pages of a slot at first.
-  public func clearDirtyLogByHand() throws(MachineError) {
+  public func makeDirtyLogManual() throws(MachineError) {
     do {
       try vm.enableCapability(.manualDirtyLogProtect, arguments: [1 | 2])
     } catch {
       throw .kvm(error)
     }
-    clearsLogItself = true
+    hasManualDirtyLog = true
   }
 
   /// The pages of a slot that were written since the last call, by their numbers.
@@ -89,7 +89,7 @@ extension Machine {
     let (pageCount, own) = takeOwnWrites(to: slot)
     do {
       let isDirty = try vm.dirtyLog(slot: slot, pageCount: pageCount)
-      if clearsLogItself { try vm.clearDirtyLog(slot: slot, pages: isDirty) }
+      if hasManualDirtyLog { try vm.clearDirtyLog(slot: slot, pages: isDirty) }
       return isDirty.indices.filter { isDirty[$0] || own.contains($0) }
     } catch {
       throw .kvm(error)

@@ -49,8 +49,8 @@ public final class Machine {
   var rings: [(vcpu: Int, ring: DirtyRing)] = []
   /// Whether the dirty log is there beside the rings.
   private(set) var hasLogBesideRings = false
-  /// Whether the dirty log keeps its pages until they are cleared.
-  public internal(set) var clearsLogItself = false
+  /// Whether the dirty log keeps its pages until KVM_CLEAR_DIRTY_LOG: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
+  public internal(set) var hasManualDirtyLog = false
 
   /// Makes the VM, its memory and its first vCPUs with their CPUID.
   public init(

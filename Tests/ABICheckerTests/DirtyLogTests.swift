@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct DirtyLogTests {
   static func logged(
-    _ fault: SimulatedMemory.Fault? = nil, flags: UInt64 = 1, isClearedByHand: Bool = true
+    _ fault: SimulatedMemory.Fault? = nil, flags: UInt64 = 1, hasManualLog: Bool = true
   ) -> History {
     MemoryTests.history(.dirtyLog, fault) { host in
       host.setSlot(1, at: 0x1000_0000, 1)
@@ -13,22 +13,22 @@ import Testing
       for round in 0..<4 {
         // From then on the registration is younger than the log.
         if round == 2 { host.register(0, at: 0x1000_1000) }
-        let byHand = round % 2 == 1 && isClearedByHand
-        host.dirtyLog(1, byHand: byHand)
+        let isManual = round % 2 == 1 && hasManualLog
+        host.dirtyLog(1, isManual: isManual)
         host.update()
-        host.dirtyLog(1, byHand: byHand)
+        host.dirtyLog(1, isManual: isManual)
         host.compare()
         host.tellStopped(0)
         host.enter(0)
         host.compare()
-        host.dirtyLog(1, byHand: byHand)
+        host.dirtyLog(1, isManual: isManual)
         host.compare()
         if round == 3 { host.register(0, at: 0x1000_1000) }
         host.requestWall(
           0, at: 0x1000_2ffc, msr: round % 2 == 0 ? MSR.wallClock : MSR.wallClockOld)
         host.compare()
       }
-      host.dirtyLog(1, byHand: isClearedByHand)
+      host.dirtyLog(1, isManual: hasManualLog)
     }
   }
 
@@ -38,7 +38,7 @@ import Testing
     let page = id == "DIRTY-LOG-WALL" ? 3 : 1
     try expectBroken(id, Self.logged(.doesNotLog), "page \(page) of slot 1", "pages []")
     try expectNotTested(id, Self.logged(flags: 0))
-    try expectNotTested(id, Self.logged(isClearedByHand: false), "did not see KVM_CLEAR_DIRTY_LOG")
+    try expectNotTested(id, Self.logged(hasManualLog: false), "did not see KVM_CLEAR_DIRTY_LOG")
   }
 
   @Test func eachSidesLogIsItsOwn() throws {

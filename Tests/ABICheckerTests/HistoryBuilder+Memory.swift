@@ -147,13 +147,13 @@ extension HistoryBuilder {
     compare(change)
   }
 
-  mutating func dirtyLog(_ slot: Int, byHand: Bool = false) {
+  mutating func dirtyLog(_ slot: Int, isManual: Bool = false) {
     let number = memory.slots[slot]!.memory
     let pages = memory.dirty.filter { $0 >> 48 == UInt64(number) }
     memory.dirty.subtract(pages)
     let numbers = pages.map { Int($0 & 0xffff_ffff) }.sorted()
     host(
-      byHand
+      isManual
         ? .dirtyLogCleared(slot: slot, pages: numbers) : .dirtyLog(slot: slot, pages: numbers))
   }
 

@@ -75,10 +75,10 @@ extension Script {
   }
 
   static func dirtyLog(_ host: inout HistoryBuilder) {
-    for byHand in [false, true] { logSlots(&host, byHand) }
+    for isManual in [false, true] { logSlots(&host, isManual) }
   }
 
-  private static func logSlots(_ host: inout HistoryBuilder, _ byHand: Bool) {
+  private static func logSlots(_ host: inout HistoryBuilder, _ isManual: Bool) {
     host.memory = SimulatedMemory()
     host.machineInMemory()
     for (slot, isLate) in [(1, false), (2, true)] {
@@ -88,22 +88,22 @@ extension Script {
       host.setSlot(slot, at: page, slot, flags: 1)
       if !isLate { host.register(0, at: page + 32) }
       for number: UInt64 in 0..<3 {
-        host.dirtyLog(slot, byHand: byHand)
+        host.dirtyLog(slot, isManual: isManual)
         host.update()
         host.register(0, at: page + number << 12 + 64)
         host.compare()
-        host.dirtyLog(slot, byHand: byHand)
+        host.dirtyLog(slot, isManual: isManual)
         host.compare()
         host.tellStopped(0)
         host.enter(0)
         host.compare()
-        host.dirtyLog(slot, byHand: byHand)
+        host.dirtyLog(slot, isManual: isManual)
         host.compare()
         let msr = number % 2 == 0 ? MSR.wallClock : MSR.wallClockOld
         host.requestWall(0, at: page + number << 12 + 2048, msr: msr)
         host.compare()
       }
-      host.dirtyLog(slot, byHand: byHand)
+      host.dirtyLog(slot, isManual: isManual)
     }
   }
 

@@ -44,7 +44,7 @@ struct RepeatTests {
 
   @Test(arguments: [
     "RESTART-ON-VCPU0", "FREQUENCY-IN-MHZ", "VERSION-LEFT-ODD", "PAD-KEPT", "FLAGS-KEPT",
-    "NO-STABLE-FLAG", "SETCLOCK-VCPU0-ONLY", "WALL-1-US-OFF", "INIT-IGNORED", "BYTES-33",
+    "NO-STABLE-FLAG", "SETCLOCK-VCPU0-ONLY", "WALL-16-BYTES", "INIT-IGNORED", "BYTES-33",
   ])
   func eachRuleThatAFaultBreaksIsBrokenAgain(name: String) throws {
     let fault = try #require(Fault.all.first { $0.id == name })

@@ -25,9 +25,12 @@ import Testing
   /// After SIGKILL of the first process, the host is the second one's until all is put back.
   @Test func whoPutsTheHostBackKeepsIt() throws {
     let began = ContinuousClock.now
-    _ = try HostKeeper(["/bin/sh", "-c", "echo ready; exec sleep 1"])
-    #expect(try HostKeeper(["/bin/sh", "-c", "echo ready; cat > /dev/null"]).restore().isEmpty)
+    let first = try HostKeeper(["/bin/sh", "-c", "echo ready; exec sleep 1"])
+    let second = try HostKeeper(["/bin/sh", "-c", "echo ready; cat > /dev/null"])
     #expect(ContinuousClock.now - began > .milliseconds(900))
+    #expect(second.restore().isEmpty)
+    // Has its process waited for: one that nobody waits for keeps the test library busy, which waits for any.
+    _ = first.restore()
   }
 
   @Test func oneThatEndedBeforeIsReported() throws {

@@ -15,7 +15,8 @@ extension Rule {
     scenarios: [.dirtyLog],
     coverage: [
       .observations(4, "updates of records in a slot that is logged"),
-      .each(["before", "after"], "orders of logging and registration"), DirtyPages.clearings,
+      .each(["before", "after"], "orders of logging and registration"),
+      .each(DirtyPages.clearings, "requests that clear the log"),
       .each(
         [LoggedWrite.Kind.registration, .setting, .stop].map(\.rawValue), "kinds of writes"),
     ]
@@ -41,7 +42,8 @@ extension Rule {
     scenarios: [.dirtyLog],
     coverage: [
       .observations(4, "writes of the wall clock in a slot that is logged"),
-      .each(MSR.wallClocks.map(\.description), "MSRs"), DirtyPages.clearings,
+      .each(MSR.wallClocks.map(\.description), "MSRs"),
+      .each(DirtyPages.clearings, "requests that clear the log"),
     ]
   ) { timeline, findings in
     findings.expectNamed(by: .log, in: timeline, \.wallWrites) { write, _, findings in
@@ -125,8 +127,7 @@ private enum DirtyPages: String {
   case rings = "in a dirty ring"
 
   /// The log is cleared as it is fetched, or by a request of its own.
-  static let clearings = Coverage.each(
-    ["KVM_GET_DIRTY_LOG", "KVM_CLEAR_DIRTY_LOG"], "requests that clear the log")
+  static let clearings = ["KVM_GET_DIRTY_LOG", "KVM_CLEAR_DIRTY_LOG"]
 
   /// The pages of each slot that an event names; nil if it is no such question.
   func named(by action: Action) -> ((_ slot: Int) -> Set<Int128>?)? {
@@ -196,9 +197,7 @@ extension Findings {
             covering(write, slot, &self)
             if case .log = source {
               let isCleared = if case .dirtyLogCleared = step.event.action { true } else { false }
-              cover(
-                isCleared ? "KVM_CLEAR_DIRTY_LOG" : "KVM_GET_DIRTY_LOG",
-                of: "requests that clear the log")
+              cover(DirtyPages.clearings[isCleared ? 1 : 0], of: "requests that clear the log")
             }
           }
           logged[number]?.written = []

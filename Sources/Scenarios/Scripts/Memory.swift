@@ -142,7 +142,7 @@ extension Scenario {
     try logSlots(stage)
     try stage.makeMachine()
     do {
-      try stage.machine.clearDirtyLogByHand()
+      try stage.machine.makeDirtyLogManual()
     } catch MachineError.kvm(let error) {
       return stage.lacks("KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2", "\(error)")
     }

@@ -59,8 +59,13 @@ public final class HostKeeper {
 
   /// Takes the host for this keeper alone, by a lock that ends with the last process that has it open.
   private static func lock(_ patience: Duration) throws(CannotKeep) -> Int32 {
-    let descriptor = open(HostSettings.clocksource, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw failed("open of \(HostSettings.clocksource)", errno) }
+    let opened = open(HostSettings.clocksource, O_RDONLY | O_CLOEXEC)
+    guard opened >= 0 else { throw failed("open of \(HostSettings.clocksource)", errno) }
+    // Above the numbers that the second process has its ends at, also where this one was started without any.
+    let descriptor = fcntl(opened, F_DUPFD_CLOEXEC, lockOfRestorer + 1)
+    let duplication = errno
+    close(opened)
+    guard descriptor >= 0 else { throw failed("fcntl of F_DUPFD_CLOEXEC", duplication) }
     let deadline = ContinuousClock.now + patience
     while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
       let error = errno
@@ -104,7 +109,6 @@ public final class HostKeeper {
   func restore() -> [String] {
     var problems = settings.restore()
     var status: Int32 = 0
-    // A socket that nobody reads would end this process.
     guard waitpid(process, &status, WNOHANG) == 0 else {
       close(socket)
       problems.append("who was to put the host back had ended before (status \(status))")
@@ -113,7 +117,8 @@ public final class HostKeeper {
     // What this process could not do, the other may not either, but it tries.
     if problems.isEmpty {
       let farewell = Array("done".utf8)
-      _ = write(socket, farewell, farewell.count)
+      // It may end just now: without the flag this process would, too.
+      _ = send(socket, farewell, farewell.count, Int32(MSG_NOSIGNAL))
     }
     close(socket)
     while waitpid(process, &status, 0) < 0, errno == EINTR {}
