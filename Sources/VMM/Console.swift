@@ -54,6 +54,10 @@ package final class Console {
         buffer.removeFirst(at + hello.count)
         return
       }
+      guard Stream.now < end || isCancelled() else {
+        throw .noGuest(
+          milliseconds: milliseconds, com1: lastWords, said: line.process?.said ?? "")
+      }
       try read(until: end, "the guest's first line", milliseconds)
     }
   }
@@ -111,10 +115,15 @@ package final class Console {
     if buffer.count > 1 << 20 { throw .badAnswer("more than 1 MiB without an end") }
   }
 
+  /// The last three lines that came on COM1 and were no answer.
+  private var lastWords: String {
+    String(decoding: buffer.suffix(400), as: UTF8.self)
+      .split(whereSeparator: \.isNewline).suffix(3).joined(separator: " / ")
+  }
+
   /// What the VMM's process says of it; else what came last.
   private var closed: VMMError {
-    let last = String(decoding: buffer.suffix(400), as: UTF8.self)
-      .split(whereSeparator: \.isNewline).suffix(3).joined(separator: " / ")
+    let last = lastWords
     guard let process = line.process, process.ends(within: 1000) else {
       return .ended(how: "COM1 was closed", said: last)
     }

@@ -111,7 +111,8 @@ final class Session {
       let reply = try machines[machine].console.ask("r")
       guard reply.answer.vcpus.count >= count else {
         guard Stream.now < end else {
-          throw .timedOut(what: "the answer of \(count) vCPUs", milliseconds: 20_000)
+          throw .tooFewVCPUs(
+            answered: reply.answer.vcpus.count, expected: count, milliseconds: 20_000)
         }
         continue
       }

@@ -1,4 +1,5 @@
 import ABIChecker
+import Glibc
 import GuestImages
 import PVClock
 import Testing
@@ -107,6 +108,25 @@ import Testing
         receive: { _ in Array("=+ noise ".utf8) + [UInt8](repeating: 65, count: 60_000) }),
       isCancelled: { false })
     #expect { _ = try console.ask("r") } throws: { "\($0)".contains("1 MiB") }
+  }
+
+  @Test(arguments: [
+    ("", "nothing came there"),
+    ("BIOS 1.2\r\nNo bootable device.\r\n", "ends: BIOS 1.2 / No bootable device."),
+  ])
+  func aGuestThatIsNotBootedIsTold(com1: String, told: String) {
+    var left = Array(com1.utf8)
+    let console = Console(
+      Console.Line(
+        send: { _ in true },
+        receive: { milliseconds in
+          defer { left = [] }
+          if left.isEmpty { usleep(UInt32(milliseconds) * 1000) }
+          return left
+        }), isCancelled: { false })
+    #expect {
+      try console.awaitHello(milliseconds: 150)
+    } throws: { "\($0)".contains(told) && "\($0)".contains("does it boot this guest") }
   }
 
   @Test func theFileIsAnELFWithTheNoteOfPVH() {
