@@ -298,6 +298,10 @@ class Boot:
         crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
         if crash:
             return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"
+        # The kernel reports a stalled grace period after 21 s, and again 63 s later if it still is.
+        stalled = re.findall(rb"detected by \d+, t=\d+ jiffies, g=(-?\d+)", text)
+        if len(set(stalled)) < len(stalled):
+            return "a CPU of the host hangs: RCU reported one stall twice"
         if len(text) > self.length:
             self.length, self.heard = len(text), self.now
         if self.now - self.heard > QUIET_SECONDS:
