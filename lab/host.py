@@ -298,8 +298,9 @@ class Boot:
         crash = re.search(rb"Oops: [^\n]*|Kernel panic[^\n]*|BUG: [^\n]*", text)
         if crash:
             return f"the kernel crashed: {crash[0].decode(errors='replace').strip()}"
-        # The kernel reports a stalled grace period after 21 s, and again 63 s later if it still is.
-        stalled = re.findall(rb"detected by \d+, t=\d+ jiffies, g=(-?\d+)", text)
+        # RCU reports a stalled grace period, by its number, after 21 s, and again 63 s later if it still is: the stalled CPU
+        # itself, another one, or who waits for an expedited one.
+        stalled = re.findall(rb"jiffies,? (g=-?\d+|s: \d+)", text)
         if len(set(stalled)) < len(stalled):
             return "a CPU of the host hangs: RCU reported one stall twice"
         if len(text) > self.length:

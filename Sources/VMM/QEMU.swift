@@ -56,6 +56,10 @@ package final class QEMU: VirtualMachineMonitor {
   private static func version(of binary: String, _ place: Workplace) throws(VMMError) -> String {
     let process = try ChildProcess([binary, "--version"], output: "\(place.path)/version")
     guard process.ends(within: 10_000) else { return "QEMU" }
+    guard process.said.contains("QEMU") else {
+      throw .cannotStart(
+        what: binary, reason: "--version does not say that it is QEMU; name QEMU by --binary PATH")
+    }
     let words = process.said.split(separator: " ")
     return words.count > 3 && words[0] == "QEMU" ? "QEMU \(words[3])" : "QEMU"
   }

@@ -46,6 +46,20 @@ import Testing
   }
 
   @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func whatIsNoQEMUIsNamed() throws {
+    try Child("$K vmm qemu --binary /bin/true", in: Folder()).expect(
+      69, "/bin/true could not be started: --version does not say that it is QEMU; name QEMU by")
+    // A wrapper may say something of its own first.
+    let folder = try Folder()
+    try Child(
+      """
+      printf '#!/bin/sh\\necho my wrapper\\necho QEMU emulator version 9.0; exit 7\\n' > q; chmod +x q
+      $K vmm qemu --binary $D/q
+      """, in: folder
+    ).expect(69, "exit status 7")
+  }
+
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
   func aVMMEndsWithACommandThatIsKilled() throws {
     let folder = try Folder()
     try write(
