@@ -138,6 +138,9 @@ class Lab:
         self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
         needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools())
         bench = self.bench()
+        if "svm" in bench.emulators:
+            # With a thread for each CPU, QEMU lost interrupts and spoiled the memory of hosts in which a toy VMM ran.
+            bench.emulators["svm"].threads = "single"
         hosts = [host.Host([cell]) for kind in self.hosts() for kernel in self.kernels() for mode in self.modes(kind)
                  for cell in vmm.cells(kernel, mode, bench.emulators[kind], kind)]
         matrix.run(hosts, bench, self.arguments.jobs, say)

@@ -13,6 +13,8 @@ class QEMU:
     modes, modules = ["tsc", "hpet", "acpi_pm"], ["virtio_pci", "virtio_blk", "kvm-amd"]
     settings = 'KVM=kvm_amd\nPARAMETERS=\n'
     files = []
+    # Whether each CPU of a host has a thread of its own: "multi" or "single".
+    threads = "multi"
 
     def __init__(self, archive, say, kvmclock):
         self.executable, self.khz = needs.qemu(archive, say), tsc_khz(kvmclock)
@@ -20,7 +22,7 @@ class QEMU:
     def command(self, kernel, initramfs, disks, mode, console):
         clock = f"tsc=reliable tsc_early_khz={self.khz} clocksource={mode}"
         command = [
-            self.executable, "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "1G",
+            self.executable, "-accel", f"tcg,thread={self.threads}", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "1G",
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "mon:stdio",
             "-kernel", str(kernel.image), "-initrd", str(initramfs),
             "-append", f"console=ttyS0 panic=-1 loglevel=5 sysrq_always_enabled mitigations=off nokaslr "

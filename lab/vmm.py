@@ -27,7 +27,7 @@ def cells(kernel, mode, qemu, kind):
 
 
 def toys(kernel, mode, faults, kind):
-    found = [cell(kernel, mode, "toy", ["toy", "--rounds", "1"], kind=kind)]
+    found = [cell(kernel, mode, "toy", ["toy"], kind=kind)]
     for fault, (script, breaks) in faults.items():
         found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", script, "--fault", fault], breaks=breaks, kind=kind))
     return found
