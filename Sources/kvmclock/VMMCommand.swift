@@ -108,6 +108,19 @@ struct VMMToyCommand: ParsableCommand {
   }
 }
 
+/// What the clock is to do from a save to a restore, in the words of those who write VMMs.
+enum RestorePolicy: String, ExpressibleByArgument, CaseIterable {
+  case resumes
+  case catchesUp = "catches-up"
+
+  var clock: ClockPolicy {
+    switch self {
+    case .resumes: .standsStill
+    case .catchesUp: .runsOn
+    }
+  }
+}
+
 /// What is done with a VMM, whichever it is.
 struct VMMOptions: ParsableArguments {
   @Option(help: ArgumentHelp("vCPUs of each machine, 1 to 15.", valueName: "n"))
@@ -122,8 +135,11 @@ struct VMMOptions: ParsableArguments {
   )
   var pause: ClockPolicy?
 
-  @Option(help: "What it is to do from a save to a restore: stands-still or runs-on.")
-  var restore: ClockPolicy?
+  @Option(
+    help:
+      "What it is to do from a save to a restore: resumes from what was saved, or catches-up with the time."
+  )
+  var restore: RestorePolicy?
 
   @Option(
     help: ArgumentHelp(
@@ -175,7 +191,7 @@ struct VMMOptions: ParsableArguments {
     plan.rounds = rounds
     plan.scenarios = try scenarios()
     plan.declared[.pause] = pause
-    plan.declared[.restore] = restore
+    plan.declared[.restore] = restore?.clock
     let cancellation = Cancellation()
     let interruption = Interruption(cancelling: cancellation)
     let isCancelled = { cancellation.isCancelled }

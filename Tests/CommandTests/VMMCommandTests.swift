@@ -17,7 +17,8 @@ import Testing
     ("--vcpus 0", 64, "--vcpus is a number from 1 to 15, not 0."),
     ("--rounds 0", 64, "--rounds is at least 1"),
     ("--only paus", 64, "--only is one of run, pause"),
-    ("--pause maybe", 64, "maybe"), ("--history /dev/null/x", 74, "/dev/null/x"),
+    ("--pause maybe", 64, "maybe"), ("--restore runs-on", 64, "resumes"),
+    ("--history /dev/null/x", 74, "/dev/null/x"),
   ])
   func badOptionsAreNamed(options: String, code: Int32, words: String) throws {
     try Child("$K vmm toy \(options)", in: Folder()).expect(code, words)
@@ -46,6 +47,15 @@ import Testing
   }
 
   @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func aRestoreIsJudgedAsItIsDeclared() throws {
+    let toy = "$K vmm toy --only snapshot --rounds 1 --vcpus 1 --restore"
+    try Child("\(toy) resumes", in: Folder()).expect(0)
+    let child = try Child("\(toy) catches-up", in: Folder())
+    child.expect(1)
+    #expect(child.output.contains("it counts the stop, as is declared"))
+  }
+
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
   func whatIsNoQEMUIsNamed() throws {
     try Child("$K vmm qemu --binary /bin/true", in: Folder()).expect(
       69, "/bin/true could not be started: --version does not say that it is QEMU; name QEMU by")
@@ -59,15 +69,18 @@ import Testing
     ).expect(69, "exit status 7")
   }
 
-  @Test(.enabled(if: Host.hasKVM, Host.reason))
-  func aVMMEndsWithACommandThatIsKilled() throws {
+  /// Killed some time later, and before it knows that the VMM runs.
+  @Test(.enabled(if: Host.hasKVM, Host.reason), arguments: ["", "kill -KILL $PPID;"])
+  func aVMMEndsWithACommandThatIsKilled(then: String) throws {
     let folder = try Folder()
     try write(
-      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo $$ >vmm; exec sleep 60"]}}"#,
-      in: folder)
+      """
+      {"name": "a", "console": "stdio",
+       "start": {"program": ["sh", "-c", "echo $$ >vmm; \(then) exec sleep 60"]}}
+      """, in: folder)
     let child = try Child(
       """
-      TMPDIR=$D $K vmm --driver d.json >/dev/null & command=$!
+      TMPDIR=$D taskset -c "$(taskset -cp $$ | sed 's/.*[^0-9]//')" $K vmm --driver d.json >/dev/null & command=$!
       until [ -s vmm ]; do sleep 0.01; done
       kill -KILL $command
       for try in $(seq 1000); do [ -e /proc/$(cat vmm) ] || break; sleep 0.01; done
@@ -169,7 +182,7 @@ import Testing
     }
     try file()
     let command = "TMPDIR=$D timeout 120 $K vmm --driver d.json --vcpus 1 --pause stands-still"
-    let child = try Child("\(command) --restore stands-still --verbose", in: folder)
+    let child = try Child("\(command) --restore resumes --verbose", in: folder)
     child.expect(0)
     #expect(child.output.contains("QEMU by requests") && child.output.contains("SOUND"))
     for rule in ["PAUSE-CLOCK", "SNAPSHOT-CLOCK", "SNAPSHOT-TELLS-GUEST", "VMM-CLOCK-RUNS"] {

@@ -11,6 +11,9 @@ final class ChildProcess {
   ///   - output: the file that gets what it says on stderr, and on stdout if it has no terminal.
   ///   - terminal: what its stdin and stdout are, if that is a terminal.
   init(_ words: [String], output: String, terminal: String? = nil) throws(VMMError) {
+    guard Self.path(of: words[0]) != nil else {
+      throw .cannotStart(what: words[0], reason: "there is no such program")
+    }
     self.output = output
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -19,20 +22,22 @@ final class ChildProcess {
       &actions, 0, terminal ?? "/dev/null", terminal == nil ? O_RDONLY : O_RDWR | O_NOCTTY, 0)
     posix_spawn_file_actions_addopen(&actions, 2, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
     posix_spawn_file_actions_adddup2(&actions, terminal == nil ? 2 : 0, 1)
+    posix_spawn_file_actions_adddup2(&actions, Janitor.shared.pipe, 3)
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
     // A process group of its own: ^C at the terminal is not for it.
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
-    let arguments = words.map { strdup($0) }
+    // The process tells the janitor of itself before it becomes the program: this one may be killed at any moment.
+    let announced = ["sh", "-c", #"echo "+ $$" >&3; exec "$0" "$@" 3>&-"#] + words
+    let arguments = announced.map { strdup($0) }
     defer { for argument in arguments { free(argument) } }
     var id: pid_t = 0
-    let result = posix_spawnp(&id, words[0], &actions, &attributes, arguments + [nil], environ)
+    let result = posix_spawn(&id, "/bin/sh", &actions, &attributes, arguments + [nil], environ)
     guard result == 0 else {
       throw .cannotStart(what: words[0], reason: String(cString: strerror(result)))
     }
     self.id = id
-    Janitor.shared.note("+ \(id)")
   }
 
   deinit { end() }
@@ -103,12 +108,12 @@ final class Workplace {
 
   init() throws(VMMError) {
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(folder)/kvmclock-vmm-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else {
+    path = "\(folder)/kvmclock-vmm-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+    // First, for this process may be killed at any moment.
+    Janitor.shared.note("/ \(path)")
+    guard mkdir(path, 0o700) == 0 else {
       throw .cannotStart(what: "a folder in \(folder)", reason: String(cString: strerror(errno)))
     }
-    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    Janitor.shared.note("/ \(path)")
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
@@ -140,7 +145,7 @@ private final class Janitor: Sendable {
     for folder in $folders; do rm -rf "$folder"; done
     """
 
-  private let pipe: Int32
+  let pipe: Int32
 
   private init() {
     var ends: [Int32] = [-1, -1]
