@@ -86,6 +86,9 @@ extension Owed {
       since: "6.7", ["WALL-VALUE-EXACT", "WALL-REWRITE-STABLE"],
       before: "the epoch is made of two clocks read one after the other (5d6d6a7d7e66)"),
     owed(
+      since: "6.9", ["XEN-HOST-ADDRESS"],
+      before: "Xen's structures are registered by a guest's address alone"),
+    owed(
       since: "6.15", ["XEN-NO-GUEST-STOPPED"],
       before: "the records of one vCPU are made of one copy, and the flag goes from one to the next"
     ),

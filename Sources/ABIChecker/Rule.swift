@@ -69,6 +69,7 @@ public enum ScenarioName: String, Hashable, Sendable, Codable, CaseIterable {
   case postCopy = "post-copy"
   case hyperV = "hyper-v"
   case xen
+  case xenHostAddress = "xen-host-address"
   case clockPairing = "clock-pairing"
   case clockPairingWithoutTSC = "clock-pairing-no-tsc"
   case vmmRun = "vmm-run"

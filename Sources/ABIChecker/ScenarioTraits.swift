@@ -34,7 +34,8 @@ extension ScenarioName {
     switch self {
     case .discovery, .msrFilter, .tscFrequency, .clocksourceSwitch, .clocksourceTwice,
       .realtimeStep, .slew, .suspend, .periodicSync,
-      .running, .oneInstant, .turnOfSecond, .hyperV, .xen, .clockPairing, .clockPairingWithoutTSC,
+      .running, .oneInstant, .turnOfSecond, .hyperV, .xen, .xenHostAddress, .clockPairing,
+      .clockPairingWithoutTSC,
       .postCopy, .nested:
       true
     default: false

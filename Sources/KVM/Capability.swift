@@ -69,6 +69,11 @@ extension Capability {
   /// The kernel's name is `KVM_CAP_SET_IDENTITY_MAP_ADDR`.
   public static let setIdentityMapAddress = Capability(KVM_CAP_SET_IDENTITY_MAP_ADDR)
 
+  /// The VM can be one of Xen's; the value is the set of `KVM_XEN_HVM_CONFIG_*` that it offers.
+  ///
+  /// The kernel's name is `KVM_CAP_XEN_HVM`.
+  public static let xenHVM = Capability(KVM_CAP_XEN_HVM)
+
   /// The VM's clock can be read and set; the value is the set of known `ClockFlags`.
   ///
   /// The kernel's name is `KVM_CAP_ADJUST_CLOCK`.

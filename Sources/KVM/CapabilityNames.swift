@@ -12,6 +12,7 @@ extension Capability {
     .userNMI: "KVM_CAP_USER_NMI",
     .setGuestDebug: "KVM_CAP_SET_GUEST_DEBUG",
     .setIdentityMapAddress: "KVM_CAP_SET_IDENTITY_MAP_ADDR",
+    .xenHVM: "KVM_CAP_XEN_HVM",
     .adjustClock: "KVM_CAP_ADJUST_CLOCK",
     .internalErrorData: "KVM_CAP_INTERNAL_ERROR_DATA",
     .vcpuEvents: "KVM_CAP_VCPU_EVENTS",

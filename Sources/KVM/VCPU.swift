@@ -12,7 +12,7 @@ public struct VCPU: ~Copyable, Sendable {
   let descriptor: FileDescriptor
   let area: RunArea
   /// Its guest may write the memory of its VM's slots, also when the VM's owner has gone.
-  private let slots: Slots
+  let slots: Slots
 
   /// Takes over the descriptor of a vCPU and its shared memory.
   init(id: UInt32, owning descriptor: consuming FileDescriptor, area: RunArea, of slots: Slots) {

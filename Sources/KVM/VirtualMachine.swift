@@ -85,9 +85,17 @@ public struct VirtualMachine: ~Copyable, Sendable {
 /// The memory that stands in each slot of a VM now. A guest writes it for as long as one of its vCPUs is there.
 final class Slots: Sendable {
   private let mappings = Mutex<[UInt32: Mapping]>([:])
+  private let others = Mutex<[Mapping]>([])
 
   /// One change at a time: the kernel's slots and these must not differ.
   func withLock(_ body: (inout [UInt32: Mapping]) -> Int32) -> Int32 {
     mappings.withLock { body(&$0) }
+  }
+
+  /// Keeps memory that KVM writes by an address of this process, in a slot or not.
+  func keep(_ mapping: Mapping) {
+    others.withLock { others in
+      if !others.contains(where: { $0 === mapping }) { others.append(mapping) }
+    }
   }
 }

@@ -92,6 +92,7 @@ struct Scenario: Sendable {
       case .postCopy: postCopy
       case .hyperV: hyperV
       case .xen: xen
+      case .xenHostAddress: xenHostAddress
       case .nested: nested
       case .clockPairing: clockPairing
       case .clockPairingWithoutTSC: clockPairingWithoutTSC

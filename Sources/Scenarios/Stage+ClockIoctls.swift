@@ -48,9 +48,7 @@ extension Stage {
     do {
       try call()
     } catch let error {
-      let refusal: KVMError? =
-        if case MachineError.kvm(let inner) = error { inner } else { error as? KVMError }
-      if let other = refusal?.result {
+      if let other = KVMError(in: error)?.result {
         result = other
       } else if ifAccepted {
         return

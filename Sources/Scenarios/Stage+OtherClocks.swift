@@ -78,6 +78,38 @@ extension Stage {
     return true
   }
 
+  /// Whether this KVM takes addresses of this process for Xen's structures.
+  func offersXenByHostAddress() throws -> Bool {
+    let offered = try noteCapability(.xenHVM)
+    let flag = "KVM_XEN_HVM_CONFIG_SHARED_INFO_HVA"
+    guard offered & 1 << 8 == 0 else { return true }
+    lacks(flag, "KVM_CAP_XEN_HVM is \(Hex(UInt64(offered)))")
+    return false
+  }
+
+  /// Gives a vCPU its vcpu_info by an address of this process, at its place or at another.
+  func setXenInfoByHostAddress(_ vcpu: Int, isElsewhere: Bool) throws {
+    let info = xenPlaces(of: vcpu).info + (isElsewhere ? 64 : 0)
+    let piece = machine.memory.piece(at: Int(info), count: 64)
+    try noteXen("KVM_XEN_VCPU_SET_ATTR", .xenInfoSet(vcpu: vcpu, address: Hex(info))) {
+      _ = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+        try vcpu.setXenInfo(at: piece)
+      }
+    }
+  }
+
+  /// What KVM offers it has to take; what it refuses is written down as what the request returned.
+  private func noteXen(_ request: String, _ action: Action, of call: () throws -> Void) throws {
+    let began = Moment.before()
+    do {
+      try call()
+      record(.host, began, .after(), action)
+    } catch let error {
+      guard let refusal = KVMError(in: error) else { throw error }
+      record(.host, began, .after(), .returned(request: request, result: -refusal.errno))
+    }
+  }
+
   /// Each vCPU reads its kvmclock record; its Xen records are looked at before and after.
   func compareWithXen() throws {
     for vcpu in [0, 1] { try enter(vcpu) }
@@ -93,18 +125,26 @@ extension Stage {
   }
 
   /// KVM puts the wall clock into Xen's shared_info, in each of its layouts; vCPU 0 reads its kvmclock record after it.
-  func shareXenInfo() throws {
+  func shareXenInfo(isByHostAddress: Bool = false) throws {
     for is64Bit in [true, false] {
       machine.memory.fill(0xa5, at: Int(Layout.shared), count: 4096)
       try readHostClock("CLOCK_REALTIME")
-      do throws(KVMError) {
-        try note(
-          { _ in .xenSharedInfoSet(address: Hex(Layout.shared), is64Bit: is64Bit) },
-          of: { () throws(KVMError) in
-            try machine.vm.setXenSharedInfo(at: Layout.shared, is64Bit: is64Bit)
-          })
-      } catch {
-        return lacks("Xen's shared_info", "\(error)")
+      let action = Action.xenSharedInfoSet(address: Hex(Layout.shared), is64Bit: is64Bit)
+      if isByHostAddress {
+        try noteXen("KVM_XEN_HVM_SET_ATTR", action) {
+          try machine.vm.setXenSharedInfo(
+            at: machine.memory.piece(at: Int(Layout.shared), count: 4096), is64Bit: is64Bit)
+        }
+      } else {
+        do throws(KVMError) {
+          try note(
+            { _ in action },
+            of: { () throws(KVMError) in
+              try machine.vm.setXenSharedInfo(at: Layout.shared, is64Bit: is64Bit)
+            })
+        } catch {
+          return lacks("Xen's shared_info", "\(error)")
+        }
       }
       lookAtMemory(Layout.shared + (is64Bit ? 0xc00 : 0x900), count: is64Bit ? 16 : 40)
       try read(0)

@@ -61,8 +61,7 @@ final class Stage {
 
   /// Writes down why the scenario can't go on.
   func noteFailure(_ error: any Error) {
-    let refusal: KVMError? =
-      if case MachineError.kvm(let inner) = error { inner } else { error as? KVMError }
+    let refusal = KVMError(in: error)
     // KVM_GET_TSC_KHZ has an EIO of its own.
     if let refusal, refusal.errnoName == "EIO", refusal.request != "KVM_GET_TSC_KHZ" {
       note(.killed(request: refusal.request))
@@ -88,6 +87,17 @@ final class Stage {
   /// KVM refused something that a rule needs: that rule is not tested, and this is why.
   func lacks(_ what: String, _ evidence: String) {
     note(.lacking(what: what, evidence: evidence))
+  }
+}
+
+extension KVMError {
+  /// What KVM said, whoever asked it.
+  init?(in error: any Error) {
+    switch error {
+    case MachineError.kvm(let inner): self = inner
+    case let inner as KVMError: self = inner
+    default: return nil
+    }
   }
 }
 

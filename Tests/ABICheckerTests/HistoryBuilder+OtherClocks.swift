@@ -81,8 +81,10 @@ extension HistoryBuilder {
     return tsc.multipliedFullWidth(by: others.scale).high &+ others.offset
   }
 
-  mutating func registerXenRecords(_ id: Int) {
-    for record in OtherClocks.XenRecord.allCases {
+  mutating func registerXenRecords(
+    _ id: Int, _ records: [OtherClocks.XenRecord] = OtherClocks.XenRecord.allCases
+  ) {
+    for record in records {
       bracketed(.host) { host in
         host.others.xen[.xenRecord(vcpu: id, in: record)] = ClockPage()
         host.vcpus[id]?.wantsRecord = true
@@ -140,8 +142,8 @@ extension HistoryBuilder {
 
   private mutating func lookAtXenRecords(_ id: Int) {
     for record in OtherClocks.XenRecord.allCases {
-      let bytes = others.xen[.xenRecord(vcpu: id, in: record)]!.bytes
-      host(.memory(address: Hex(Self.xenRecord(record, of: id)), bytes: HexBytes(bytes)))
+      guard let page = others.xen[.xenRecord(vcpu: id, in: record)] else { continue }
+      host(.memory(address: Hex(Self.xenRecord(record, of: id)), bytes: HexBytes(page.bytes)))
     }
   }
 

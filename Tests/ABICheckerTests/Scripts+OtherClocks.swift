@@ -41,6 +41,16 @@ extension Script {
     host.compareWithXen()
   }
 
+  static func xenHostAddress(_ host: inout HistoryBuilder) {
+    host.movesBetweenCPUs = false
+    host.machine(0, 1)
+    for id in [0, 1] { host.register(id) }
+    host.setClock(1 << 50)
+    for id in [0, 1] { host.registerXenRecords(id, [.info]) }
+    host.compareWithXen()
+    host.shareXenInfo()
+  }
+
   static func clockPairing(_ host: inout HistoryBuilder) {
     host.machine(0, 1)
     host.bracket = 400

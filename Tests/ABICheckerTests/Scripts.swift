@@ -89,6 +89,7 @@ enum Script {
     case .postCopy: postCopy(&host)
     case .hyperV: hyperV(&host)
     case .xen: xen(&host)
+    case .xenHostAddress: xenHostAddress(&host)
     case .clockPairing: clockPairing(&host)
     case .clockPairingWithoutTSC: clockPairingWithoutTSC(&host)
     case .vmmRun: vmmRun(&host)

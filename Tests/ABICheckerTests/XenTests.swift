@@ -21,6 +21,28 @@ import Testing
     }
   }
 
+  static let byHostAddress = "XEN-HOST-ADDRESS"
+
+  @Test func anAddressOfUserSpaceIsAsGoodAsOneOfAGuest() throws {
+    let sound = Script.history(of: .xenHostAddress)
+    try expectHolds(Self.byHostAddress, sound)
+    try expectBroken(
+      Self.byHostAddress,
+      sound.changed { $0.changeXenRecord(of: 1, in: .info) { $0.systemTime &+= 3000 } },
+      "the time of vcpu1's vcpu_info less kvmclock", "too high")
+    var host = HistoryBuilder(.xenHostAddress)
+    host.machine(0, 1)
+    host.bracketed(.host) { _ in [.returned(request: "KVM_XEN_VCPU_SET_ATTR", result: -14)] }
+    try expectBroken(
+      Self.byHostAddress, host.history,
+      "KVM_XEN_VCPU_SET_ATTR to take an address of user space", "errno 14")
+    var unread = sound
+    unread.events.removeAll {
+      if case .xenSharedInfoSet(_, false) = $0.action { true } else { false }
+    }
+    try expectNotTested(Self.byHostAddress, unread, "layouts: did not see 32-bit")
+  }
+
   @Test(arguments: [3, -3] as [Int64], OtherClocks.XenRecord.allCases)
   func aXenRecordThatIsNotKvmclockIsBroken(
     error: Int64, record: OtherClocks.XenRecord

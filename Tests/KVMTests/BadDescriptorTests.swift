@@ -87,6 +87,10 @@ private let machineCalls = [
   BadDescriptorCall("KVM_XEN_HVM_CONFIG", "setXenClockUnstable") {
     try machine().setXenClockUnstable(true)
   },
+  BadDescriptorCall("KVM_XEN_HVM_SET_ATTR", "setXenSharedInfo") {
+    let memory = try GuestMemory(size: 4096)
+    try machine().setXenSharedInfo(at: memory.piece(at: 0, count: 4096), is64Bit: true)
+  },
 ]
 
 private let vcpuStateCalls = [
@@ -132,6 +136,10 @@ private let vcpuEventCalls = [
   BadDescriptorCall("KVM_NMI", "injectNMI") { try vcpu().injectNMI() },
   BadDescriptorCall("KVM_XEN_VCPU_SET_ATTR", "setXenTimeInfo") {
     try vcpu().setXenTimeInfo(at: 0)
+  },
+  BadDescriptorCall("KVM_XEN_VCPU_SET_ATTR", "setXenInfo") {
+    let memory = try GuestMemory(size: 4096)
+    try vcpu().setXenInfo(at: memory.piece(at: 64, count: 64))
   },
   BadDescriptorCall("KVM_SET_GUEST_DEBUG", "setGuestDebug") {
     try vcpu().setGuestDebug([.enable])

@@ -79,7 +79,7 @@ import Testing
     #expect(HTMLReport(report).text.contains("<h1>The clock under test is not sound</h1>"))
     #expect(
       report.answer.hasSuffix(
-        "(of 201 in all). The clock under test is not this host's own: user-space model with the fault X."
+        "(of 202 in all). The clock under test is not this host's own: user-space model with the fault X."
       ))
     #expect(TextReport(report).text.contains("The clock under test is not this host's own"))
     report.host.clock = nil

@@ -49,12 +49,12 @@ extension Rule {
 
   static let stableLostOffsetMismatch = Rule(
     "STABLE-LOST-OFFSET-MISMATCH",
-    "When the TSC offset of one vCPU is set to another value than the others have, the VM leaves master-clock mode: bit 0 "
+    "When the TSC offset of one vCPU is set to another value than the others have, once or again, the VM leaves master-clock mode: bit 0 "
       + "is clear in every record from its vCPU's next entry on, and KVM_GET_CLOCK no longer returns "
       + "KVM_CLOCK_TSC_STABLE.",
     sources: [.commit("Linux b48aa97e3820 (3.8)"), .x86("kvm_track_tsc_matching()")],
     method:
-      "Set one of two vCPUs' offset and read it back; that vCPU enters, then the other, then both; read the records and "
+      "Set one of two vCPUs' offset, twice, and read it back; that vCPU enters, then the other, then both; read the records and "
       + "KVM_GET_CLOCK.",
     scenarios: [.tscMatching],
     coverage: .masterClock(6, " while the TSC offsets differ", records: 2),
@@ -68,7 +68,7 @@ extension Rule {
     "When user space has set all vCPUs, one after another, to the same TSC offset again, master-clock mode returns.",
     sources: [.x86("kvm_track_tsc_matching()")],
     method:
-      "Set the other vCPU's offset to the same value; all enter; read the records and KVM_GET_CLOCK.",
+      "Set the other vCPU's offset to the same value, twice; all enter; read the records and KVM_GET_CLOCK.",
     scenarios: [.tscMatching],
     coverage: .masterClock(6, " after the TSC offsets were equal again", records: 2),
     needs: [.tscOffset, .masterClock]

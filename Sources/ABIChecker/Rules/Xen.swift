@@ -5,7 +5,7 @@ internal import PVClock
 extension Rule {
   static let xen: [Rule] = [
     .xenTimeIsKvmclock, .xenFollowsSetClock, .xenNoStepBack, .xenVersion, .xenUnstableFlag,
-    .xenNoGuestStopped, .xenWallValue,
+    .xenNoGuestStopped, .xenWallValue, .xenHostAddress,
   ]
 
   private static let bothRecords = Coverage.each(
@@ -24,19 +24,7 @@ extension Rule {
     coverage: [.everyVCPU(), bothRecords, .observations(8, "readings beside a Xen record")],
     needs: [.xen]
   ) { timeline, findings in
-    for (comparison, record, time) in timeline.xenReadings {
-      let reading = comparison.reading
-      guard let page = reading.page else { continue }
-      let isOnePair =
-        (page.tscTimestamp, page.systemTime) == (record.tscTimestamp, record.systemTime)
-      let slack =
-        isOnePair ? 2 : timeline.drift(until: reading) + timeline.rounding + reading.lead
-      findings.expect(
-        difference(time, reading.value), in: Interval(-slack, slack), at: comparison.events,
-        "the time of \(comparison.look.place) less kvmclock, \(reading.value) ns,",
-        why: isOnePair ? "both hold one pair" : "the Xen record: \(describe(record))")
-      findings.cover(comparison.look.place)
-    }
+    for place in findings.expectXenTimeIsKvmclock(in: timeline) { findings.cover(place) }
   }
 
   static let xenFollowsSetClock = Rule(
@@ -216,6 +204,69 @@ extension Rule {
     coverage: [.observations(4, "wall clocks"), .each(["64-bit", "32-bit"], "layouts")],
     needs: [.xen]
   ) { timeline, findings in
+    for layout in findings.expectXenWallClocks(in: timeline) {
+      findings.cover(layout, of: "layouts")
+    }
+  }
+
+  static let xenHostAddress = Rule(
+    "XEN-HOST-ADDRESS",
+    "Where KVM_CAP_XEN_HVM offers KVM_XEN_HVM_CONFIG_SHARED_INFO_HVA, a vCPU's vcpu_info and the VM's shared_info can be "
+      + "registered by an address of user space, and hold the clocks that they hold when they are registered by a guest's "
+      + "address: kvmclock, and CLOCK_REALTIME less kvmclock.",
+    sources: [
+      .api(
+        "4.126 KVM_XEN_HVM_SET_ATTR, KVM_XEN_ATTR_TYPE_SHARED_INFO_HVA; 4.128 KVM_XEN_VCPU_SET_ATTR, "
+          + "KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO_HVA")
+    ],
+    method:
+      "Register each vCPU's vcpu_info at one place and then at another, and compare it with the vCPU's kvmclock record after "
+      + "each; register shared_info in both layouts, and compare its wall clock with CLOCK_REALTIME.",
+    scenarios: [.xenHostAddress],
+    coverage: [
+      .everyVCPU(), .each(["64-bit", "32-bit"], "layouts"),
+      .observations(6, "clocks at an address of user space"),
+    ],
+    needs: [.xen]
+  ) { timeline, findings in
+    for step in timeline.steps {
+      guard case .returned(let request, let result) = step.event.action else { continue }
+      findings.expect(
+        false, at: [step.event], "\(request) to take an address of user space",
+        seen: "errno \(-Int64(result))")
+    }
+    for case .xenRecord(let vcpu, _) in findings.expectXenTimeIsKvmclock(in: timeline) {
+      findings.cover(vcpu: vcpu)
+    }
+    for layout in findings.expectXenWallClocks(in: timeline) {
+      findings.cover(layout, of: "layouts")
+    }
+  }
+}
+
+extension Findings {
+  /// Where a Xen record and its vCPU's kvmclock record were compared.
+  fileprivate mutating func expectXenTimeIsKvmclock(
+    in timeline: Timeline
+  ) -> [OtherClocks.Place] {
+    timeline.xenReadings.compactMap { comparison, record, time in
+      let reading = comparison.reading
+      guard let page = reading.page else { return nil }
+      let isOnePair =
+        (page.tscTimestamp, page.systemTime) == (record.tscTimestamp, record.systemTime)
+      let slack =
+        isOnePair ? 2 : timeline.drift(until: reading) + timeline.rounding + reading.lead
+      expect(
+        difference(time, reading.value), in: Interval(-slack, slack), at: comparison.events,
+        "the time of \(comparison.look.place) less kvmclock, \(reading.value) ns,",
+        why: isOnePair ? "both hold one pair" : "the Xen record: \(describe(record))")
+      return comparison.look.place
+    }
+  }
+
+  /// The layouts of the wall clocks that were compared.
+  fileprivate mutating func expectXenWallClocks(in timeline: Timeline) -> [String] {
+    var layouts: [String] = []
     let spans = timeline.realtimeSpans
     for machine in timeline.machines {
       var set: (step: Step, wall: XenWallClock.Place)?
@@ -231,25 +282,26 @@ extension Rule {
           set = nil
           // Only what is wrong counts here: a wall clock is one observation.
           if record.version % 2 == 1 {
-            findings.expect(
+            expect(
               false, at: [setting.event, step.event],
               "an even version of shared_info's wall clock", seen: "version \(record.version)")
           }
           if record.nanoseconds >= 1_000_000_000 {
-            findings.expect(
+            expect(
               false, at: [setting.event, step.event],
               "nsec of shared_info's wall clock below 10^9", seen: "\(record.nanoseconds)")
           }
-          let isCounted = findings.expect(
+          let isCounted = expect(
             record.epoch, in: epoch.allowed, limit: Timeline.widestUseful,
             at: epoch.events + [step.event],
             "sec * 10^9 + nsec of the wall clock of a \(place.layout) shared_info",
             why: "CLOCK_REALTIME less kvmclock, at KVM_XEN_HVM_SET_ATTR")
-          if isCounted { findings.cover(place.layout, of: "layouts") }
+          if isCounted { layouts.append(place.layout) }
         default: continue
         }
       }
     }
+    return layouts
   }
 }
 

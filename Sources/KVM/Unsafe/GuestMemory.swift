@@ -103,6 +103,12 @@ public struct GuestMemory: ~Copyable, Sendable {
     }
   }
 
+  /// Where a piece of the memory stands in this process, for requests that take such an address.
+  public func piece(at offset: Int, count: Int) -> MemoryPiece {
+    MemoryPiece(
+      mapping: mapping, address: UInt64(UInt(bitPattern: address(offset, count))), count: count)
+  }
+
   private func wordAddress(_ offset: Int) -> UnsafeMutableRawPointer {
     require(offset % 4 == 0, "offset \(offset) is not that of a 32-bit word")
     return address(offset, 4)
@@ -114,4 +120,12 @@ public struct GuestMemory: ~Copyable, Sendable {
       "\(count) bytes at offset \(offset) are outside of guest memory of \(size) bytes")
     return mapping.base + offset
   }
+}
+
+/// A piece of guest memory by its address in this process. It keeps the memory, and so does whoever it is given to.
+public struct MemoryPiece: Sendable {
+  let mapping: Mapping
+  let address: UInt64
+  /// In bytes.
+  public let count: Int
 }

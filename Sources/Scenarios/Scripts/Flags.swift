@@ -161,7 +161,7 @@ extension Scenario {
   }
 
   /// TSC-MATCHED-AT-CREATE, STABLE-LOST-OFFSET-MISMATCH, STABLE-REGAINED-OFFSET-MATCH, STABLE-LAG: offsets as they come,
-  /// then one vCPU's moved away and the other's after it, twice.
+  /// then one vCPU's moved away and the other's after it, there and back. Each is set twice: a vCPU counts once.
   @Sendable static func tscMatching(_ stage: Stage) throws {
     try stage.makeMachine(highest: 2)
     for vcpu in [0, 1] {
@@ -178,7 +178,7 @@ extension Scenario {
     try stage.noteTSCOffset(1)
     do {
       for (order, offset) in [([0, 1], origin &+ 1_000_000), ([1, 0], origin)] {
-        for vcpu in order {
+        for vcpu in order.flatMap({ [$0, $0] }) {
           try stage.setTSCOffset(vcpu, offset)
           try stage.getClock()
           for each in [vcpu, 1 - vcpu] { try stage.enter(each) }

@@ -54,6 +54,22 @@ extension Scenario {
     try stage.compareWithXen()
   }
 
+  /// XEN-HOST-ADDRESS: vcpu_info and shared_info by addresses of this process, each vCPU's at one place and then at another.
+  @Sendable static func xenHostAddress(_ stage: Stage) throws {
+    try stage.makeMachine()
+    guard try stage.offersXenByHostAddress() else { return }
+    for vcpu in [0, 1] {
+      try stage.noteTSC(vcpu)
+      try stage.register(vcpu)
+    }
+    try stage.setClock(stage.random.next() >> 8)
+    for isElsewhere in [true, false] {
+      for vcpu in [0, 1] { try stage.setXenInfoByHostAddress(vcpu, isElsewhere: isElsewhere) }
+      try stage.compareWithXen()
+    }
+    try stage.shareXenInfo(isByHostAddress: true)
+  }
+
   /// How long a guest may take for a hypercall, in milliseconds: there are backends on which it never comes back.
   private static let patience = 100
 
