@@ -172,6 +172,7 @@ struct MachineFold {
     case .setTSCOffset(let vcpu, let cycles):
       if sameOffset?.cycles != cycles { sameOffset = (cycles, []) }
       sameOffset?.vcpus.insert(vcpu)
+      machine.isTSCOffsetSetTwice = machine.tscOffsetSetting?.action == event.action
       machine.tscOffsetSetting = event
     case .vcpuCreated: (sameOffset, machine.tscOffsetSetting) = (nil, nil)
     case .tscOffset: break

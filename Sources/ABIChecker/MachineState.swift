@@ -86,6 +86,8 @@ struct MachineState: Sendable {
   var mayBeUnmatched = false
   /// The last setting of a TSC offset, if after it no vCPU was made and no TSC was moved otherwise.
   var tscOffsetSetting: Event?
+  /// Whether the setting before it was the same one.
+  var isTSCOffsetSetTwice = false
   /// After a setting of a TSC offset, whether all vCPUs have the same, or nil where that is not clear. KVM compares each
   /// setting with the one before, so offsets count as equal if they were set to one value without another between.
   var areTSCOffsetsEqual: Bool?

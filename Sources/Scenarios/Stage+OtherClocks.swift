@@ -106,7 +106,9 @@ extension Stage {
       record(.host, began, .after(), action)
     } catch let error {
       guard let refusal = KVMError(in: error) else { throw error }
-      record(.host, began, .after(), .returned(request: request, result: -refusal.errno))
+      record(
+        .host, began, .after(),
+        .returned(request: request, result: refusal.result ?? -refusal.errno))
     }
   }
 

@@ -90,17 +90,6 @@ final class Stage {
   }
 }
 
-extension KVMError {
-  /// What KVM said, whoever asked it.
-  init?(in error: any Error) {
-    switch error {
-    case MachineError.kvm(let inner): self = inner
-    case let inner as KVMError: self = inner
-    default: return nil
-    }
-  }
-}
-
 // MARK: Machines
 
 extension Stage {

@@ -30,6 +30,17 @@ public enum MachineError: Error, Sendable, CustomStringConvertible {
   }
 }
 
+extension KVMError {
+  /// What KVM said, whoever asked it.
+  package init?(in error: any Error) {
+    switch error {
+    case MachineError.kvm(let inner): self = inner
+    case let inner as KVMError: self = inner
+    default: return nil
+    }
+  }
+}
+
 extension Whereabouts? {
   fileprivate var text: String { map { "it was at \($0)" } ?? "where it was is not known" }
 }

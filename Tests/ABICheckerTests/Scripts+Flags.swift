@@ -124,7 +124,7 @@ extension Script {
     for id in [0, 1] { host.register(id) }
     host.settleAndLook()
     for (ids, offset) in [([0, 1], origin &+ 1_000_000), ([1, 0], origin)] {
-      for id in ids {
+      for id in ids.flatMap({ [$0, $0] }) {
         host.setTSCOffset(id, offset)
         host.getClock()
         host.settleAndLook()

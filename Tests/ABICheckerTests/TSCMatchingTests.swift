@@ -30,7 +30,24 @@ import Testing
     return host.history
   }
 
-  static let thereAndBack = [(0, other), (1, other), (1, origin), (0, origin)]
+  static let once = [(0, other), (1, other), (1, origin), (0, origin)]
+  static let thereAndBack = once.flatMap { [$0, $0] }
+
+  /// "Once or twice": a kernel may count a vCPU twice.
+  @Test(arguments: [lost, regained])
+  func settingsThatAreNotRepeatedAreNotEnough(id: String) throws {
+    try expectNotTested(
+      id, Self.after(Self.once), "settings of a TSC offset: did not see twice")
+  }
+
+  @Test func aVCPUThatCountsTwiceIsBroken() throws {
+    var settings = 0
+    let history = Self.after(Self.thereAndBack) {
+      settings += 1
+      $0.offsetsDiffer = [1, 5].contains(settings)
+    }
+    try expectBroken(Self.lost, history, "bit 0 clear in vcpu0's record: the TSC offsets differ")
+  }
 
   @Test func offsetsThatDifferTakeTheMasterClockAway() throws {
     try expectHolds(Self.lost, Self.after(Self.thereAndBack))

@@ -46,6 +46,26 @@ import Testing
       .expect(69, "no room")
   }
 
+  /// What clears up ends nothing but what the command made, whatever TMPDIR is called; and a program gets the files it was given.
+  @Test(.enabled(if: Host.hasKVM, Host.reason))
+  func whatIsNotTheCommandsStays() throws {
+    let folder = try Folder()
+    try write(
+      #"{"name": "a", "console": "stdio", "start": {"program": ["sh", "-c", "echo given >&3; exit 5"]}}"#,
+      in: folder)
+    let child = try Child(
+      """
+      mkdir 'a b *'; touch a b keep
+      TMPDIR="$D/a b *" $K vmm --driver d.json 3>given 2>/dev/null; echo $? >code
+      for try in $(seq 500); do [ -z "$(ls 'a b *')" ] && break; sleep 0.01; done
+      sleep 0.2; ls a b keep && [ -z "$(ls 'a b *')" ] && cat given code
+      """, in: folder)
+    child.expect(0)
+    #expect(child.output == "a\nb\nkeep\ngiven\n69\n")
+    try Child("TMPDIR=\"$(printf 'a\\nb')\" $K vmm --driver d.json", in: folder)
+      .expect(69, "the name of TMPDIR has a line break")
+  }
+
   @Test(.enabled(if: Host.hasKVM, Host.reason))
   func aRestoreIsJudgedAsItIsDeclared() throws {
     let toy = "$K vmm toy --only snapshot --rounds 1 --vcpus 1 --restore"

@@ -9,6 +9,8 @@ extension Rule {
 
   private static let readBack = "TSC offsets that were set and read back"
 
+  private static let onceAndTwice = Coverage.each(["once", "twice"], "settings of a TSC offset")
+
   static let tscMatchedAtCreate = Rule(
     "TSC-MATCHED-AT-CREATE",
     "All vCPUs of a VM are created with the same TSC offset, even those created while it runs.",
@@ -49,15 +51,15 @@ extension Rule {
 
   static let stableLostOffsetMismatch = Rule(
     "STABLE-LOST-OFFSET-MISMATCH",
-    "When the TSC offset of one vCPU is set to another value than the others have, once or again, the VM leaves master-clock mode: bit 0 "
-      + "is clear in every record from its vCPU's next entry on, and KVM_GET_CLOCK no longer returns "
+    "When the TSC offset of one vCPU is set, once or twice, to another value than the others have, the VM leaves master-clock "
+      + "mode: bit 0 is clear in every record from its vCPU's next entry on, and KVM_GET_CLOCK no longer returns "
       + "KVM_CLOCK_TSC_STABLE.",
     sources: [.commit("Linux b48aa97e3820 (3.8)"), .x86("kvm_track_tsc_matching()")],
     method:
-      "Set one of two vCPUs' offset, twice, and read it back; that vCPU enters, then the other, then both; read the records and "
-      + "KVM_GET_CLOCK.",
+      "Set one of two vCPUs' offset and read it back; that vCPU enters, then the other, then both; read the records and "
+      + "KVM_GET_CLOCK; all of it again.",
     scenarios: [.tscMatching],
-    coverage: .masterClock(6, " while the TSC offsets differ", records: 2),
+    coverage: .masterClock(6, " while the TSC offsets differ", records: 2) + [onceAndTwice],
     needs: [.tscOffset, .masterClock]
   ) { timeline, findings in
     findings.expectMasterClock(whereOffsetsAreEqual: false, in: timeline)
@@ -65,12 +67,15 @@ extension Rule {
 
   static let stableRegainedOffsetMatch = Rule(
     "STABLE-REGAINED-OFFSET-MATCH",
-    "When user space has set all vCPUs, one after another, to the same TSC offset again, master-clock mode returns.",
+    "When user space has set all vCPUs, one after another, once or twice, to the same TSC offset again, master-clock mode "
+      + "returns.",
     sources: [.x86("kvm_track_tsc_matching()")],
     method:
-      "Set the other vCPU's offset to the same value, twice; all enter; read the records and KVM_GET_CLOCK.",
+      "Set the other vCPU's offset to the same value; all enter; read the records and KVM_GET_CLOCK; all of it again.",
     scenarios: [.tscMatching],
-    coverage: .masterClock(6, " after the TSC offsets were equal again", records: 2),
+    coverage: .masterClock(6, " after the TSC offsets were equal again", records: 2) + [
+      onceAndTwice
+    ],
     needs: [.tscOffset, .masterClock]
   ) { timeline, findings in
     findings.expectMasterClock(whereOffsetsAreEqual: true, in: timeline)
@@ -166,9 +171,11 @@ extension Findings {
           lacks("the VM had no master clock before a TSC offset was set, or did not lose it")
           continue
         }
-        expectMasterClock(
+        let isUseful = expectMasterClock(
           wanted, at: step, since: setting,
           why: wanted ? "all TSC offsets are equal again" : "the TSC offsets differ")
+        guard isUseful else { continue }
+        cover(step.machine.isTSCOffsetSetTwice ? "twice" : "once", of: "settings of a TSC offset")
       }
     }
   }

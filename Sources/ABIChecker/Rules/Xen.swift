@@ -233,7 +233,7 @@ extension Rule {
       guard case .returned(let request, let result) = step.event.action else { continue }
       findings.expect(
         false, at: [step.event], "\(request) to take an address of user space",
-        seen: "errno \(-Int64(result))")
+        seen: result < 0 ? "errno \(-Int64(result))" : "it returned \(result)")
     }
     for case .xenRecord(let vcpu, _) in findings.expectXenTimeIsKvmclock(in: timeline) {
       findings.cover(vcpu: vcpu)

@@ -12,7 +12,7 @@ final class ChildProcess {
   ///   - terminal: what its stdin and stdout are, if that is a terminal.
   init(_ words: [String], output: String, terminal: String? = nil) throws(VMMError) {
     guard Self.path(of: words[0]) != nil else {
-      throw .cannotStart(what: words[0], reason: "there is no such program")
+      throw .cannotStart(what: words[0], reason: "there is no program of this name that can be run")
     }
     self.output = output
     var actions = posix_spawn_file_actions_t()
@@ -22,14 +22,15 @@ final class ChildProcess {
       &actions, 0, terminal ?? "/dev/null", terminal == nil ? O_RDONLY : O_RDWR | O_NOCTTY, 0)
     posix_spawn_file_actions_addopen(&actions, 2, output, O_WRONLY | O_CREAT | O_APPEND, 0o600)
     posix_spawn_file_actions_adddup2(&actions, terminal == nil ? 2 : 0, 1)
-    posix_spawn_file_actions_adddup2(&actions, Janitor.shared.pipe, 3)
+    let pipe = Self.unusedNumber
+    posix_spawn_file_actions_adddup2(&actions, Janitor.shared.pipe, pipe)
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
     // A process group of its own: ^C at the terminal is not for it.
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
     // The process tells the janitor of itself before it becomes the program: this one may be killed at any moment.
-    let announced = ["sh", "-c", #"echo "+ $$" >&3; exec "$0" "$@" 3>&-"#] + words
+    let announced = ["sh", "-c", #"echo "+ $$" >&\#(pipe); exec "$0" "$@" \#(pipe)>&-"#] + words
     let arguments = announced.map { strdup($0) }
     defer { for argument in arguments { free(argument) } }
     var id: pid_t = 0
@@ -41,6 +42,14 @@ final class ChildProcess {
   }
 
   deinit { end() }
+
+  /// A number that a shell can use and at which this process was not given a file: the program may be meant to have that.
+  private static var unusedNumber: Int32 {
+    (3...9).last {
+      let flags = fcntl($0, F_GETFD)
+      return flags < 0 || flags & FD_CLOEXEC != 0
+    } ?? 9
+  }
 
   /// Where a program is: a path as it is, a name in PATH.
   static func path(of name: String) -> String? {
@@ -108,6 +117,9 @@ final class Workplace {
 
   init() throws(VMMError) {
     let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    guard !folder.contains(where: \.isNewline) else {
+      throw .cannotStart(what: "a folder in TMPDIR", reason: "the name of TMPDIR has a line break")
+    }
     path = "\(folder)/kvmclock-vmm-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
     // First, for this process may be killed at any moment.
     Janitor.shared.note("/ \(path)")
@@ -134,15 +146,16 @@ private final class Janitor: Sendable {
 
   /// Reads what there is until this process is gone; then ends the process groups and removes the folders.
   private static let script = """
-    while read -r what which; do
-      case $what in
-        +) groups="$groups $which " ;;
-        -) groups="${groups%% $which *} ${groups#* $which }" ;;
-        /) folders="$folders $which" ;;
+    while IFS= read -r line; do
+      which=${line#??}
+      case $line in
+        "+ "*) groups="$groups $which " ;;
+        "- "*) groups="${groups%% $which *} ${groups#* $which }" ;;
+        "/ "*) set -- "$@" "$which" ;;
       esac
     done
     for group in $groups; do kill -s KILL -- "-$group"; done
-    for folder in $folders; do rm -rf "$folder"; done
+    for folder; do rm -rf -- "$folder"; done
     """
 
   let pipe: Int32
