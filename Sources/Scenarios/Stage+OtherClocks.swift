@@ -87,14 +87,19 @@ extension Stage {
     return false
   }
 
-  /// Gives a vCPU its vcpu_info by an address of this process, at its place or at another.
-  func setXenInfoByHostAddress(_ vcpu: Int, isElsewhere: Bool) throws {
-    let info = xenPlaces(of: vcpu).info + (isElsewhere ? 64 : 0)
-    let piece = machine.memory.piece(at: Int(info), count: 64)
-    try noteXen("KVM_XEN_VCPU_SET_ATTR", .xenInfoSet(vcpu: vcpu, address: Hex(info))) {
-      _ = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
-        try vcpu.setXenInfo(at: piece)
+  /// Gives a vCPU its vcpu_info by an address of this process: first at another place, in its page or not, then at its own.
+  func setXenInfoByHostAddress(_ vcpu: Int, afterAnotherPage: Bool) throws {
+    let info = xenPlaces(of: vcpu).info
+    // A record from before would still be right.
+    machine.memory.fill(0, at: Int(info), count: 64)
+    for place in [afterAnotherPage ? Layout.clockPage(vcpu) + 0x180 : info + 64, info] {
+      let piece = machine.memory.piece(at: Int(place), count: 64)
+      try noteXen("KVM_XEN_VCPU_SET_ATTR", .xenInfoSet(vcpu: vcpu, address: Hex(place))) {
+        _ = try machine.withVCPU(vcpu) { vcpu throws(KVMError) in
+          try vcpu.setXenInfo(at: piece)
+        }
       }
+      try enter(vcpu)
     }
   }
 

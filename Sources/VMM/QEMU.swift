@@ -76,13 +76,14 @@ package final class QEMU: VirtualMachineMonitor {
       spare > 0
         ? "\(vcpus),maxcpus=\(vcpus + spare),sockets=\(vcpus + spare)"
         : "\(vcpus),sockets=\(vcpus)",
-      "-qmp", "unix:\(paths.qmp),server=on,wait=off",
-      "-chardev", "socket,id=com1,path=\(paths.com1),server=on,wait=off", "-serial", "chardev:com1",
+      "-qmp", "unix:\(inOption(paths.qmp)),server=on,wait=off",
+      "-chardev", "socket,id=com1,path=\(inOption(paths.com1)),server=on,wait=off",
+      "-serial", "chardev:com1",
     ]
     if let firmware { words += ["-bios", firmware] }
     switch origin {
     case .boot: break
-    case .file(let path): words += ["-incoming", "exec:cat \(path)"]
+    case .file(let path): words += ["-incoming", "exec:cat \(inShell(path))"]
     case .migration(let path): words += ["-incoming", "unix:\(path)"]
     }
     words += options
@@ -116,7 +117,7 @@ private final class QEMUMachine: MonitoredMachine {
   func reset() throws(VMMError) { _ = try monitor.ask("system_reset", for: .reset) }
 
   func save(to path: String) throws(VMMError) {
-    try migrate("exec:cat > \(path)", for: .save)
+    try migrate("exec:cat > \(inShell(path))", for: .save)
   }
 
   func migrate(to place: String) throws(VMMError) { try migrate("unix:\(place)", for: .migrate) }
@@ -200,4 +201,15 @@ private final class QEMUMachine: MonitoredMachine {
     _ = try? monitor.ask("quit", for: .quit)
     if !process.ends(within: 2000) { process.end() }
   }
+}
+
+/// A path as a shell takes it for one word.
+private func inShell(_ path: String) -> String {
+  "'" + path.split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'\''"#)
+    + "'"
+}
+
+/// A path as a value of one of QEMU's options, which end at a comma.
+private func inOption(_ path: String) -> String {
+  path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
 }

@@ -130,6 +130,22 @@ import Testing
     try Child("$K vmm guest -o /absent/g", in: folder).expect(74, "/absent/g")
   }
 
+  /// Commas end QEMU's options, and a shell saves and restores.
+  @Test(
+    .enabled(if: Host.hasKVM, Host.reason),
+    .enabled(if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86")
+  )
+  func anyNameOfTMPDIRWillDo() throws {
+    let child = try Child(
+      """
+      export TMPDIR="$D/a, b='c *"; mkdir "$TMPDIR"
+      $K vmm qemu --only snapshot --only migration --rounds 1 --vcpus 1
+      """, in: Folder())
+    child.expect(0)
+    #expect(child.output.contains("holds         SNAPSHOT-CLOCK"))
+    #expect(child.output.contains("holds         MIGRATE-CLOCK"))
+  }
+
   /// QEMU behind a driver's file, by commands: what people write for a VMM of their own.
   @Test(
     .enabled(if: Host.hasKVM, Host.reason),

@@ -220,8 +220,8 @@ extension Rule {
           + "KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO_HVA")
     ],
     method:
-      "Register each vCPU's vcpu_info at one place and then at another, and compare it with the vCPU's kvmclock record after "
-      + "each; register shared_info in both layouts, and compare its wall clock with CLOCK_REALTIME.",
+      "Register each vCPU's vcpu_info at one place and then at another, in the same page and in another one, and compare it with "
+      + "the vCPU's kvmclock record; register shared_info in both layouts, and compare its wall clock with CLOCK_REALTIME.",
     scenarios: [.xenHostAddress],
     coverage: [
       .everyVCPU(), .each(["64-bit", "32-bit"], "layouts"),

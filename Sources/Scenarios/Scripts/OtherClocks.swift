@@ -54,7 +54,7 @@ extension Scenario {
     try stage.compareWithXen()
   }
 
-  /// XEN-HOST-ADDRESS: vcpu_info and shared_info by addresses of this process, each vCPU's at one place and then at another.
+  /// XEN-HOST-ADDRESS: vcpu_info and shared_info by addresses of this process, each vCPU's from another page and then moved in its own.
   @Sendable static func xenHostAddress(_ stage: Stage) throws {
     try stage.makeMachine()
     guard try stage.offersXenByHostAddress() else { return }
@@ -63,8 +63,10 @@ extension Scenario {
       try stage.register(vcpu)
     }
     try stage.setClock(stage.random.next() >> 8)
-    for isElsewhere in [true, false] {
-      for vcpu in [0, 1] { try stage.setXenInfoByHostAddress(vcpu, isElsewhere: isElsewhere) }
+    for afterAnotherPage in [true, false] {
+      for vcpu in [0, 1] {
+        try stage.setXenInfoByHostAddress(vcpu, afterAnotherPage: afterAnotherPage)
+      }
       try stage.compareWithXen()
     }
     try stage.shareXenInfo(isByHostAddress: true)
