@@ -196,7 +196,7 @@ lab-replay: static
 
 # QEMU and toy VMMs on such a kernel: kvmclock vmm.
 lab-vmm: static
-	@$(LAB) vmm $(LAB_CHOICE)
+	@$(LAB) vmm $(LAB_CHOICE) --vmms "$(VMMS)" $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # kvmclock inside, in a Linux guest that is paused and moved.
 lab-inside: static

@@ -136,13 +136,16 @@ class Lab:
     def vmm(self):
         """QEMU and toy VMMs, each in a host of its own."""
         self.arguments.kernels, self.arguments.modes = self.arguments.kernels or "6.12", self.arguments.modes or "tsc"
+        wanted = chosen(self.arguments.vmms, vmm.names(self.hosts()), "VMM")
+        if self.arguments.rounds is not None and self.arguments.rounds < 1:
+            raise Problem(f"--rounds {self.arguments.rounds} is no number of rounds", "say --rounds 1 or more")
         needs.check(hosts=self.arguments.jobs, kernels=self.missing(), tools=self.tools())
         bench = self.bench()
         if "svm" in bench.emulators:
             # With a thread for each CPU, QEMU lost interrupts and spoiled the memory of hosts in which a toy VMM ran.
             bench.emulators["svm"].threads = "single"
         hosts = [host.Host([cell]) for kind in self.hosts() for kernel in self.kernels() for mode in self.modes(kind)
-                 for cell in vmm.cells(kernel, mode, bench.emulators[kind], kind)]
+                 for cell in vmm.cells(kernel, mode, bench.emulators[kind], kind, wanted, self.arguments.rounds)]
         matrix.run(hosts, bench, self.arguments.jobs, say)
         return self.judge([one.cells[0] for one in hosts], hosts)
 
@@ -326,6 +329,8 @@ def main():
     parser.add_argument("--rules", default="", help="ids of rules, * and ? allowed; all if empty")
     parser.add_argument("--seed")
     parser.add_argument("--count", type=int, default=200, help="of kills on each host")
+    parser.add_argument("--vmms", default="", help="q35, microvm (both QEMU), toy, toy-FAULT; all if empty")
+    parser.add_argument("--rounds", type=int, help="how often a VMM runs each script; 3 for a toy VMM, 1 for QEMU if not given")
     parser.add_argument("--cell", default="", help="the host under Bochs to replay, such as 6.12-vmx-tsc")
     parser.add_argument("--mutants", default="", help="names of lab/mutants or lab/fixes, or those that --auto gave; all if empty")
     parser.add_argument("--auto", type=int, help="so many mutants that nobody chose, drawn with --seed; 0 for all")

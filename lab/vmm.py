@@ -1,5 +1,6 @@
 """VMMs under test in a host of the lab, where a guest's TSC can be moved and vCPUs come and go."""
 
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,31 +14,43 @@ FAULTS = {"tscs-apart": ("snapshot", ["VMM-KEEPS-STABLE"]), "tsc-goes-back": ("s
 # The same where it can be scaled.
 SCALED_FAULTS = {"frequency-lost": ("snapshot", ["VMM-KEEPS-RATE"])}
 MACHINES = ["q35", "microvm"]
+# How often each script runs if nobody says: QEMU's verbs take many seconds here.
+ROUNDS = {"qemu": 1, "toy": 3}
 ROMS = ["qboot.rom", "bios-microvm.bin", "kvmvapic.bin", "linuxboot_dma.bin", "pvh.bin"]
 ROM_FOLDERS = [Path("/usr/share/qemu"), Path("/usr/share/seabios")]
 
 
-def cells(kernel, mode, qemu, kind):
+def names(kinds):
+    """The VMMs that these kinds of hosts have: QEMU by its machines, and toy VMMs by their faults."""
+    return [what for kind in kinds for what in ([] if kind == "vmx" else MACHINES) + ["toy", *(f"toy-{fault}" for fault in faults(kind))]]
+
+
+def faults(kind):
+    return SCALED_FAULTS if kind == "vmx" else FAULTS
+
+
+def cells(kernel, mode, qemu, kind, wanted=(), rounds=None):
     """A toy VMM without a fault, and one for each fault that needs such a host; on hosts with SVM also QEMU with two of its machines."""
-    if kind == "vmx":
-        return toys(kernel, mode, SCALED_FAULTS, kind)
-    files, binary = qemu_files(qemu.executable), "/usr/bin/" + Path(qemu.executable).name
-    found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine, "--rounds", "1"], files) for machine in MACHINES]
-    return found + toys(kernel, mode, FAULTS, kind)
+    wanted = wanted or names([kind])
+    found = []
+    if kind == "svm" and set(wanted) & set(MACHINES):
+        files, binary = qemu_files(qemu.executable), "/usr/bin/" + Path(qemu.executable).name
+        found = [cell(kernel, mode, machine, ["qemu", "--binary", binary, "--machine", machine], files, kind=kind, rounds=rounds)
+                 for machine in MACHINES]
+    found.append(cell(kernel, mode, "toy", ["toy"], kind=kind, rounds=rounds))
+    for fault, (script, breaks) in faults(kind).items():
+        found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", script, "--fault", fault], breaks=breaks, kind=kind, rounds=rounds))
+    return [one for one in found if one.what in wanted]
 
 
-def toys(kernel, mode, faults, kind):
-    found = [cell(kernel, mode, "toy", ["toy"], kind=kind)]
-    for fault, (script, breaks) in faults.items():
-        found.append(cell(kernel, mode, f"toy-{fault}", ["toy", "--only", script, "--fault", fault], breaks=breaks, kind=kind))
-    return found
-
-
-def cell(kernel, mode, what, command, files=(), breaks=(), kind="svm"):
+def cell(kernel, mode, what, command, files=(), breaks=(), kind="svm", rounds=None):
     one = host.Cell(kernel, mode, what=what, kind=kind)
-    one.command, one.files, one.breaks = ["vmm", *command], list(files), list(breaks)
+    usual = ROUNDS[command[0]]
+    rounds = rounds or usual
+    one.command = ["vmm", *command, "--rounds", str(rounds)]
+    one.files, one.breaks = list(files), list(breaks)
     # What QEMU does in a second takes a minute here.
-    one.seconds_at_most = 4 * host.RUN_SECONDS
+    one.seconds_at_most = 4 * host.RUN_SECONDS * math.ceil(rounds / usual)
     return one
 
 
