@@ -217,6 +217,11 @@ class Lab:
         kinds = [kind for kind in EMULATORS if any(kind in self.hosts_of(change) for change in changes)]
         needs.check(hosts=self.arguments.jobs, kernels=self.missing(), trees=len(series), tools=self.tools(kinds))
         bench, results, wrong = self.bench(kinds), [], 0
+
+        def keep(found):
+            (OUT / f"{folder}.json").write_text(json.dumps(results + found, indent=1) + "\n")
+
+        keep([])
         for kernel in self.kernels():
             place = tree.Tree(kernel, self.archive, say)
             for of in kinds:
@@ -224,10 +229,9 @@ class Lab:
                 if not fitting:
                     say(f"{kernel.series}: none of these is for it on {of}")
                     continue
-                found, differences = mutants.run(kind, fitting, place, bench, self.arguments.jobs, full, say, of)
+                found, differences = mutants.run(kind, fitting, place, bench, self.arguments.jobs, full, say, keep, of)
                 results += found
                 wrong += len(differences)
-        (OUT / f"{folder}.json").write_text(json.dumps(results, indent=1) + "\n")
         bad = [f"{fact['id']} on {fact['series']}" for fact in results if not fact["good"]]
         say(f"{len(results)} {folder}, {len(results) - len(bad)} as they should be, {wrong} differences of a control"
             + (f"; not: {', '.join(bad)}" if bad else "") + f"; results in {OUT}")

@@ -164,14 +164,14 @@ class Fix(Trial):
                 "evidence": patches.evidence(self.tree.kernel.release, seen.values())}
 
 
-def run(kind, changes, tree, bench, at_once, full, say, of="svm"):
+def run(kind, changes, tree, bench, at_once, full, say, keep, of):
     """The modes and rules that some changes name, and what became of each change, on one kind of host."""
     named = sorted({rule for change in changes for rule in change.rules})
     modes = [mode for mode in bench.emulators[of].modes if any(mode in change.modes for change in changes)]
-    return run_each(kind, changes, len(changes), modes, None if full else named, tree, bench, at_once, say, of=of)
+    return run_each(kind, changes, len(changes), modes, None if full else named, tree, bench, at_once, say, keep, of)
 
 
-def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, keep=lambda results: None, of="svm"):
+def run_each(kind, changes, wanted, modes, named, tree, bench, at_once, say, keep, of):
     """Controls first, then one change after the other is built while those before it run.
 
     `named` are the rules to judge the controls by, and each change is judged by those that it names; None is all rules.
