@@ -169,7 +169,7 @@ private final class QEMUMachine: MonitoredMachine {
     let end = Stream.now + 60_000
     while try !isDone() {
       guard Stream.now < end else { throw .timedOut(what: what, milliseconds: 60_000) }
-      usleep(1000)
+      Stream.nap()
     }
   }
 

@@ -84,7 +84,7 @@ final class ToyUART: @unchecked Sendable {
         return state.sent
       }
       if !bytes.isEmpty || Stream.now >= end { return bytes }
-      usleep(20)
+      Stream.nap()
     }
   }
 }

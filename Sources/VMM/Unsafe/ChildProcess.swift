@@ -97,7 +97,7 @@ final class ChildProcess {
     let end = Stream.now + milliseconds
     while ending == nil {
       guard Stream.now < end else { return false }
-      usleep(2000)
+      Stream.nap()
     }
     return true
   }

@@ -39,7 +39,7 @@ final class Terminal {
     guard poll(&wait, 1, Int32(clamping: max(0, milliseconds))) > 0 else { return [] }
     var buffer = [UInt8](repeating: 0, count: 4096)
     let count = read(descriptor, &buffer, buffer.count)
-    if count <= 0 { usleep(1000) }
+    if count <= 0 { Stream.nap() }
     return Array(buffer[..<max(0, count)])
   }
 }
