@@ -32,6 +32,7 @@ package enum ToyFault: String, CaseIterable, Sendable {
   case clockSavedLate = "clock-saved-late"
   case firstSaveRestored = "first-save-restored"
   case secondRestoreLate = "second-restore-late"
+  case runsAfterRestore = "runs-after-restore"
   case vcpuLeftRunning = "vcpu-left-running"
   case secondPauseSaves = "second-pause-saves"
   case resumeSetsClock = "resume-sets-clock"
@@ -81,6 +82,8 @@ package enum ToyFault: String, CaseIterable, Sendable {
     case .firstSaveRestored: "each restore sets the clock that the first save took"
     case .secondRestoreLate:
       "a second restore of one file sets the clock later by the time since the first one"
+    case .runsAfterRestore:
+      "a pause stands still, but a restored clock runs on before the guest is resumed"
     case .vcpuLeftRunning: "a pause that stops vCPU 0 alone"
     case .secondPauseSaves: "a pause of a paused machine takes the clock anew"
     case .resumeSetsClock:
@@ -119,7 +122,7 @@ package enum ToyFault: String, CaseIterable, Sendable {
     case .clockSetWhileIdle: ["VMM-CLOCK-RUNS"]
     case .toldWhileRunning: ["VMM-STOPPED-ONLY-THEN"]
     case .firstSaveRestored: ["SNAPSHOT-CLOCK", "VMM-NEVER-BACK"]
-    case .clockSavedLate, .secondRestoreLate: ["SNAPSHOT-CLOCK"]
+    case .clockSavedLate, .secondRestoreLate, .runsAfterRestore: ["SNAPSHOT-CLOCK"]
     case .pluggedTSCApart: ["VMM-KEEPS-STABLE"]
     case .clockSavedEarly, .vcpuLeftRunning: ["VMM-NEVER-BACK"]
     case .secondPauseSaves: ["PAUSE-CLOCK"]

@@ -15,6 +15,8 @@ package final class ToyVMM: VirtualMachineMonitor {
   let entry: GuestEntry
   let system: KVMSystem
   private let isCancelled: () -> Bool
+  /// Called between two steps: what a busy host does to a VMM, in tests.
+  fileprivate let between: () -> Void
   /// What stands in for files, and for sockets.
   fileprivate var states: [String: ToyState] = [:]
   fileprivate var targets: [String: ToyMachine] = [:]
@@ -25,11 +27,12 @@ package final class ToyVMM: VirtualMachineMonitor {
 
   package init(
     _ fault: ToyFault? = nil, entry: GuestEntry = .protected,
-    isCancelled: @escaping () -> Bool = { false }
+    isCancelled: @escaping () -> Bool = { false }, between: @escaping () -> Void = {}
   ) throws(KVMError) {
     self.fault = fault
     self.entry = entry
     self.isCancelled = isCancelled
+    self.between = between
     system = try KVMSystem()
   }
 
@@ -97,6 +100,7 @@ final class ToyMachine: MonitoredMachine {
   private var isPaused = true
   private var pauses = 0
   private var pausedAt: (clock: UInt64, raw: UInt64)?
+  private var lastSet: UInt64?
   /// The clock of the last pause, and whether this machine came by a migration: what faults need to remember.
   private var lastPause: UInt64?
   private var hasMigrated = false
@@ -150,11 +154,17 @@ final class ToyMachine: MonitoredMachine {
 
   fileprivate func run() {
     isPaused = false
-    for cpu in vcpus { cpu.run() }
+    for cpu in vcpus {
+      monitor.between()
+      cpu.run()
+    }
   }
 
   private func halt() {
-    for cpu in vcpus { cpu.stop() }
+    for cpu in vcpus {
+      monitor.between()
+      cpu.stop()
+    }
     isPaused = true
   }
 
@@ -169,6 +179,7 @@ final class ToyMachine: MonitoredMachine {
 
   private func tellStopped(_ numbers: some Sequence<Int>) throws(KVMError) {
     for number in numbers where number < vcpus.count {
+      monitor.between()
       do throws(KVMError) { try vcpus[number].vcpu.markGuestPaused() } catch {
         // EINVAL: no record is registered there.
         if error.errno != EINVAL { throw error }
@@ -177,7 +188,16 @@ final class ToyMachine: MonitoredMachine {
   }
 
   private func setClock(_ value: UInt64) throws(KVMError) {
+    monitor.between()
     try vm.setClock(ClockData(clock: value))
+    lastSet = value
+    monitor.between()
+  }
+
+  private func clock() throws(KVMError) -> UInt64 {
+    monitor.between()
+    defer { monitor.between() }
+    return try vm.clock().clock
   }
 
   private static var raw: UInt64 { Moment.before().raw }
@@ -187,11 +207,11 @@ final class ToyMachine: MonitoredMachine {
   func pause() throws(VMMError) {
     try trying(.pause) { () throws(KVMError) -> Void in
       if isPaused, fault != .secondPauseSaves { return }
-      let early = try vm.clock().clock
+      let early = try clock()
       if fault == .clockSavedEarly { usleep(20_000) }
       halt()
       pauses += 1
-      let clock = fault == .clockSavedEarly ? early : try vm.clock().clock
+      let clock = fault == .clockSavedEarly ? early : try clock()
       (pausedAt, lastPause) = ((clock, Self.raw), clock)
       if fault == .vcpuLeftRunning { for cpu in vcpus.dropFirst() { cpu.run() } }
       if fault == .toldBeforeSave { try tellStopped(vcpus.indices) }
@@ -232,7 +252,7 @@ final class ToyMachine: MonitoredMachine {
   }
 
   private func state() throws(KVMError) -> ToyState {
-    let clock = try vm.clock().clock
+    let clock = try clock()
     var saved: [ToyState.CPU] = []
     for cpu in vcpus {
       saved.append(
@@ -291,8 +311,12 @@ final class ToyMachine: MonitoredMachine {
     if fault != .restoreUntold, fault != .toldBeforeSave {
       try tellStopped(fault == .toldOnOneVCPU ? [0] : Array(vcpus.indices))
     }
-    // Until it is resumed, its clock stands still as in any pause.
-    if verb == .restore { pausedAt = (try vm.clock().clock, Self.raw) }
+    // Until it is resumed, its clock stands still as in any pause, at what was set: what the rest of the restore took is no
+    // time of the guest's.
+    if verb == .restore, fault != .runsAfterRestore {
+      let frozen = if let lastSet { lastSet } else { try clock() }
+      pausedAt = (frozen, Self.raw)
+    }
   }
 
   func awaitState() throws(VMMError) {}
@@ -302,7 +326,7 @@ final class ToyMachine: MonitoredMachine {
       halt()
       guard let target = monitor.targets[place] else {
         if fault == .failedMigrationLeaps {
-          try setClock(try vm.clock().clock + 5_000_000_000)
+          try setClock(try clock() + 5_000_000_000)
         }
         run()
         throw KVMError(request: "connect \(place)", errno: ECONNREFUSED, remedy: nil)
@@ -370,7 +394,7 @@ final class ToyMachine: MonitoredMachine {
     do throws(KVMError) {
       switch (fault, request) {
       case (.clockSetWhileIdle?, "r"):
-        try setClock(try vm.clock().clock + 2_000_000_000)
+        try setClock(try clock() + 2_000_000_000)
       case (.rewriteRestartsClock?, "w"), (.rewriteRestartsClock?, "o"): try setClock(0)
       case (.toldWhileRunning?, "r"):
         // KVM_KVMCLOCK_CTRL waits for a vCPU that is in KVM_RUN.
@@ -381,7 +405,7 @@ final class ToyMachine: MonitoredMachine {
         guard let cpu = vcpus.last else { return }
         cpu.stop()
         try cpu.vcpu.setMSR(MSR.systemTime, to: 0)
-        try setClock(try vm.clock().clock + 500_000_000)
+        try setClock(try clock() + 500_000_000)
         cpu.run()
         hasPlugged = false
       default: break

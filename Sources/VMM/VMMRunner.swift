@@ -162,6 +162,7 @@ extension Session {
       guard round == 0 else { continue }
       // The same file again, beside the first one.
       let twin = try restore(state)
+      try wait(milliseconds: Self.stop / 3)
       try resume(twin)
       try ask(twin)
       try ask(machine)

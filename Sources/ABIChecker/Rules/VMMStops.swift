@@ -42,7 +42,7 @@ extension Rule {
     sources: [setClock],
     method:
       "Ask all vCPUs; pause and resume once; pause, wait, save to a file, end the VMM; start another one from the file, resume; ask "
-      + "again; twice from one file, and with both alive.",
+      + "again; twice from one file, the second time after another wait, and with both alive.",
     scenarios: [.vmmSnapshot], coverage: [.observations(2, "advances from save to restore")]
   ) { timeline, findings in
     let paused =
