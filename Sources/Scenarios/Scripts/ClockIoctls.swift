@@ -227,17 +227,22 @@ extension Scenario {
   }
 
   /// GETCLOCK-ONE-INSTANT: where seconds and nanoseconds of CLOCK_REALTIME are put together anew. The kernel's own turn is
-  /// its first tick after that.
+  /// its first tick after that, which may be soon: if no result is of the first 100 us, the next second is tried.
   @Sendable static func turnOfSecond(_ stage: Stage) throws {
     try stage.makeMachine(vcpus: [0])
     try stage.register(0)
     try stage.enter(0)
-    try stage.waitForTurnOfSecond()
-    for _ in 0..<64 {
+    for _ in 0..<3 {
+      try stage.waitForTurnOfSecond()
+      var isSeen = false
+      for _ in 0..<64 {
+        try stage.readHostClock("CLOCK_REALTIME")
+        let record = try stage.getClock()
+        isSeen = isSeen || record.realtime % 1_000_000_000 < 100_000
+      }
       try stage.readHostClock("CLOCK_REALTIME")
-      try stage.getClock()
+      if isSeen { break }
     }
-    try stage.readHostClock("CLOCK_REALTIME")
   }
 
   /// The ends of the range, signed and unsigned.
