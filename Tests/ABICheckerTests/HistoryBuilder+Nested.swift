@@ -49,6 +49,7 @@ extension Script {
       { $0.setClock(1 << 50) },
       { $0.hostWriteMSR(0, MSR.systemTime, $0.vcpus[0]!.msr) },
       { $0.tellStopped(0) },
+      { $0.hostWriteTSC(0, 1 << 48) },
       { host in for id in [0, 1] { host.setTSCOffset(id, 1 << 45) } },
       { $0.setClock(1 << 40) },
     ]

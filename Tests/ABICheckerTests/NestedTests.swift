@@ -13,6 +13,13 @@ import Testing
     return host.history
   }
 
+  private static func write(in history: History) throws -> Event {
+    try #require(
+      history.events.first {
+        if case .hostWroteMSR(_, Hex(MSR.tsc), _) = $0.action { true } else { false }
+      })
+  }
+
   @Test func aRecordOfL1Holds() throws {
     for id in [Self.record, Self.tsc] { try expectHolds(id, Self.history()) }
   }
@@ -89,6 +96,61 @@ import Testing
       }
     }
     try expectBroken(Self.tsc, history, "by RDTSC in \(isL2s ? "L2" : "L1")")
+  }
+
+  /// KVM_SET_MSRS of IA32_TSC that sets L2's TSC: L1's is another by the offset between them.
+  @Test func aWriteThatSetsL2sTSCIsBroken() throws {
+    var isWrong = false
+    let history = Self.history().changed {
+      switch $0 {
+      case .hostWroteMSR(_, Hex(MSR.tsc), _): isWrong = true
+      case .setTSCOffset: isWrong = false
+      case .tscOffset(let vcpu, let cycles) where isWrong:
+        $0 = .tscOffset(vcpu: vcpu, cycles: cycles &- Script.l2Offset)
+      case .readInL2(let address, var reading, let settled) where isWrong:
+        reading.tsc &-= Script.l2Offset
+        $0 = .readInL2(address: address, reading: reading, settled: settled)
+      default: break
+      }
+    }
+    try expectBroken(Self.tsc, history, "KVM_VCPU_TSC_OFFSET of vcpu0, or up to")
+    try expectBroken(Self.tsc, history, "by RDTSC in L2")
+  }
+
+  /// The value counts from an instant within the call, and no other.
+  @Test(arguments: [(-1, true), (0, false), (1, true)])
+  func aWriteCountsFromWithinTheCall(beyond: Int, isBroken: Bool) throws {
+    let history = Self.history()
+    let write = try Self.write(in: history)
+    let least: UInt64 = (1 << 48) &- write.ended.tsc
+    let most: UInt64 = (1 << 48) &- write.began.tsc
+    var isNext = false
+    let moved = history.changed {
+      switch $0 {
+      case .hostWroteMSR(_, Hex(MSR.tsc), _): isNext = true
+      case .tscOffset(let vcpu, _) where isNext:
+        $0 = .tscOffset(vcpu: vcpu, cycles: beyond < 0 ? least - 1 : most + UInt64(beyond))
+        isNext = false
+      default: break
+      }
+    }
+    if isBroken {
+      try expectBroken(Self.tsc, moved, "KVM_VCPU_TSC_OFFSET of vcpu0, or up to")
+    } else {
+      try expectHolds(Self.tsc, moved)
+    }
+  }
+
+  /// KVM takes a value near the TSC for an attempt to match TSCs, and keeps the offset.
+  @Test func aWriteOfWhatTheTSCShowsTellsNothing() throws {
+    let history = Self.history()
+    let shown: UInt64 = (1 << 44) + (try Self.write(in: history)).began.tsc
+    let near = history.changed {
+      if case .hostWroteMSR(let vcpu, Hex(MSR.tsc), _) = $0 {
+        $0 = .hostWroteMSR(vcpu: vcpu, msr: Hex(MSR.tsc), value: Hex(shown))
+      }
+    }
+    try expectNotTested(Self.tsc, near, "did not see KVM_SET_MSRS of IA32_TSC")
   }
 
   @Test func eachReasonAndEachViewIsNeeded() throws {

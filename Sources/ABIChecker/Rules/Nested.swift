@@ -65,17 +65,19 @@ extension Rule {
   static let nestedTSCIsL1 = Rule(
     "NESTED-TSC-IS-L1",
     "While a guest of the guest (L2) runs, the host deals with L1's TSC: KVM_GET_MSRS of IA32_TSC and KVM_VCPU_TSC_OFFSET give L1's, "
-      + "KVM_VCPU_TSC_OFFSET sets L1's, and L2's TSC is L1's plus the offset that L1 gave it, before and after.",
+      + "KVM_VCPU_TSC_OFFSET and KVM_SET_MSRS of IA32_TSC set L1's, and L2's TSC is L1's plus the offset that L1 gave it, before and after.",
     sources: [
       .x86("kvm_get_msr_common(), MSR_IA32_TSC (\"we unconditionally return L1's TSC value\")"),
+      .x86("kvm_set_msr_common(), MSR_IA32_TSC, by kvm_compute_l1_tsc_offset()"),
       .x86("kvm_vcpu_write_tsc_offset(), by kvm_calc_nested_tsc_offset()"),
     ],
     method:
       "Set KVM_VCPU_TSC_OFFSET and read it back. While L2 runs: RDTSC in L2, KVM_GET_MSRS of IA32_TSC, KVM_VCPU_TSC_OFFSET; set the "
-      + "offset and do the same again; back in L1 RDTSC.",
+      + "offset, or write IA32_TSC, and do the same again; back in L1 RDTSC.",
     scenarios: [.nested],
     coverage: [
-      .each(views, "views of the TSC"), .observations(8, "views of a TSC while L2 ran, and after"),
+      .each(views, "views of the TSC"), .each(moves, "moves of the TSC while L2 ran"),
+      .observations(8, "views of a TSC while L2 ran, and after"),
     ], needs: [.nested, .tscOffset]
   ) { timeline, findings in
     guard timeline.isTSC else {
@@ -92,15 +94,30 @@ extension Rule {
     "KVM_GET_MSRS", "KVM_VCPU_TSC_OFFSET", "RDTSC in L2", "RDTSC in L1",
     "KVM_GET_MSRS after a move", "RDTSC in L2 after a move", "RDTSC in L1 after a move",
   ]
+
+  private static let moves = ["KVM_VCPU_TSC_OFFSET", "KVM_SET_MSRS of IA32_TSC"]
 }
 
 /// Follows the TSC offset of L1 of the vCPUs that ran L2.
 private struct L1Offsets {
-  /// What the offset is, by an attribute that was read in L1 or set; and whether it was set while L2 ran.
+  /// What the offset is, by an attribute or an IA32_TSC that was set: from `cycles` on, `width` wide; and whether L2 ran then.
   private struct Known {
     let event: Event
     let cycles: UInt64
-    var wasMovedInL2 = false
+    let width: Int128
+    let move: String
+    let wasInL2: Bool
+
+    init(offset: UInt64, _ event: Event, inL2: Bool) {
+      (self.event, cycles, width) = (event, offset, 0)
+      (move, wasInL2) = ("KVM_VCPU_TSC_OFFSET", inL2)
+    }
+
+    /// KVM counts the value from an instant within the call.
+    init(tsc: UInt64, _ event: Event, inL2: Bool) {
+      (self.event, cycles, width) = (event, tsc &- event.ended.tsc, event.widthInCycles)
+      (move, wasInL2) = ("KVM_SET_MSRS of IA32_TSC", inL2)
+    }
   }
 
   private var known: [Int: Known] = [:]
@@ -118,18 +135,28 @@ private struct L1Offsets {
         findings.lacks("no KVM_VCPU_TSC_OFFSET of vcpu\(vcpu) that was set in L1 read back")
       }
     case .setTSCOffset(_, let cycles):
-      known[vcpu] = Known(event: step.event, cycles: cycles, wasMovedInL2: isInL2)
+      known[vcpu] = Known(offset: cycles, step.event, inL2: isInL2)
+    case .hostWroteMSR(_, Hex(MSR.tsc), let value):
+      // A value within a second of what the TSC shows is an attempt to match TSCs: the offset stays.
+      let isNear =
+        known[vcpu].map {
+          abs(difference(value.value &- step.event.began.tsc, $0.cycles)) < 10_000_000_000
+        } ?? true
+      known[vcpu] = isNear ? nil : Known(tsc: value.value, step.event, inL2: isInL2)
     case .tscOffset(_, let cycles):
       guard isInL2 else {
-        if known[vcpu]?.cycles == cycles, known[vcpu]?.wasMovedInL2 == false {
+        if let known = known[vcpu], !known.wasInL2, known.cycles == cycles {
           trusted.insert(vcpu)
         }
         return
       }
       guard trusted.contains(vcpu), let known = known[vcpu] else { return }
       findings.expect(
-        cycles == known.cycles, at: [known.event, step.event],
-        "\(Int64(bitPattern: known.cycles)) cycles from KVM_VCPU_TSC_OFFSET of vcpu\(vcpu): L1's offset, while L2 runs",
+        (0...known.width).contains(difference(cycles, known.cycles)),
+        at: [known.event, step.event],
+        "\(Int64(bitPattern: known.cycles)) cycles from KVM_VCPU_TSC_OFFSET of vcpu\(vcpu)"
+          + (known.width == 0 ? "" : ", or up to \(known.width) more")
+          + ": L1's offset, while L2 runs",
         seen: "\(Int64(bitPattern: cycles)) cycles")
       findings.cover("KVM_VCPU_TSC_OFFSET", of: "views of the TSC")
     case .hostReadMSR(_, Hex(MSR.tsc), let value) where isInL2:
@@ -150,14 +177,19 @@ private struct L1Offsets {
     guard trusted.contains(vcpu), let known = known[vcpu] else { return }
     let event = step.event
     let ahead = difference(tsc &- event.began.tsc, known.cycles)
-    let width = Int128(event.ended.tsc) - Int128(event.began.tsc)
+    let width = event.widthInCycles + known.width
     findings.expect(
       (0...width).contains(ahead), at: [known.event, event],
       "L1's TSC on vcpu\(vcpu) by \(view), between the host's plus the offset (\(Int64(bitPattern: known.cycles)) cycles) before and after: "
         + "0 to \(width) cycles more than before",
       seen: "\(ahead) cycles more")
-    findings.cover(view + (known.wasMovedInL2 ? " after a move" : ""), of: "views of the TSC")
+    findings.cover(view + (known.wasInL2 ? " after a move" : ""), of: "views of the TSC")
+    if known.wasInL2 { findings.cover(known.move, of: "moves of the TSC while L2 ran") }
   }
+}
+
+extension Event {
+  fileprivate var widthInCycles: Int128 { Int128(ended.tsc) - Int128(began.tsc) }
 }
 
 extension Step {

@@ -1,7 +1,7 @@
 internal import ABIChecker
 
 extension Scenario {
-  /// NESTED-RECORD-IS-L1, NESTED-TSC-IS-L1: for each reason for an update, L2 runs on vCPU 0 with another TSC offset when it
+  /// NESTED-RECORD-IS-L1, NESTED-TSC-IS-L1: for each reason for an update, and each way to move the TSC, L2 runs on vCPU 0 with another TSC offset when it
   /// comes, and vCPU 1 goes on beside it.
   @Sendable static func nested(_ stage: Stage) throws {
     try stage.makeMachine()
@@ -18,6 +18,7 @@ extension Scenario {
       { try stage.setClock(stage.random.next() >> 8) },
       { try stage.hostWriteMSR(0, MSR.systemTime, stage.records[0]! | 1) },
       { try stage.tellStopped(0) },
+      { if moves { try stage.hostWriteMSR(0, MSR.tsc, stage.random.next() >> 8) } },
       moveTSCs,
       { try stage.setClock(stage.random.next() >> 8) },
     ]
