@@ -478,6 +478,7 @@ begin:
     movl $(VMM_COM1 + 2), %edx
     movb $7, %al
     outb %al, %dx
+greet:
     movl $VMM_REPLY, %r10d
     leaq hello(%rip), %rbx
 1:  movb (%rbx), %al
@@ -487,6 +488,7 @@ begin:
     cmpb $'.', %al
     jne 1b
     call send_reply
+    xorl %r14d, %r14d
 
 again:
     READ_RECORD never_even, lfence
@@ -583,6 +585,8 @@ poll:
     movzbl %al, %eax
     cmpb $' ', %al
     jbe again
+    cmpb $'h', %al
+    je greet
     cmpb $'e', %al
     jne 1f
     RING0 RING0_EJECT

@@ -91,7 +91,7 @@ final class Session {
     let began = Moment.before()
     let machine = try did(.start, number) { () throws(VMMError) in
       let machine = try monitor.start(vcpus: vcpus, spare: spare, from: .boot)
-      try machine.console.awaitHello(milliseconds: 60_000)
+      try machine.console.awaitHello(milliseconds: 60_000, again: true)
       return machine
     }
     machines.append(machine)

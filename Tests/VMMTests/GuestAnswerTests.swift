@@ -101,6 +101,47 @@ import Testing
     } throws: { "\($0)".hasSuffix("! 1 d 0 100abc") }
   }
 
+  /// Nobody was connected when the guest said its first line, or some of it.
+  @Test(arguments: ["", "est 1\n.\n", "\n"])
+  func aFirstLineThatWasLostIsAskedForAgain(came: String) throws {
+    var left = Array(came.utf8)
+    var asked = ""
+    let console = Console(
+      Console.Line(
+        send: {
+          asked += $0
+          left += Array("kvmclock guest 1\n.\n".utf8)
+          return true
+        },
+        receive: { milliseconds in
+          if left.isEmpty { usleep(UInt32(milliseconds) * 1000) }
+          defer { left = [] }
+          return left
+        }), isCancelled: { false })
+    try console.awaitHello(milliseconds: 10_000, again: true)
+    #expect(asked == "h")
+  }
+
+  /// A firmware may take a key for an order; and before a reset it is the guest of before that answers.
+  @Test(arguments: [("BIOS\n", true), ("", false)])
+  func nothingIsSentToWhatMayBeNoGuest(came: String, again: Bool) {
+    var left = Array(came.utf8)
+    var asked = ""
+    let console = Console(
+      Console.Line(
+        send: {
+          asked += $0
+          return true
+        },
+        receive: { milliseconds in
+          if left.isEmpty { usleep(UInt32(milliseconds) * 1000) }
+          defer { left = [] }
+          return left
+        }), isCancelled: { false })
+    #expect(throws: VMMError.self) { try console.awaitHello(milliseconds: 500, again: again) }
+    #expect(asked == "")
+  }
+
   @Test func aGuestThatNeverEndsIsEnded() {
     let console = Console(
       Console.Line(
