@@ -302,7 +302,7 @@ final class Session {
     let end = Stream.now + milliseconds
     while Stream.now < end {
       if isCancelled() { throw .cancelled }
-      usleep(UInt32(min(10, max(1, end - Stream.now))) * 1000)
+      Stream.nap()
     }
   }
 

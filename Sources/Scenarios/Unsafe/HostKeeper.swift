@@ -70,6 +70,7 @@ public final class HostKeeper {
     while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
       let error = errno
       if error == EWOULDBLOCK, ContinuousClock.now < deadline {
+        // The other run changes the host for seconds: to come 20 ms late costs nothing, and 50 looks a second cost little.
         usleep(20_000)
       } else if error != EINTR {
         close(descriptor)
