@@ -474,10 +474,12 @@ begin:
     testl %eax, %eax
     jnz again
     RING0 RING0_START
-    /* FIFOs on. */
+    /* FIFOs on and empty. QEMU stops asking for input while a byte waits; only a read has it ask again. */
     movl $(VMM_COM1 + 2), %edx
     movb $7, %al
     outb %al, %dx
+    movl $VMM_COM1, %edx
+    inb %dx, %al
 greet:
     movl $VMM_REPLY, %r10d
     leaq hello(%rip), %rbx

@@ -38,6 +38,26 @@ extension Live {
       machine.quit()
     }
 
+    /// On a slow host the guest's first line is asked for again before the guest is there.
+    @Test(
+      .enabled(
+        if: access("/usr/bin/qemu-system-x86_64", X_OK) == 0, "needs Debian's qemu-system-x86"),
+      arguments: ["q35", "microvm"], [1, 3])
+    func aQuestionBeforeTheGuestIsThereStopsNoOther(machine: String, early: Int) throws {
+      _ = try LiveHost.machine()
+      let qemu = try QEMU(
+        binary: nil, machine: machine, options: ["-S"], isCancelled: { false })
+      let guest = try qemu.start(vcpus: 1, spare: 0, from: .boot)
+      defer { guest.quit() }
+      for _ in 0..<early {
+        guest.console.say("h")
+        usleep(50_000)
+      }
+      try guest.resume()
+      try guest.console.awaitHello(milliseconds: 20_000)
+      #expect(try guest.console.ask("r", milliseconds: 20_000).answer.vcpus.count == 1)
+    }
+
     @Test func aToyWithoutAFaultIsSound() throws {
       let found = try broken(nil, ScenarioName.ofVMMs)
       #expect(found.isEmpty, "\(found)")
